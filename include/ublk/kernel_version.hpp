@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <compare>
+#include <string>
+
+namespace ublk::inline v0 {
+
+/// major.minor of a kernel.
+struct kernel_version {
+    unsigned major = 0;
+    unsigned minor = 0;
+
+    [[nodiscard]] std::string text() const {
+        return std::to_string(major) + "." + std::to_string(minor);
+    }
+
+    friend constexpr auto operator<=>(kernel_version, kernel_version) noexcept = default;
+};
+
+/// The oldest kernel that the library serves.
+inline constexpr kernel_version oldest_kernel{6, 8};
+
+}  // namespace ublk::inline v0
