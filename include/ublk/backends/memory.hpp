@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/error.hpp>
+#include <ublk/mapping.hpp>
+#include <ublk/request.hpp>
+#include <ublk/units.hpp>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+namespace ublk::inline v0::backends {
+
+/// How a memory disk presents itself.
+struct memory_geometry {
+    std::uint32_t logical_block_size = sector_size;
+    bool read_only = false;
+};
+
+/// A RAM disk of anonymous memory. Pages come into being with the first write to them, so the disk
+/// may be larger than memory; discarding or zeroing gives whole pages back. Queues run concurrently
+/// without a lock: requests that overlap in flight have no order on any disk.
+class memory {
+public:
+    /// Throws `error` where the address space has no room for `bytes`.
+    explicit memory(std::uint64_t bytes, memory_geometry shape = {})
+        : bytes_{bytes}, shape_{shape}, page_{static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))} {
+        if (bytes != 0) {
+            store_ = mapping{static_cast<std::size_t>(bytes),
+                             PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                             -1,
+                             0,
+                             "allocating the memory disk"};
+        }
+    }
+
+    [[nodiscard]] std::uint64_t size() const noexcept { return bytes_; }
+    [[nodiscard]] std::uint32_t logical_block_size() const noexcept {
+        return shape_.logical_block_size;
+    }
+    [[nodiscard]] std::uint32_t physical_block_size() const noexcept {
+        return static_cast<std::uint32_t>(page_);
+    }
+    [[nodiscard]] bool read_only() const noexcept { return shape_.read_only; }
+
+    result read(const request& r, std::span<std::byte> out) noexcept {
+        std::memcpy(out.data(), at(r), out.size());
+        return ok;
+    }
+
+    result write(const request& r, std::span<const std::byte> in) noexcept {
+        std::memcpy(at(r), in.data(), in.size());
+        return ok;
+    }
+
+    result discard(const request& r) noexcept { return forget(r); }
+
+    /// The same, with or without NOUNMAP: memory that is overcommitted holds no space to keep.
+    result write_zeroes(const request& r) noexcept { return forget(r); }
+
+private:
+    [[nodiscard]] std::byte* at(const request& r) const noexcept {
+        return store_.data() + r.offset();
+    }
+
+    /// Whole pages go back to the system and read as zeroes; parts of pages are cleared.
+    result forget(const request& r) noexcept {
+        const std::uint64_t end = r.offset() + r.length();
+        const std::uint64_t first = std::min(round_up(r.offset(), page_), end);
+        const std::uint64_t last = std::max(round_down(end, page_), first);
+        std::byte* const base = store_.data();
+        std::memset(base + r.offset(), 0, first - r.offset());
+        std::memset(base + last, 0, end - last);
+        if (last > first && ::madvise(base + first, last - first, MADV_DONTNEED) != 0) {
+            return result::from_errno();
+        }
+        return ok;
+    }
+
+    std::uint64_t bytes_;
+    memory_geometry shape_;
+    std::size_t page_;
+    mapping store_;
+};
+
+}  // namespace ublk::inline v0::backends

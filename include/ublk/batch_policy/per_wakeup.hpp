@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/batch_policy/batch_policy.hpp>
+
+namespace ublk::inline v0 {
+
+/// Hands completions back once per turn of the loop, in the same system call that waits for the
+/// next requests: the most throughput.
+struct per_wakeup {
+    [[nodiscard]] static constexpr bool due(unsigned) noexcept { return false; }
+};
+
+static_assert(batch_policy<per_wakeup>);
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/cpus.hpp>
+#include <ublk/diagnosis.hpp>
+#include <ublk/error.hpp>
+#include <ublk/kernel.hpp>
+#include <ublk/uapi.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace ublk::inline v0 {
+
+/// The control commands of the driver, one function each. Every one throws `error` when the kernel
+/// refuses it or has not answered when the deadline given to the constructor has passed since the
+/// call; none may be called from a thread that serves requests, since most of them wait for
+/// requests to be served.
+template <kernel Kernel>
+class control {
+public:
+    /// Opens /dev/ublk-control. Throws `error` where the driver is missing or closed to this user.
+    control(const Kernel& k, std::chrono::milliseconds command_deadline)
+        : channel_{k.open_control()}, deadline_{command_deadline} {}
+
+    /// GET_FEATURES (kernel 6.5): the feature flags that the driver knows.
+    [[nodiscard]] std::uint64_t get_features() {
+        control_command command = of(uapi::ctrl::get_features, 0);
+        std::uint64_t features = 0;
+        ask(command, features, std::nullopt);
+        return features;
+    }
+
+    /// ADD_DEV: creates /dev/ublkcN. Returns what was granted, which may be fewer queues, other
+    /// flags and a smaller buffer than asked.
+    [[nodiscard]] uapi::dev_info add_dev(uapi::dev_info asked) {
+        control_command command = of(uapi::ctrl::add_dev, asked.dev_id);
+        command.header.queue_id = uapi::no_queue_id;
+        const bool chosen = asked.dev_id != uapi::any_dev_id;
+        ask(command, asked, chosen ? std::optional{asked.dev_id} : std::nullopt);
+        return asked;
+    }
+
+    /// GET_DEV_INFO.
+    [[nodiscard]] uapi::dev_info get_dev_info(std::uint32_t id) {
+        control_command command = of(uapi::ctrl::get_dev_info, id);
+        uapi::dev_info info;
+        ask(command, info, id);
+        return info;
+    }
+
+    /// GET_DEV_INFO2 (kernel 6.3): the same for a device that another user may own, which is named
+    /// by the path of its /dev/ublkcN as well.
+    [[nodiscard]] uapi::dev_info get_dev_info2(std::uint32_t id, std::string_view path) {
+        control_command command = of(uapi::ctrl::get_dev_info2, id);
+        uapi::dev_info info;
+        const std::size_t prefix = (path.size() + 1 + 7) / 8 * 8;
+        if (prefix + sizeof info > control_command::payload_max) {
+            fail(ENAMETOOLONG, command_name(command.op), id);
+        }
+        std::memcpy(command.payload, path.data(), path.size());
+        command.header.dev_path_len = static_cast<std::uint16_t>(prefix);
+        command.header.len = static_cast<std::uint16_t>(prefix + sizeof info);
+        (void)call(command, id, deadline_);
+        std::memcpy(&info, command.payload + prefix, sizeof info);
+        return info;
+    }
+
+    /// SET_PARAMS: before START_DEV only.
+    void set_params(std::uint32_t id, uapi::params params) {
+        control_command command = of(uapi::ctrl::set_params, id);
+        ask(command, params, id);
+    }
+
+    /// GET_PARAMS. The answer has the bit `param_type::devt`, which SET_PARAMS refuses.
+    [[nodiscard]] uapi::params get_params(std::uint32_t id) {
+        control_command command = of(uapi::ctrl::get_params, id);
+        uapi::params params;
+        params.len = sizeof params;
+        ask(command, params, id);
+        return params;
+    }
+
+    /// GET_QUEUE_AFFINITY: the CPUs whose requests that queue carries.
+    [[nodiscard]] cpu_set get_queue_affinity(std::uint32_t id, queue_id queue) {
+        control_command command = of(uapi::ctrl::get_queue_affinity, id);
+        command.header.data = queue.value();
+        cpu_set cpus;
+        ask(command, cpus.raw(), id);
+        return cpus;
+    }
+
+    /// START_DEV: waits until every tag is fetched, then creates /dev/ublkbN.
+    void start_dev(std::uint32_t id, int pid) {
+        control_command command = of(uapi::ctrl::start_dev, id);
+        command.header.data = static_cast<std::uint64_t>(pid);
+        (void)call(command, id, deadline_);
+    }
+
+    /// STOP_DEV: removes /dev/ublkbN after writing its dirty pages back through the server, then
+    /// aborts every fetched tag. Only begins; `finish_stop` waits, so that a server which does not
+    /// answer can be ended meanwhile.
+    [[nodiscard]] control_ticket begin_stop(std::uint32_t id) {
+        return channel_.begin(of(uapi::ctrl::stop_dev, id));
+    }
+
+    /// False where STOP_DEV is still at it when `limit` has passed. A device that is gone counts as
+    /// stopped.
+    [[nodiscard]] bool finish_stop(control_ticket ticket, std::uint32_t id,
+                                   std::chrono::milliseconds limit) {
+        control_command command;
+        const int answer = channel_.finish(ticket, command, from_now(limit));
+        if (answer == control_pending) {
+            return false;
+        }
+        if (answer < 0 && answer != -ENODEV) {
+            refuse(uapi::ctrl::stop_dev, id, answer);
+        }
+        return true;
+    }
+
+    /// STOP_DEV from begin to end.
+    void stop_dev(std::uint32_t id, std::chrono::milliseconds limit) {
+        if (!finish_stop(begin_stop(id), id, limit)) {
+            refuse(uapi::ctrl::stop_dev, id, -ETIMEDOUT);
+        }
+    }
+
+    /// DEL_DEV: waits until nobody refers to the device any more, so close what you hold first. A
+    /// device that is gone already counts as deleted.
+    void del_dev(std::uint32_t id) { remove(uapi::ctrl::del_dev, id); }
+
+    /// DEL_DEV_ASYNC (kernel 6.9): the same without the wait; the id becomes free some time later.
+    void del_dev_async(std::uint32_t id) { remove(uapi::ctrl::del_dev_async, id); }
+
+private:
+    // A command that was given up on gets this long to come back, as EINTR usually.
+    static constexpr std::chrono::milliseconds grace{1000};
+
+    [[nodiscard]] static control_command of(std::uint32_t op, std::uint32_t id) {
+        control_command command;
+        command.op = op;
+        command.header.dev_id = id;
+        return command;
+    }
+
+    [[nodiscard]] static deadline from_now(std::chrono::milliseconds limit) {
+        return std::chrono::steady_clock::now() + limit;
+    }
+
+    /// Sends a command with `value` as its buffer and reads the buffer back.
+    template <class Value>
+    void ask(control_command& command, Value& value, std::optional<std::uint32_t> id) {
+        static_assert(sizeof value <= control_command::payload_max);
+        command.header.len = sizeof value;
+        std::memcpy(command.payload, &value, sizeof value);
+        (void)call(command, id, deadline_);
+        std::memcpy(static_cast<void*>(&value), command.payload, sizeof value);
+    }
+
+    int call(control_command& command, std::optional<std::uint32_t> id,
+             std::chrono::milliseconds limit) {
+        const control_ticket ticket = channel_.begin(command);
+        int answer = channel_.finish(ticket, command, from_now(limit));
+        if (answer == control_pending) {
+            channel_.cancel(ticket);
+            answer = channel_.finish(ticket, command, from_now(grace));
+            // An answer at the last moment is an answer; EINTR is what our cancelling brings about.
+            if (answer == control_pending || answer == -EINTR || answer == -ECANCELED) {
+                answer = -ETIMEDOUT;
+            }
+        }
+        if (answer < 0) {
+            refuse(command.op, id, answer);
+        }
+        return answer;
+    }
+
+    void remove(std::uint32_t op, std::uint32_t id) {
+        control_command command = of(op, id);
+        try {
+            (void)call(command, id, deadline_);
+        } catch (const error& refused) {
+            if (refused.errno_value() != ENODEV) {
+                throw;
+            }
+        }
+    }
+
+    [[noreturn, gnu::cold]] static void refuse(std::uint32_t op, std::optional<std::uint32_t> id,
+                                               int answer) {
+        const diagnosis words = diagnose(op, -answer);
+        fail(answer, command_name(op), id, std::string{words.cause}, std::string{words.remedy});
+    }
+
+    typename Kernel::control channel_;
+    std::chrono::milliseconds deadline_;
+};
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+
+namespace ublk::inline v0 {
+
+/// A set of CPUs, as wide as the kernel's widest (8192).
+class cpu_set {
+public:
+    static constexpr std::size_t cpus_max = 8192;
+    using words = std::array<unsigned long, cpus_max / (8 * sizeof(unsigned long))>;
+
+    [[nodiscard]] bool contains(std::size_t cpu) const noexcept {
+        return cpu < cpus_max && (words_[cpu / bits] >> (cpu % bits) & 1) != 0;
+    }
+    void insert(std::size_t cpu) noexcept { words_[cpu / bits] |= 1ul << (cpu % bits); }
+    [[nodiscard]] bool empty() const noexcept {
+        return std::all_of(words_.begin(), words_.end(), [](unsigned long w) { return w == 0; });
+    }
+
+    /// The bits as the kernel has them.
+    [[nodiscard]] words& raw() noexcept { return words_; }
+    [[nodiscard]] const words& raw() const noexcept { return words_; }
+
+private:
+    static constexpr std::size_t bits = 8 * sizeof(unsigned long);
+    words words_{};
+};
+
+/// Restricts the calling thread to `cpus`; an empty set leaves it as it is. False where the kernel
+/// refuses, as it does in a cpuset without these CPUs: the thread then runs where it may.
+inline bool pin_this_thread(const cpu_set& cpus) noexcept {
+    return cpus.empty() ||
+           ::sched_setaffinity(0, sizeof(cpu_set::words),
+                               reinterpret_cast<const ::cpu_set_t*>(cpus.raw().data())) == 0;
+}
+
+/// CPUs that are online, at least 1.
+[[nodiscard]] inline unsigned online_cpus() noexcept {
+    return static_cast<unsigned>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+}
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/config.hpp>
+#include <ublk/cpus.hpp>
+#include <ublk/kernel.hpp>
+#include <ublk/options.hpp>
+#include <ublk/queue.hpp>
+#include <ublk/queue_policy/queue_policy.hpp>
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace ublk::inline v0 {
+
+/// The threads that serve one started device, and all that they share. Threads hold it by
+/// shared_ptr: should a backend never return, its thread can be left behind without anything being
+/// torn from under it.
+template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
+class crew : public std::enable_shared_from_this<crew<Backend, QueuePolicy, BatchPolicy, Kernel>> {
+    static_assert(queue_policy<QueuePolicy>,
+                  "ublk: a queue policy needs: static std::vector<std::vector<ublk::queue_id>> "
+                  "threads(unsigned queues); static constexpr bool one_queue_a_thread, pinned;");
+
+public:
+    /// What the threads need to know of the device.
+    struct plan {
+        device_info granted;
+        std::size_t page_size;
+        pages buffer_pages;
+        bool lock_buffers;
+        std::vector<cpu_set> affinity;  ///< one a queue
+    };
+
+    crew(std::shared_ptr<Backend> backend, typename Kernel::channel channel, plan what)
+        : backend_{std::move(backend)}, channel_{std::move(channel)}, plan_{std::move(what)},
+          shifts_{QueuePolicy::threads(plan_.granted.queues)}, wakers_(shifts_.size()) {}
+
+    /// Starts the threads. Throws std::system_error where the system has no thread left; those that
+    /// started then wait for `dismiss`.
+    void muster() {
+        threads_.reserve(shifts_.size());
+        for (std::size_t i = 0; i < shifts_.size(); ++i) {
+            const std::lock_guard lock{mutex_};
+            threads_.emplace_back([self = this->shared_from_this(), i] { self->work(i); });
+            ++at_work_;
+        }
+    }
+
+    /// Waits until every tag is fetched. Rethrows what a thread failed with; false at the deadline.
+    [[nodiscard]] bool ready(deadline until) {
+        std::unique_lock lock{mutex_};
+        const bool settled = changed_.wait_until(
+            lock, until, [this] { return trouble_ != nullptr || ready_ == shifts_.size(); });
+        if (trouble_ != nullptr) {
+            std::rethrow_exception(trouble_);
+        }
+        return settled;
+    }
+
+    /// Waits until no thread is left; false at the deadline.
+    [[nodiscard]] bool gone(deadline until) {
+        std::unique_lock lock{mutex_};
+        return changed_.wait_until(lock, until, [this] { return at_work_ == 0; });
+    }
+
+    /// Waits until no thread is left, or until `token` is triggered.
+    void gone(const std::stop_token& token) {
+        std::unique_lock lock{mutex_};
+        changed_.wait(lock, token, [this] { return at_work_ == 0; });
+    }
+
+    /// Tells every thread to leave, whatever the driver still has of its tags.
+    void dismiss() noexcept {
+        for (const auto& waker : wakers_) {
+            waker.wake();
+        }
+    }
+
+    /// Joins the threads, which must be gone; the channel is closed by then.
+    void disband() {
+        for (std::thread& thread : threads_) {
+            thread.join();
+        }
+        threads_.clear();
+        channel_.reset();  // no thread, so no thread was the last one out
+    }
+
+    /// Leaves threads behind that did not come back.
+    void abandon() noexcept {
+        for (std::thread& thread : threads_) {
+            thread.detach();
+        }
+        threads_.clear();
+    }
+
+    [[nodiscard]] bool includes(std::thread::id who) const {
+        return std::any_of(threads_.begin(), threads_.end(),
+                           [who](const std::thread& thread) { return thread.get_id() == who; });
+    }
+
+    /// 0, or the errno (negative) with which the first thread failed while serving.
+    [[nodiscard]] int failure() const {
+        const std::lock_guard lock{mutex_};
+        return failure_;
+    }
+
+    [[nodiscard]] std::size_t size() const noexcept { return shifts_.size(); }
+
+    /// IORING_SETUP_* of the threads' rings; after `ready`.
+    [[nodiscard]] unsigned ring_flags() const {
+        const std::lock_guard lock{mutex_};
+        return ring_flags_;
+    }
+
+private:
+    void work(std::size_t index) noexcept {
+        int code = 0;
+        try {
+            prepare_thread(index);
+            code = serve(index);
+        } catch (...) {
+            const std::lock_guard lock{mutex_};
+            trouble_ = std::current_exception();
+            changed_.notify_all();
+        }
+        leave(code);
+    }
+
+    // The program's signal handlers belong to its own threads. Declaring the thread an I/O flusher
+    // keeps an allocation in a backend from writing to this very disk to free memory and waiting
+    // for itself; it takes CAP_SYS_RESOURCE and is worth trying.
+    void prepare_thread(std::size_t index) noexcept {
+        sigset_t all;
+        ::sigfillset(&all);
+        (void)::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+        (void)::pthread_setname_np(::pthread_self(), "ublk-queue");
+#ifdef PR_SET_IO_FLUSHER
+        (void)::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+#endif
+        if constexpr (QueuePolicy::pinned) {
+            (void)pin_this_thread(plan_.affinity[shifts_[index].front().value()]);
+        }
+    }
+
+    int serve(std::size_t index) {
+        const std::vector<queue_id>& mine = shifts_[index];
+        const auto tags = static_cast<unsigned>(mine.size()) * plan_.granted.depth;
+        typename Kernel::port port{*channel_, wakers_[index], tags};
+        std::vector<queue> queues;
+        queues.reserve(mine.size());
+        for (const queue_id id : mine) {
+            queues.push_back(make_queue(id));
+        }
+        server<Backend, BatchPolicy, typename Kernel::port, QueuePolicy::one_queue_a_thread> loop{
+            *backend_, port, std::move(queues)};
+        const int code = loop.fetch_all();
+        if (code < 0) {
+            fail(code, "FETCH_REQ", plan_.granted.id,
+                 "the driver refuses to hand requests of this device to this thread",
+                 "report it with the kernel's version: it contradicts what START_DEV needs");
+        }
+        report_ready(port.ring_flags());
+        return loop.run();
+    }
+
+    [[nodiscard]] queue make_queue(queue_id id) const {
+        const device_info& granted = plan_.granted;
+        const std::size_t page = plan_.page_size;
+        const std::uint64_t offset =
+            uapi::cmd_buf_offset + id.value() * uapi::cmd_buf_stride(granted.io_desc_size, page);
+        return queue{
+            id,
+            channel_->map(offset, uapi::cmd_buf_size(granted.depth, granted.io_desc_size, page)),
+            granted.io_desc_size,
+            buffers{granted.depth, granted.max_io_bytes, plan_.buffer_pages, plan_.lock_buffers},
+            granted.depth};
+    }
+
+    void report_ready(unsigned ring_flags) {
+        const std::lock_guard lock{mutex_};
+        ++ready_;
+        ring_flags_ = ring_flags;
+        changed_.notify_all();
+    }
+
+    // One thread that stops serving stops the whole device (the driver cancels all queues), so a
+    // failure sends everybody home. The last one out closes /dev/ublkcN, upon which the driver
+    // fails what is left: nobody's client hangs because nobody called stop().
+    void leave(int code) noexcept {
+        const std::lock_guard lock{mutex_};
+        if (code != 0 && failure_ == 0) {
+            failure_ = code;
+        }
+        if (failure_ != 0 || trouble_ != nullptr) {
+            dismiss();
+        }
+        if (--at_work_ == 0) {
+            channel_.reset();
+        }
+        changed_.notify_all();
+    }
+
+    std::shared_ptr<Backend> backend_;
+    std::optional<typename Kernel::channel> channel_;
+    plan plan_;
+    std::vector<std::vector<queue_id>> shifts_;
+    std::deque<typename Kernel::waker> wakers_;
+    std::vector<std::thread> threads_;
+
+    mutable std::mutex mutex_;
+    std::condition_variable_any changed_;
+    std::exception_ptr trouble_;
+    std::size_t ready_ = 0;
+    std::size_t at_work_ = 0;
+    unsigned ring_flags_ = 0;
+    int failure_ = 0;
+};
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/uapi.hpp>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <string_view>
+
+namespace ublk::inline v0 {
+
+/// Why a control command failed, and what to do about it.
+struct diagnosis {
+    std::string_view cause;
+    std::string_view remedy;
+};
+
+[[nodiscard]] constexpr std::string_view command_name(std::uint32_t op) noexcept {
+    switch (op) {
+    case uapi::ctrl::get_queue_affinity:
+        return "GET_QUEUE_AFFINITY";
+    case uapi::ctrl::get_dev_info:
+        return "GET_DEV_INFO";
+    case uapi::ctrl::get_dev_info2:
+        return "GET_DEV_INFO2";
+    case uapi::ctrl::add_dev:
+        return "ADD_DEV";
+    case uapi::ctrl::del_dev:
+        return "DEL_DEV";
+    case uapi::ctrl::del_dev_async:
+        return "DEL_DEV_ASYNC";
+    case uapi::ctrl::start_dev:
+        return "START_DEV";
+    case uapi::ctrl::stop_dev:
+        return "STOP_DEV";
+    case uapi::ctrl::set_params:
+        return "SET_PARAMS";
+    case uapi::ctrl::get_params:
+        return "GET_PARAMS";
+    case uapi::ctrl::get_features:
+        return "GET_FEATURES";
+    default:
+        return "a control command";
+    }
+}
+
+/// From the driver's source (7.3, with what differs back to 6.8): what each errno of each command
+/// stands for.
+[[nodiscard]] constexpr diagnosis diagnose(std::uint32_t op, int code) noexcept {
+    struct row {
+        std::uint32_t op;  // 0: any command
+        int code;
+        diagnosis words;
+    };
+    namespace ctrl = uapi::ctrl;
+    constexpr std::array rows{
+        row{ctrl::add_dev,
+            EEXIST,
+            {"a device with this id exists, perhaps left behind by a server that crashed",
+             "choose another id or none, or delete that device"}},
+        row{ctrl::add_dev,
+            EACCES,
+            {"the limit on ublk devices is reached (kernels before 6.16 count all devices, later "
+             "ones "
+             "those of unprivileged users)",
+             "raise it: echo 1024 > /sys/module/ublk_drv/parameters/ublks_max"}},
+        row{ctrl::add_dev,
+            EPERM,
+            {"adding a device takes CAP_SYS_ADMIN", "run as root or grant CAP_SYS_ADMIN"}},
+        row{ctrl::add_dev,
+            EINVAL,
+            {"the driver refuses this id, depth, number of queues or mix of features",
+             "check the options: id below 1048576, depth and queues from 1 to 4096"}},
+        row{ctrl::add_dev, ENOSPC, {"no device id is free", "delete devices that are not in use"}},
+        row{ctrl::add_dev,
+            ENOMEM,
+            {"the kernel has no memory for this many queues and tags",
+             "ask for less depth or fewer queues"}},
+        row{ctrl::add_dev,
+            ETIMEDOUT,
+            {"another ublk command holds the driver's global lock, for example a DEL_DEV that "
+             "waits "
+             "for a stuck server; kernels 6.18.4 and 6.18.5 crash in this command",
+             "look for blocked tasks in dmesg, end the stuck server, or update the kernel"}},
+        row{ctrl::set_params,
+            EINVAL,
+            {"the driver refuses a block size, a limit or a mix of attributes",
+             "compare the backend's attributes with what ublk::validate documents"}},
+        row{ctrl::set_params,
+            EACCES,
+            {"the device is already started", "set parameters before it starts"}},
+        row{ctrl::start_dev,
+            EINVAL,
+            {"the process that opened /dev/ublkcN is not the one that starts the device",
+             "do not fork between the two"}},
+        row{ctrl::start_dev,
+            EEXIST,
+            {"the device is live, or somebody still holds its last disk open",
+             "close what uses the old /dev/ublkbN"}},
+        row{ctrl::start_dev, EBUSY, {"the device is being stopped", "start it again after that"}},
+        row{ctrl::start_dev,
+            ETIMEDOUT,
+            {"reading the partition table takes too long, or a queue did not get ready",
+             "see whether the backend answers reads, or allow more time "
+             "(options::command_deadline)"}},
+        row{ctrl::stop_dev,
+            ETIMEDOUT,
+            {"writing back dirty pages takes long, or the backend does not answer",
+             "allow more time (options::stop_deadline), or look at where the backend is"}},
+        row{ctrl::del_dev,
+            ETIMEDOUT,
+            {"something still refers to /dev/ublkcN: a descriptor, a mapping, or a ring",
+             "end the process that holds it"}},
+        row{ctrl::get_features,
+            EOPNOTSUPP,
+            {"the kernel is older than 6.5", "use Linux 6.8 or newer"}},
+        row{ctrl::get_features, EINVAL, {"the kernel is older than 6.5", "use Linux 6.8 or newer"}},
+        row{0, ENODEV, {"there is no such device", "check the id with `ls /dev/ublkc*`"}},
+        row{0, EPERM, {"this user may not control the device", "run as root"}},
+        row{0, EOPNOTSUPP, {"the running kernel lacks this command", "use a newer kernel"}},
+        row{0, ETIMEDOUT, {"the driver did not answer in time", "look for blocked tasks in dmesg"}},
+    };
+    for (const row& r : rows) {
+        if ((r.op == op || r.op == 0) && r.code == code) {
+            return r.words;
+        }
+    }
+    return {};
+}
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/error.hpp>
+#include <ublk/kernel_version.hpp>
+#include <ublk/mapping.hpp>
+#include <ublk/token.hpp>
+#include <ublk/uapi.hpp>
+#include <ublk/units.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace ublk::inline v0 {
+
+using deadline = std::chrono::steady_clock::time_point;
+
+/// One control command on its way, and the memory that it reads and writes. It lives on the heap of
+/// the control channel until the kernel has answered, however long that takes: a command whose
+/// deadline passed may still write into its buffer.
+struct control_command {
+    static constexpr std::size_t payload_max = 1024;  // the largest: a CPU mask of 8192 CPUs
+
+    std::uint32_t op = 0;
+    uapi::ctrl_cmd header{};
+    alignas(8) std::byte payload[payload_max]{};
+};
+
+/// Names one command on its way.
+using control_ticket = std::uint32_t;
+
+/// Has no answer yet; no command answers with it.
+inline constexpr int control_pending = -ETIME;
+
+/// What the engine asks of a kernel. The real one is `linux_kernel`; any other with the same shape
+/// makes the very same `device` run against it.
+///
+/// `control` carries control commands, from any thread; `begin` never blocks, `finish` waits until
+/// the deadline and returns the kernel's answer (>= 0 or -errno) with the payload copied out, or
+/// `control_pending`; `cancel` asks the kernel to give up on a command. Each takes the
+/// command's ticket.
+/// `channel` is an open /dev/ublkcN; it throws `error` where opening fails until the deadline.
+/// `port` is what one queue thread talks to, created and used by that thread alone except `waker`:
+///   `fetch` and `commit` queue a command, `flush` hands over what is queued, `wait` does so and
+///   sleeps until there is an event, both returning 0 or -errno; `drain` passes each event to a
+///   function of (token, int result).
+/// `waker` makes a port's `wait` return with an event of `token::wake()`, from any thread.
+template <class K>
+concept kernel = requires(const K& k, typename K::control& control, control_command command,
+                          deadline until, control_ticket ticket) {
+    { k.version() } -> std::same_as<kernel_version>;
+    { k.page_size() } -> std::convertible_to<std::size_t>;
+    { control.begin(command) } -> std::same_as<control_ticket>;
+    { control.finish(ticket, command, until) } -> std::same_as<int>;
+    { control.cancel(ticket) } -> std::same_as<void>;
+}
+&&requires(const K& k, std::uint32_t id, deadline until, typename K::channel& channel) {
+    { k.open_control() } -> std::same_as<typename K::control>;
+    { k.open_channel(id, until) } -> std::same_as<typename K::channel>;
+    { channel.map(std::uint64_t{}, std::size_t{}) } -> std::same_as<mapping>;
+}
+&&requires(typename K::port& port, queue_id queue, tag which, const std::byte* buffer, token t,
+           const typename K::waker& waker) {
+    { port.fetch(queue, which, buffer, t) }
+    noexcept;
+    { port.commit(queue, which, int{}, buffer, t) }
+    noexcept;
+    { port.flush() }
+    noexcept->std::same_as<int>;
+    { port.wait() }
+    noexcept->std::same_as<int>;
+    { port.flush_and_collect() }
+    noexcept->std::same_as<int>;
+    { waker.wake() }
+    noexcept;
+};
+
+}  // namespace ublk::inline v0

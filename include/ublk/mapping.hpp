@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/error.hpp>
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <utility>
+
+namespace ublk::inline v0 {
+
+/// Sole owner of a memory mapping.
+class mapping {
+public:
+    mapping() noexcept = default;
+
+    /// mmap(2) with the kernel's choice of address. Throws `error` with the errno of mmap and
+    /// `what` in its text.
+    mapping(std::size_t bytes, int protection, int flags, int file, off_t offset, const char* what)
+        : bytes_{bytes} {
+        void* const address = ::mmap(nullptr, bytes, protection, flags, file, offset);
+        if (address == MAP_FAILED) {
+            fail(errno, what, std::nullopt,
+                 "mmap of " + std::to_string(bytes) + " bytes was refused");
+        }
+        data_ = static_cast<std::byte*>(address);
+    }
+
+    mapping(mapping&& other) noexcept
+        : data_{std::exchange(other.data_, nullptr)}, bytes_{std::exchange(other.bytes_, 0)} {}
+    mapping& operator=(mapping&& other) noexcept {
+        mapping taken{std::move(other)};
+        std::swap(data_, taken.data_);
+        std::swap(bytes_, taken.bytes_);
+        return *this;
+    }
+    ~mapping() {
+        if (data_ != nullptr) {
+            ::munmap(data_, bytes_);
+        }
+    }
+
+    [[nodiscard]] std::byte* data() const noexcept { return data_; }
+    [[nodiscard]] std::size_t size() const noexcept { return bytes_; }
+
+private:
+    std::byte* data_ = nullptr;
+    std::size_t bytes_ = 0;
+};
+
+}  // namespace ublk::inline v0

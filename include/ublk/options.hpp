@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/buffers.hpp>
+#include <ublk/error.hpp>
+#include <ublk/uapi.hpp>
+#include <ublk/units.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace ublk::inline v0 {
+
+/// What is asked of the driver and of the library. What was granted is `device_info`.
+///
+/// In copy mode the tag buffers take queues x depth x max_io_bytes of memory, all of it touched at
+/// start.
+struct options {
+    /// Number N of /dev/ublkbN, below 1048576; empty: the driver picks a free one.
+    std::optional<std::uint32_t> id{};
+
+    /// Hardware queues, up to 4096; 0: one for each online CPU. The driver grants at most its CPUs.
+    unsigned queues = 0;
+
+    /// Requests in flight per queue, 1 to 4096.
+    unsigned depth = 128;
+
+    /// Largest read or write in one request: a page to 32 MiB; rounded down to pages. The kernel
+    /// splits what is larger.
+    std::uint32_t max_io_bytes = 256u << 10;
+
+    /// What backs the tag buffers.
+    pages buffer_pages = pages::standard;
+
+    /// Locks the tag buffers in memory (mlock), so that a system short of memory that writes to
+    /// this disk need not first read the server back in.
+    bool lock_buffers = false;
+
+    /// Looks for partitions at start. Switching it off needs kernel 7.0.
+    bool partition_scan = true;
+
+    /// How long each control command and each step of start may take.
+    std::chrono::milliseconds command_deadline{10'000};
+
+    /// How long STOP_DEV may take, which writes dirty pages back through the backend. After that
+    /// the requests that are left fail with EIO.
+    std::chrono::milliseconds stop_deadline{60'000};
+};
+
+/// What the kernel granted. Empty before `start`.
+struct device_info {
+    std::uint32_t id = 0;
+    unsigned queues = 0;
+    unsigned depth = 0;
+    unsigned threads = 0;
+    std::uint32_t max_io_bytes = 0;
+    std::uint16_t io_desc_size = 0;     ///< bytes a descriptor takes
+    std::uint64_t flags = 0;            ///< uapi::feature bits in force for this device
+    std::uint64_t driver_features = 0;  ///< uapi::feature bits that the driver knows
+    unsigned ring_flags = 0;            ///< IORING_SETUP_* of the queue threads' rings
+};
+
+enum class device_state {
+    idle,      ///< not started, or stopped
+    starting,  ///< in start()
+    live,      ///< serving
+    stopping,  ///< in stop()
+    failed     ///< the queue threads ended by themselves: stop() cleans up
+};
+
+namespace detail {
+
+[[noreturn, gnu::cold]] inline void bad_option(const std::string& cause, const char* remedy) {
+    fail(EINVAL, "checking the options", std::nullopt, cause, remedy);
+}
+
+}  // namespace detail
+
+/// Throws `error` for what could not work on any kernel.
+inline void validate(const options& asked, std::size_t page_size) {
+    using detail::bad_option;
+    if (asked.id && *asked.id >= uapi::max_devices) {
+        bad_option("id is " + std::to_string(*asked.id), "choose one below 1048576, or none");
+    }
+    if (asked.queues > uapi::max_nr_queues) {
+        bad_option("queues is " + std::to_string(asked.queues), "choose 1 to 4096, or 0");
+    }
+    if (asked.depth == 0 || asked.depth > uapi::max_queue_depth) {
+        bad_option("depth is " + std::to_string(asked.depth), "choose 1 to 4096");
+    }
+    if (asked.max_io_bytes < page_size || asked.max_io_bytes > uapi::max_io_buf_bytes) {
+        bad_option("max_io_bytes is " + std::to_string(asked.max_io_bytes),
+                   "choose from the page size to 32 MiB");
+    }
+    if (asked.command_deadline.count() <= 0 || asked.stop_deadline.count() <= 0) {
+        bad_option("a deadline is not positive", "choose at least 1 ms");
+    }
+}
+
+}  // namespace ublk::inline v0

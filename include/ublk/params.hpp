@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/error.hpp>
+#include <ublk/uapi.hpp>
+#include <ublk/units.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+namespace ublk::inline v0 {
+
+/// What a backend says of its disk, as plain values. All sizes are bytes.
+struct disk_attributes {
+    std::uint64_t size = 0;
+    std::uint32_t logical_block_size = sector_size;   ///< unit of addressing, 512 to the page size
+    std::uint32_t physical_block_size = sector_size;  ///< unit of atomic writes, >= logical
+    std::uint32_t minimum_io_size = sector_size;      ///< smallest request without a penalty
+    std::uint32_t optimal_io_size = sector_size;      ///< best size for streaming
+    bool read_only = false;
+    bool rotational = false;
+    bool volatile_cache = false;  ///< the kernel sends FLUSH
+    bool fua = false;             ///< the kernel sends writes with FUA instead of write + FLUSH
+    bool discards = false;
+    std::uint32_t discard_granularity = sector_size;
+    std::uint32_t discard_alignment = 0;
+    std::uint64_t max_discard_size = 0;       ///< bytes in one DISCARD
+    std::uint64_t max_write_zeroes_size = 0;  ///< bytes in one WRITE_ZEROES; 0: not offered
+};
+
+namespace detail {
+
+inline constexpr std::uint32_t block_size_max = 1u << 28;  // 256 MiB, ublk_validate_params
+
+[[noreturn, gnu::cold]] inline void bad_attribute(const std::string& cause, const char* remedy) {
+    fail(EINVAL, "checking the backend's attributes", std::nullopt, cause, remedy);
+}
+
+inline void check_block_size(const char* name, std::uint32_t bytes, std::uint32_t least,
+                             std::uint32_t most) {
+    if (!is_power_of_two(bytes) || bytes < least || bytes > most) {
+        bad_attribute(
+            std::string{name} + " is " + std::to_string(bytes),
+            ("return a power of two from " + std::to_string(least) + " to " + std::to_string(most))
+                .c_str());
+    }
+}
+
+}  // namespace detail
+
+/// Refuses what the driver would refuse with a bare EINVAL, and what it would accept and get wrong.
+/// Throws `error`.
+inline void validate(const disk_attributes& disk, std::uint32_t page_size) {
+    using detail::bad_attribute;
+    using detail::block_size_max;
+    detail::check_block_size("logical_block_size", disk.logical_block_size, sector_size, page_size);
+    detail::check_block_size("physical_block_size", disk.physical_block_size,
+                             disk.logical_block_size, block_size_max);
+    detail::check_block_size("minimum_io_size", disk.minimum_io_size, disk.logical_block_size,
+                             block_size_max);
+    detail::check_block_size("optimal_io_size", disk.optimal_io_size, disk.logical_block_size,
+                             block_size_max);
+    if (disk.size == 0 || disk.size % disk.logical_block_size != 0) {
+        bad_attribute("size is " + std::to_string(disk.size) + " bytes",
+                      "return a positive multiple of the logical block size");
+    }
+    if (disk.size > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+        bad_attribute("size is beyond 2^63 - 1 bytes", "return a smaller size");
+    }
+    if (disk.fua && !disk.volatile_cache) {
+        bad_attribute("fua without a volatile cache",
+                      "leave fua out: without a volatile cache every write is durable anyway");
+    }
+    if (disk.discards) {
+        detail::check_block_size("discard_granularity", disk.discard_granularity,
+                                 disk.logical_block_size, block_size_max);
+    }
+}
+
+/// The same in the driver's words. `max_io_bytes` is what ADD_DEV granted.
+[[nodiscard]] inline uapi::params to_params(const disk_attributes& disk,
+                                            std::uint32_t max_io_bytes) noexcept {
+    const auto sectors = [](std::uint64_t bytes, std::uint64_t step) {
+        // A bio carries at most 2^32 - 1 bytes, so more than that is never asked at once.
+        const std::uint64_t most =
+            std::min<std::uint64_t>(bytes, std::numeric_limits<std::uint32_t>::max());
+        return static_cast<std::uint32_t>(bytes_to_sectors(most - most % step));
+    };
+    uapi::params params{};
+    params.len = sizeof params;
+    params.types = uapi::param_type::basic;
+    params.basic.attrs = (disk.read_only ? uapi::attr::read_only : 0u) |
+                         (disk.rotational ? uapi::attr::rotational : 0u) |
+                         (disk.volatile_cache ? uapi::attr::volatile_cache : 0u) |
+                         (disk.fua ? uapi::attr::fua : 0u);
+    params.basic.logical_bs_shift = shift_of(disk.logical_block_size);
+    params.basic.physical_bs_shift = shift_of(disk.physical_block_size);
+    params.basic.io_min_shift = shift_of(disk.minimum_io_size);
+    params.basic.io_opt_shift = shift_of(disk.optimal_io_size);
+    params.basic.max_sectors = sectors(max_io_bytes, disk.logical_block_size);
+    params.basic.dev_sectors = bytes_to_sectors(disk.size);
+    if (disk.discards || disk.max_write_zeroes_size != 0) {
+        params.types |= uapi::param_type::discard;
+        params.discard.discard_alignment = disk.discard_alignment;
+        params.discard.discard_granularity = disk.discard_granularity;
+        params.discard.max_discard_sectors =
+            disk.discards ? sectors(disk.max_discard_size, disk.discard_granularity) : 0;
+        params.discard.max_write_zeroes_sectors =
+            sectors(disk.max_write_zeroes_size, disk.logical_block_size);
+        params.discard.max_discard_segments = 1;  // the driver takes no other number
+    }
+    return params;
+}
+
+}  // namespace ublk::inline v0

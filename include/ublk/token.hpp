@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/units.hpp>
+
+#include <cstdint>
+
+namespace ublk::inline v0 {
+
+/// The 64 bits that travel with an io_uring operation and come back in its completion.
+///
+/// Bits 0-15 tag, 16-31 the queue's place among those of one thread, 63 set for the engine's own
+/// housekeeping. A request of the driver has bit 63 clear, so that the hot loop tests one sign bit.
+class token {
+public:
+    constexpr explicit token(std::uint64_t raw) noexcept : raw_{raw} {}
+
+    [[nodiscard]] static constexpr token io(std::uint16_t place, tag which) noexcept {
+        return token{std::uint64_t{place} << place_shift | which.value()};
+    }
+
+    /// Somebody outside wants the thread to look up from its queue.
+    [[nodiscard]] static constexpr token wake() noexcept { return token{engine_bit}; }
+
+    [[nodiscard]] constexpr bool is_io() const noexcept { return (raw_ & engine_bit) == 0; }
+    [[nodiscard]] constexpr tag which() const noexcept {
+        return tag{static_cast<std::uint16_t>(raw_)};
+    }
+    [[nodiscard]] constexpr std::uint16_t place() const noexcept {
+        return static_cast<std::uint16_t>(raw_ >> place_shift);
+    }
+    [[nodiscard]] constexpr std::uint64_t raw() const noexcept { return raw_; }
+
+    friend constexpr bool operator==(token, token) noexcept = default;
+
+private:
+    static constexpr unsigned place_shift = 16;
+    static constexpr std::uint64_t engine_bit = 1ull << 63;
+
+    std::uint64_t raw_;
+};
+
+static_assert(sizeof(token) == sizeof(std::uint64_t));
+
+}  // namespace ublk::inline v0
