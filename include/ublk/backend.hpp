@@ -136,23 +136,36 @@ UBLK_DETAIL_NAMES(write_zeroes)
 
 // Near misses of an optional member would otherwise be ignored in silence, and a flush() that is
 // never called is lost data. Only names that nobody has for another purpose.
-#define UBLK_DETAIL_MISSPELLED(wrong) UBLK_DETAIL_NAMES(wrong)
-UBLK_DETAIL_MISSPELLED(Flush)
-UBLK_DETAIL_MISSPELLED(Discard)
-UBLK_DETAIL_MISSPELLED(write_zeros)
-UBLK_DETAIL_MISSPELLED(write_zero)
-UBLK_DETAIL_MISSPELLED(writezeroes)
-UBLK_DETAIL_MISSPELLED(WriteZeroes)
-UBLK_DETAIL_MISSPELLED(readonly)
-UBLK_DETAIL_MISSPELLED(is_read_only)
-UBLK_DETAIL_MISSPELLED(is_rotational)
-UBLK_DETAIL_MISSPELLED(has_volatile_cache)
-UBLK_DETAIL_MISSPELLED(has_fua)
-UBLK_DETAIL_MISSPELLED(logical_blocksize)
-UBLK_DETAIL_MISSPELLED(physical_blocksize)
-UBLK_DETAIL_MISSPELLED(min_io_size)
-UBLK_DETAIL_MISSPELLED(optimum_io_size)
-#undef UBLK_DETAIL_MISSPELLED
+#define UBLK_DETAIL_MISSPELLINGS(X)                                                                \
+    X(Flush, "ublk::result flush(const ublk::request&) noexcept;")                                 \
+    X(Discard, "ublk::result discard(const ublk::request&) noexcept;")                             \
+    X(write_zeros, "ublk::result write_zeroes(const ublk::request&) noexcept;")                    \
+    X(write_zero, "ublk::result write_zeroes(const ublk::request&) noexcept;")                     \
+    X(writezeroes, "ublk::result write_zeroes(const ublk::request&) noexcept;")                    \
+    X(WriteZeroes, "ublk::result write_zeroes(const ublk::request&) noexcept;")                    \
+    X(readonly, "bool read_only() const noexcept;")                                                \
+    X(is_read_only, "bool read_only() const noexcept;")                                            \
+    X(is_rotational, "bool rotational() const noexcept;")                                          \
+    X(has_volatile_cache, "bool volatile_cache() const noexcept;")                                 \
+    X(has_fua, "bool fua() const noexcept;")                                                       \
+    X(logical_blocksize, "std::uint32_t logical_block_size() const noexcept;")                     \
+    X(physical_blocksize, "std::uint32_t physical_block_size() const noexcept;")                   \
+    X(min_io_size, "std::uint32_t minimum_io_size() const noexcept;")                              \
+    X(optimum_io_size, "std::uint32_t optimal_io_size() const noexcept;")
+#define UBLK_DETAIL_NAMES_WRONG(wrong, right) UBLK_DETAIL_NAMES(wrong)
+#define UBLK_DETAIL_REFUSE(wrong, right)                                                           \
+    static_assert(!names_##wrong<B>(), "ublk: not " #wrong " but: " right);
+
+UBLK_DETAIL_MISSPELLINGS(UBLK_DETAIL_NAMES_WRONG)
+
+template <class B>
+consteval void refuse_misspellings() {
+    UBLK_DETAIL_MISSPELLINGS(UBLK_DETAIL_REFUSE)
+}
+
+#undef UBLK_DETAIL_REFUSE
+#undef UBLK_DETAIL_NAMES_WRONG
+#undef UBLK_DETAIL_MISSPELLINGS
 #undef UBLK_DETAIL_TRAIT
 #undef UBLK_DETAIL_NAMES
 
@@ -194,33 +207,7 @@ consteval bool check_backend() {
     static_assert(!detail::names_write_zeroes<B>() || detail::has_write_zeroes<B>,
                   "ublk: a backend's write_zeroes must be: "
                   "ublk::result write_zeroes(const ublk::request&) noexcept;");
-    static_assert(!detail::names_Flush<B>(), "ublk: not Flush but: "
-                                             "ublk::result flush(const ublk::request&) noexcept;");
-    static_assert(!detail::names_Discard<B>(),
-                  "ublk: not Discard but: ublk::result discard(const ublk::request&) noexcept;");
-    static_assert(!detail::names_write_zeros<B>() && !detail::names_write_zero<B>() &&
-                      !detail::names_writezeroes<B>() && !detail::names_WriteZeroes<B>(),
-                  "ublk: the name is write_zeroes: "
-                  "ublk::result write_zeroes(const ublk::request&) noexcept;");
-    static_assert(!detail::names_readonly<B>() && !detail::names_is_read_only<B>(),
-                  "ublk: the name is read_only: bool read_only() const noexcept;");
-    static_assert(!detail::names_is_rotational<B>(),
-                  "ublk: the name is rotational: bool rotational() const noexcept;");
-    static_assert(!detail::names_has_volatile_cache<B>(),
-                  "ublk: the name is volatile_cache: bool volatile_cache() const noexcept;");
-    static_assert(!detail::names_has_fua<B>(), "ublk: the name is fua: bool fua() const noexcept;");
-    static_assert(!detail::names_logical_blocksize<B>(),
-                  "ublk: the name is logical_block_size: "
-                  "std::uint32_t logical_block_size() const noexcept;");
-    static_assert(!detail::names_physical_blocksize<B>(),
-                  "ublk: the name is physical_block_size: "
-                  "std::uint32_t physical_block_size() const noexcept;");
-    static_assert(!detail::names_min_io_size<B>(),
-                  "ublk: the name is minimum_io_size: "
-                  "std::uint32_t minimum_io_size() const noexcept;");
-    static_assert(!detail::names_optimum_io_size<B>(),
-                  "ublk: the name is optimal_io_size: "
-                  "std::uint32_t optimal_io_size() const noexcept;");
+    detail::refuse_misspellings<B>();
     static_assert(!(detail::names_volatile_cache<B>() || detail::names_fua<B>()) ||
                       detail::has_flush<B>,
                   "ublk: a backend with volatile_cache or fua also needs: "

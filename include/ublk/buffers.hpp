@@ -38,8 +38,9 @@ public:
         map(bytes, kind);
         std::memset(memory_.data(), 0, memory_.size());
         if (lock && ::mlock(memory_.data(), memory_.size()) != 0) {
+            const int code = errno;  // before the sentence is allocated
             fail(
-                errno, "locking tag buffers", std::nullopt,
+                code, "locking tag buffers", std::nullopt,
                 std::to_string(bytes) + " bytes exceed the limit on locked memory",
                 "raise `ulimit -l`, or ask for less depth, fewer queues or a smaller max_io_bytes");
         }
@@ -53,8 +54,12 @@ public:
     [[nodiscard]] std::size_t stride() const noexcept { return stride_; }
 
 private:
+    // MAP_HUGE_2MB, which older headers lack: the default size may be another.
+    static constexpr int huge_2mb = 21 << 26;
+
     void map(std::size_t bytes, pages kind) {
-        const int flags = MAP_PRIVATE | MAP_ANONYMOUS | (kind == pages::huge ? MAP_HUGETLB : 0);
+        const int flags =
+            MAP_PRIVATE | MAP_ANONYMOUS | (kind == pages::huge ? MAP_HUGETLB | huge_2mb : 0);
         try {
             memory_ =
                 mapping{bytes, PROT_READ | PROT_WRITE, flags, -1, 0, "allocating tag buffers"};

@@ -135,6 +135,27 @@ public:
     /// device that is gone already counts as deleted.
     void del_dev(std::uint32_t id) { remove(uapi::ctrl::del_dev, id); }
 
+    /// The same, but waits no longer than `limit` for those who still refer to the removed device:
+    /// clients that have its disk open or mounted. False where there are some; the id becomes free
+    /// with the last of them.
+    [[nodiscard]] bool del_dev(std::uint32_t id, std::chrono::milliseconds limit) {
+        control_command command = of(uapi::ctrl::del_dev, id);
+        const control_ticket ticket = channel_.begin(command);
+        int answer = channel_.finish(ticket, command, from_now(limit));
+        if (answer == control_pending) {
+            channel_.cancel(ticket);
+            answer = channel_.finish(ticket, command, from_now(deadline_));
+            if (answer == -EINTR) {
+                return false;  // only its last step, the wait for the id, can be interrupted
+            }
+            answer = answer == control_pending || answer == -ECANCELED ? -ETIMEDOUT : answer;
+        }
+        if (answer < 0 && answer != -ENODEV) {
+            refuse(uapi::ctrl::del_dev, id, answer);
+        }
+        return true;
+    }
+
     /// DEL_DEV_ASYNC (kernel 6.9): the same without the wait; the id becomes free some time later.
     void del_dev_async(std::uint32_t id) { remove(uapi::ctrl::del_dev_async, id); }
 

@@ -19,7 +19,17 @@ public:
     [[nodiscard]] bool contains(std::size_t cpu) const noexcept {
         return cpu < cpus_max && (words_[cpu / bits] >> (cpu % bits) & 1) != 0;
     }
-    void insert(std::size_t cpu) noexcept { words_[cpu / bits] |= 1ul << (cpu % bits); }
+    /// Beyond the widest there is no CPU to insert.
+    void insert(std::size_t cpu) noexcept {
+        if (cpu < cpus_max) {
+            words_[cpu / bits] |= 1ul << (cpu % bits);
+        }
+    }
+    void insert(const cpu_set& others) noexcept {
+        for (std::size_t i = 0; i < words_.size(); ++i) {
+            words_[i] |= others.words_[i];
+        }
+    }
     [[nodiscard]] bool empty() const noexcept {
         return std::all_of(words_.begin(), words_.end(), [](unsigned long w) { return w == 0; });
     }

@@ -47,17 +47,35 @@ public:
 
     crew(std::shared_ptr<Backend> backend, typename Kernel::channel channel, plan what)
         : backend_{std::move(backend)}, channel_{std::move(channel)}, plan_{std::move(what)},
-          shifts_{QueuePolicy::threads(plan_.granted.queues)}, wakers_(shifts_.size()) {}
+          shifts_{QueuePolicy::threads(plan_.granted.queues)}, wakers_(shifts_.size()) {
+        // START_DEV would wait for ever for a queue that nobody serves.
+        std::vector<unsigned> servers(plan_.granted.queues);
+        for (const std::vector<queue_id>& shift : shifts_) {
+            UBLK_ASSERT(!shift.empty() && (shift.size() == 1 || !QueuePolicy::one_queue_a_thread),
+                        "a queue policy gives each thread the queues that it promises");
+            for (const queue_id id : shift) {
+                UBLK_ASSERT(id.value() < servers.size() && ++servers[id.value()] == 1,
+                            "a queue policy serves each queue exactly once");
+            }
+        }
+        UBLK_ASSERT(std::count(servers.begin(), servers.end(), 1u) == plan_.granted.queues,
+                    "a queue policy leaves no queue out");
+    }
 
-    /// Starts the threads. Throws std::system_error where the system has no thread left; those that
-    /// started then wait for `dismiss`.
-    void muster() {
+    /// Starts the threads. Throws `error` where the system has no thread left; those that started
+    /// then serve until `dismiss`.
+    void muster() try {
         threads_.reserve(shifts_.size());
+        // Nobody leaves before all have come: a first thread that fails at once would otherwise be
+        // the last one out and close the channel on those that are still to start.
+        const std::lock_guard lock{mutex_};
         for (std::size_t i = 0; i < shifts_.size(); ++i) {
-            const std::lock_guard lock{mutex_};
             threads_.emplace_back([self = this->shared_from_this(), i] { self->work(i); });
             ++at_work_;
         }
+    } catch (const std::system_error& none_left) {
+        fail(none_left.code().value(), "starting a queue thread", plan_.granted.id,
+             "the limit on threads is reached", "raise `ulimit -u`, or ask for fewer queues");
     }
 
     /// Waits until every tag is fetched. Rethrows what a thread failed with; false at the deadline.
@@ -96,7 +114,10 @@ public:
             thread.join();
         }
         threads_.clear();
-        channel_.reset();  // no thread, so no thread was the last one out
+        const std::lock_guard lock{mutex_};
+        if (at_work_ == 0) {
+            channel_.reset();  // where no thread ever started, none was the last one out
+        }
     }
 
     /// Leaves threads behind that did not come back.
@@ -105,11 +126,14 @@ public:
             thread.detach();
         }
         threads_.clear();
+        abandoned_ = true;
     }
 
-    [[nodiscard]] bool includes(std::thread::id who) const {
-        return std::any_of(threads_.begin(), threads_.end(),
-                           [who](const std::thread& thread) { return thread.get_id() == who; });
+    [[nodiscard]] bool abandoned() const noexcept { return abandoned_; }
+
+    /// Whether the calling thread is one of those that serve `backend`.
+    [[nodiscard]] static bool serves_here(const Backend& backend) noexcept {
+        return served_here == &backend;
     }
 
     /// 0, or the errno (negative) with which the first thread failed while serving.
@@ -129,12 +153,13 @@ public:
 private:
     void work(std::size_t index) noexcept {
         int code = 0;
+        served_here = backend_.get();
         try {
             prepare_thread(index);
             code = serve(index);
         } catch (...) {
             const std::lock_guard lock{mutex_};
-            trouble_ = std::current_exception();
+            trouble_ = trouble_ ? trouble_ : std::current_exception();
             changed_.notify_all();
         }
         leave(code);
@@ -146,27 +171,36 @@ private:
     void prepare_thread(std::size_t index) noexcept {
         sigset_t all;
         ::sigfillset(&all);
+        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) {
+            ::sigdelset(&all, fault);  // a blocked fault kills without asking the program's handler
+        }
         (void)::pthread_sigmask(SIG_BLOCK, &all, nullptr);
         (void)::pthread_setname_np(::pthread_self(), "ublk-queue");
 #ifdef PR_SET_IO_FLUSHER
         (void)::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 #endif
         if constexpr (QueuePolicy::pinned) {
-            (void)pin_this_thread(plan_.affinity[shifts_[index].front().value()]);
+            cpu_set all_queues;
+            for (const queue_id mine : shifts_[index]) {
+                all_queues.insert(plan_.affinity[mine.value()]);
+            }
+            (void)pin_this_thread(all_queues);
         }
     }
 
     int serve(std::size_t index) {
         const std::vector<queue_id>& mine = shifts_[index];
         const auto tags = static_cast<unsigned>(mine.size()) * plan_.granted.depth;
-        typename Kernel::port port{*channel_, wakers_[index], tags};
+        // Before the port, so that the ring goes first at the end: until then the driver may still
+        // copy a write into a buffer whose tag it holds.
         std::vector<queue> queues;
         queues.reserve(mine.size());
         for (const queue_id id : mine) {
             queues.push_back(make_queue(id));
         }
+        typename Kernel::port port{*channel_, wakers_[index], tags};
         server<Backend, BatchPolicy, typename Kernel::port, QueuePolicy::one_queue_a_thread> loop{
-            *backend_, port, std::move(queues)};
+            *backend_, port, queues};
         const int code = loop.fetch_all();
         if (code < 0) {
             fail(code, "FETCH_REQ", plan_.granted.id,
@@ -214,12 +248,16 @@ private:
         changed_.notify_all();
     }
 
+    // Tells a backend's call of stop() from anybody else's before it can wait for itself.
+    static inline thread_local const Backend* served_here = nullptr;
+
     std::shared_ptr<Backend> backend_;
     std::optional<typename Kernel::channel> channel_;
     plan plan_;
     std::vector<std::vector<queue_id>> shifts_;
     std::deque<typename Kernel::waker> wakers_;
     std::vector<std::thread> threads_;
+    bool abandoned_ = false;
 
     mutable std::mutex mutex_;
     std::condition_variable_any changed_;

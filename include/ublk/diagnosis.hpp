@@ -45,83 +45,98 @@ struct diagnosis {
     }
 }
 
+namespace detail::diagnoses {
+
+struct row {
+    std::uint32_t op;  // 0: any command
+    int code;
+    diagnosis words;
+};
+inline constexpr std::array rows{
+    row{uapi::ctrl::add_dev,
+        EEXIST,
+        {"a device with this id exists: a crashed server left it, or a client "
+         "still has its removed disk open",
+         "choose another id or none, delete that device, or close its disk"}},
+    row{uapi::ctrl::add_dev,
+        EACCES,
+        {"the limit on ublk devices is reached; newer drivers count those of unprivileged "
+         "users only",
+         "raise it: echo 1024 > /sys/module/ublk_drv/parameters/ublks_max"}},
+    row{uapi::ctrl::add_dev,
+        EPERM,
+        {"adding a device takes CAP_SYS_ADMIN", "run as root or grant CAP_SYS_ADMIN"}},
+    row{uapi::ctrl::add_dev,
+        EINVAL,
+        {"the driver refuses this id, depth, number of queues or mix of features",
+         "check the options: id below 1048576, depth and queues from 1 to 4096"}},
+    row{uapi::ctrl::add_dev,
+        ENOSPC,
+        {"no device id is free", "delete devices that are not in use"}},
+    row{uapi::ctrl::add_dev,
+        ENOMEM,
+        {"the kernel has no memory for this many queues and tags",
+         "ask for less depth or fewer queues"}},
+    row{uapi::ctrl::add_dev,
+        ETIMEDOUT,
+        {"another ublk command holds the driver's global lock, for example a DEL_DEV that "
+         "waits "
+         "for a stuck server; kernels 6.18.4 and 6.18.5 crash in this command",
+         "look for blocked tasks in dmesg, end the stuck server, or update the kernel"}},
+    row{uapi::ctrl::set_params,
+        EINVAL,
+        {"the driver refuses a block size, a limit or a mix of attributes",
+         "compare the backend's attributes with what ublk::validate documents"}},
+    row{uapi::ctrl::set_params,
+        EACCES,
+        {"the device is already started", "set parameters before it starts"}},
+    row{uapi::ctrl::start_dev,
+        EINVAL,
+        {"the process that opened /dev/ublkcN is not the one that starts the device, or its "
+         "parameters are not set",
+         "do not fork between the two, and send SET_PARAMS first"}},
+    row{uapi::ctrl::start_dev,
+        EEXIST,
+        {"the device is live, or somebody still holds its last disk open",
+         "close what uses the old /dev/ublkbN"}},
+    row{uapi::ctrl::start_dev, EBUSY, {"the device is being stopped", "start it again after that"}},
+    row{uapi::ctrl::start_dev,
+        ETIMEDOUT,
+        {"reading the partition table takes too long, or a queue did not get ready",
+         "see whether the backend answers reads, or allow more time "
+         "(options::command_deadline)"}},
+    row{uapi::ctrl::stop_dev,
+        ETIMEDOUT,
+        {"writing back dirty pages takes long, or the backend does not answer",
+         "allow more time (options::stop_deadline), or look at where the backend is"}},
+    row{uapi::ctrl::del_dev,
+        ETIMEDOUT,
+        {"something still refers to the device: a client that has its disk open or mounted, or "
+         "a "
+         "descriptor, a mapping or a ring of /dev/ublkcN",
+         "end the process that holds it"}},
+    row{uapi::ctrl::get_features,
+        EOPNOTSUPP,
+        {"the kernel is older than 6.5", "use Linux 6.8 or newer"}},
+    row{uapi::ctrl::get_features,
+        EINVAL,
+        {"the kernel is older than 6.5", "use Linux 6.8 or newer"}},
+    row{0, ENODEV, {"there is no such device", "check the id with `ls /dev/ublkc*`"}},
+    row{0, EPERM, {"this user may not control the device", "run as root"}},
+    row{0, EOPNOTSUPP, {"the running kernel lacks this command", "use a newer kernel"}},
+    row{0, ETIMEDOUT, {"the driver did not answer in time", "look for blocked tasks in dmesg"}},
+    row{0,
+        ECANCELED,
+        {"the kernel could not start a thread to run the command in",
+         "raise `ulimit -u` or the limit on processes of this user's cgroup"}},
+};
+
+}  // namespace detail::diagnoses
+
 /// From the driver's source (7.3, with what differs back to 6.8): what each errno of each command
 /// stands for.
 [[nodiscard]] constexpr diagnosis diagnose(std::uint32_t op, int code) noexcept {
-    struct row {
-        std::uint32_t op;  // 0: any command
-        int code;
-        diagnosis words;
-    };
-    namespace ctrl = uapi::ctrl;
-    constexpr std::array rows{
-        row{ctrl::add_dev,
-            EEXIST,
-            {"a device with this id exists, perhaps left behind by a server that crashed",
-             "choose another id or none, or delete that device"}},
-        row{ctrl::add_dev,
-            EACCES,
-            {"the limit on ublk devices is reached (kernels before 6.16 count all devices, later "
-             "ones "
-             "those of unprivileged users)",
-             "raise it: echo 1024 > /sys/module/ublk_drv/parameters/ublks_max"}},
-        row{ctrl::add_dev,
-            EPERM,
-            {"adding a device takes CAP_SYS_ADMIN", "run as root or grant CAP_SYS_ADMIN"}},
-        row{ctrl::add_dev,
-            EINVAL,
-            {"the driver refuses this id, depth, number of queues or mix of features",
-             "check the options: id below 1048576, depth and queues from 1 to 4096"}},
-        row{ctrl::add_dev, ENOSPC, {"no device id is free", "delete devices that are not in use"}},
-        row{ctrl::add_dev,
-            ENOMEM,
-            {"the kernel has no memory for this many queues and tags",
-             "ask for less depth or fewer queues"}},
-        row{ctrl::add_dev,
-            ETIMEDOUT,
-            {"another ublk command holds the driver's global lock, for example a DEL_DEV that "
-             "waits "
-             "for a stuck server; kernels 6.18.4 and 6.18.5 crash in this command",
-             "look for blocked tasks in dmesg, end the stuck server, or update the kernel"}},
-        row{ctrl::set_params,
-            EINVAL,
-            {"the driver refuses a block size, a limit or a mix of attributes",
-             "compare the backend's attributes with what ublk::validate documents"}},
-        row{ctrl::set_params,
-            EACCES,
-            {"the device is already started", "set parameters before it starts"}},
-        row{ctrl::start_dev,
-            EINVAL,
-            {"the process that opened /dev/ublkcN is not the one that starts the device",
-             "do not fork between the two"}},
-        row{ctrl::start_dev,
-            EEXIST,
-            {"the device is live, or somebody still holds its last disk open",
-             "close what uses the old /dev/ublkbN"}},
-        row{ctrl::start_dev, EBUSY, {"the device is being stopped", "start it again after that"}},
-        row{ctrl::start_dev,
-            ETIMEDOUT,
-            {"reading the partition table takes too long, or a queue did not get ready",
-             "see whether the backend answers reads, or allow more time "
-             "(options::command_deadline)"}},
-        row{ctrl::stop_dev,
-            ETIMEDOUT,
-            {"writing back dirty pages takes long, or the backend does not answer",
-             "allow more time (options::stop_deadline), or look at where the backend is"}},
-        row{ctrl::del_dev,
-            ETIMEDOUT,
-            {"something still refers to /dev/ublkcN: a descriptor, a mapping, or a ring",
-             "end the process that holds it"}},
-        row{ctrl::get_features,
-            EOPNOTSUPP,
-            {"the kernel is older than 6.5", "use Linux 6.8 or newer"}},
-        row{ctrl::get_features, EINVAL, {"the kernel is older than 6.5", "use Linux 6.8 or newer"}},
-        row{0, ENODEV, {"there is no such device", "check the id with `ls /dev/ublkc*`"}},
-        row{0, EPERM, {"this user may not control the device", "run as root"}},
-        row{0, EOPNOTSUPP, {"the running kernel lacks this command", "use a newer kernel"}},
-        row{0, ETIMEDOUT, {"the driver did not answer in time", "look for blocked tasks in dmesg"}},
-    };
-    for (const row& r : rows) {
+    for (const detail::diagnoses::row& r : detail::diagnoses::rows) {
         if ((r.op == op || r.op == 0) && r.code == code) {
             return r.words;
         }

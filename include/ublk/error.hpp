@@ -30,9 +30,9 @@ public:
     /// that would make the client's kernel retry or misread (EAGAIN, EINTR, EREMCHG) and numbers
     /// that are no errno become EIO.
     [[nodiscard]] static constexpr result failure(int code) noexcept {
-        const int positive = code < 0 ? -code : code;
+        const std::int64_t positive = code < 0 ? -std::int64_t{code} : code;
         result failed;
-        failed.errno_ = speakable(positive) ? positive : EIO;
+        failed.errno_ = speakable(positive) ? static_cast<int>(positive) : EIO;
         return failed;
     }
 
@@ -49,7 +49,7 @@ public:
 private:
     static constexpr int errno_max = 4095;  // the kernel's MAX_ERRNO
 
-    static constexpr bool speakable(int code) noexcept {
+    static constexpr bool speakable(std::int64_t code) noexcept {
         return code > 0 && code <= errno_max && code != EAGAIN && code != EINTR && code != EREMCHG;
     }
 

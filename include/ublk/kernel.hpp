@@ -38,10 +38,10 @@ inline constexpr int control_pending = -ETIME;
 /// What the engine asks of a kernel. The real one is `linux_kernel`; any other with the same shape
 /// makes the very same `device` run against it.
 ///
-/// `control` carries control commands, from any thread; `begin` never blocks, `finish` waits until
-/// the deadline and returns the kernel's answer (>= 0 or -errno) with the payload copied out, or
-/// `control_pending`; `cancel` asks the kernel to give up on a command. Each takes the
-/// command's ticket.
+/// `control` carries control commands, from any thread but one at a time; `begin` never blocks,
+/// `finish` waits until the deadline and returns the kernel's answer (>= 0 or -errno) with the
+/// payload copied out, or `control_pending`; `cancel` asks the kernel to give up on a command. Both
+/// take the command's ticket.
 /// `channel` is an open /dev/ublkcN; it throws `error` where opening fails until the deadline.
 /// `port` is what one queue thread talks to, created and used by that thread alone except `waker`:
 ///   `fetch` and `commit` queue a command, `flush` hands over what is queued, `wait` does so and

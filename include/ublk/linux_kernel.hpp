@@ -235,6 +235,9 @@ namespace detail {
     case EPERM:
         fail(code, step, std::nullopt, "this user may not open it",
              "run as root, or give the user access by a udev rule");
+    case EMFILE:
+    case ENFILE:
+        fail(code, step, std::nullopt, "no file descriptor is left", "raise `ulimit -n`");
     default:
         fail(code, step, std::nullopt);
     }
@@ -261,6 +264,10 @@ inline linux_kernel::channel linux_kernel::open_channel(std::uint32_t id, deadli
         const int code = errno;
         const bool passing = code == ENOENT || code == EACCES || code == EBUSY || code == EINTR;
         if (!passing || std::chrono::steady_clock::now() >= until) {
+            if (code == EMFILE || code == ENFILE) {
+                fail(code, "opening " + path, id, "no file descriptor is left",
+                     "raise `ulimit -n`");
+            }
             fail(code, "opening " + path, id,
                  code == EBUSY ? "another process has it open" : "the device node did not appear",
                  code == EBUSY ? "stop the other server of this device"

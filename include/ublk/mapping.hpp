@@ -21,7 +21,8 @@ public:
         : bytes_{bytes} {
         void* const address = ::mmap(nullptr, bytes, protection, flags, file, offset);
         if (address == MAP_FAILED) {
-            fail(errno, what, std::nullopt,
+            const int code = errno;  // before the sentence is allocated
+            fail(code, what, std::nullopt,
                  "mmap of " + std::to_string(bytes) + " bytes was refused");
         }
         data_ = static_cast<std::byte*>(address);

@@ -73,9 +73,17 @@ inline void validate(const disk_attributes& disk, std::uint32_t page_size) {
         bad_attribute("fua without a volatile cache",
                       "leave fua out: without a volatile cache every write is durable anyway");
     }
-    if (disk.discards) {
+    if (disk.discards || disk.max_write_zeroes_size != 0) {  // both travel in one section
         detail::check_block_size("discard_granularity", disk.discard_granularity,
                                  disk.logical_block_size, block_size_max);
+    }
+    if (disk.discards && disk.max_discard_size < disk.discard_granularity) {
+        bad_attribute("max_discard_size is " + std::to_string(disk.max_discard_size),
+                      "return at least discard_granularity, or leave discard out");
+    }
+    if (disk.max_write_zeroes_size != 0 && disk.max_write_zeroes_size < disk.logical_block_size) {
+        bad_attribute("max_write_zeroes_size is " + std::to_string(disk.max_write_zeroes_size),
+                      "return 0 or at least the logical block size");
     }
 }
 

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -47,8 +48,9 @@ class server {
                   "ublk: a batch policy needs: static bool due(unsigned waiting) noexcept;");
 
 public:
-    server(Backend& backend, Port& port, std::vector<queue> queues) noexcept
-        : backend_{backend}, port_{port}, queues_{std::move(queues)} {}
+    /// All three outlive the server, and the queues the port as well.
+    server(Backend& backend, Port& port, std::span<queue> queues) noexcept
+        : backend_{backend}, port_{port}, queues_{queues} {}
 
     server(const server&) = delete;
     server& operator=(const server&) = delete;
@@ -167,7 +169,7 @@ private:
 
     Backend& backend_;
     Port& port_;
-    std::vector<queue> queues_;
+    std::span<queue> queues_;
     unsigned offered_ = 0;  ///< tags that the driver has not taken back
     unsigned waiting_ = 0;  ///< completions queued since the last system call
     int failure_ = 0;

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/control.hpp>
+#include <ublk/crew.hpp>
+#include <ublk/features.hpp>
+#include <ublk/kernel.hpp>
+#include <ublk/options.hpp>
+#include <ublk/params.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ublk::inline v0 {
+
+/// One life of a device, from ADD_DEV to DEL_DEV: the control commands in their order, and what to
+/// undo when one of them fails.
+template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
+class session {
+public:
+    using crew_type = crew<Backend, QueuePolicy, BatchPolicy, Kernel>;
+
+    /// Opens the control device. Throws `error`. Both outlive the session.
+    session(const Kernel& running, const options& asked)
+        : kernel_{running}, asked_{asked}, control_{running, asked.command_deadline} {}
+
+    session(const session&) = delete;
+    session& operator=(const session&) = delete;
+    ~session() {
+        if (crew_) {
+            crew_->disband();
+        }
+    }
+
+    /// Adds, configures and starts the device. Throws `error`; `give_up` then cleans up.
+    void open(std::shared_ptr<Backend> backend, const disk_attributes& disk) {
+        add(control_.get_features());
+        control_.set_params(info_.id, to_params(disk, info_.max_io_bytes));
+        hire(std::move(backend));
+        crew_->muster();
+        if (!crew_->ready(from_now(asked_.command_deadline))) {
+            fail(ETIMEDOUT, "starting the queue threads", info_.id,
+                 "allocating the tag buffers takes too long",
+                 "ask for less depth, fewer queues or a smaller max_io_bytes");
+        }
+        info_.ring_flags = crew_->ring_flags();
+        control_.start_dev(info_.id, ::getpid());
+    }
+
+    /// Stops, ends and deletes, each even if the one before failed; then throws what failed first.
+    void close() {
+        std::exception_ptr first;
+        const auto attempt = [&first](auto&& step) {
+            try {
+                step();
+            } catch (...) {
+                first = first ? first : std::current_exception();
+            }
+        };
+        attempt([this] { stop_serving(); });
+        attempt([this] { dismiss_threads(); });
+        attempt([this] { delete_device(); });
+        if (first) {
+            std::rethrow_exception(first);
+        }
+    }
+
+    /// Nothing of a start that failed stays, and what goes wrong here must not hide why it failed.
+    void give_up() noexcept {
+        try {
+            if (crew_) {
+                dismiss_threads();
+            }
+        } catch (...) {
+        }
+        try {
+            if (crew_) {
+                crew_->disband();  // with the threads goes /dev/ublkcN, which DEL_DEV waits for
+            }
+            if (added_) {
+                delete_device();
+            }
+        } catch (...) {
+        }
+    }
+
+    /// What was granted.
+    [[nodiscard]] const device_info& info() const noexcept { return info_; }
+    [[nodiscard]] const std::shared_ptr<crew_type>& threads() const noexcept { return crew_; }
+
+private:
+    [[nodiscard]] static deadline from_now(std::chrono::milliseconds limit) {
+        return std::chrono::steady_clock::now() + limit;
+    }
+
+    void add(std::uint64_t known) {
+        uapi::dev_info ask;
+        ask.dev_id = asked_.id.value_or(uapi::any_dev_id);
+        ask.nr_hw_queues = static_cast<std::uint16_t>(
+            asked_.queues != 0 ? asked_.queues : std::min(online_cpus(), uapi::max_nr_queues));
+        ask.queue_depth = static_cast<std::uint16_t>(asked_.depth);
+        ask.max_io_buf_bytes = asked_.max_io_bytes;
+        ask.server_flags = cookie_ = new_cookie();
+        ask.flags = asked_.partition_scan ? 0 : uapi::feature::no_auto_part_scan;
+        if ((ask.flags & ~known) != 0) {
+            fail(EOPNOTSUPP, "ADD_DEV", asked_.id, "the driver cannot leave partitions alone",
+                 "use Linux 7.0 or newer, or options::partition_scan = true");
+        }
+        const uapi::dev_info granted = control_.add_dev(ask);
+        added_ = true;
+        info_ = device_info{};
+        info_.id = granted.dev_id;
+        info_.queues = granted.nr_hw_queues;
+        info_.depth = granted.queue_depth;
+        info_.max_io_bytes = granted.max_io_buf_bytes;
+        info_.flags = granted.flags;
+        info_.driver_features = known;
+        // Drivers before 7.3 leave this field as we sent it: zero.
+        const bool spaced = (granted.flags & uapi::feature::io_desc_size) != 0;
+        info_.io_desc_size = spaced ? granted.io_desc_size : sizeof(uapi::io_desc);
+        check_granted(ask, granted);
+    }
+
+    // The driver drops flags in silence, and a thread has only so much room for events.
+    void check_granted(const uapi::dev_info& ask, const uapi::dev_info& granted) const {
+        if (const std::uint64_t dropped = ask.flags & ~granted.flags; dropped != 0) {
+            fail(EOPNOTSUPP, "ADD_DEV", granted.dev_id,
+                 "the driver did not grant " + describe(dropped), "do without");
+        }
+        constexpr unsigned tags_a_thread_max =
+            32768;  // half of io_uring's largest completion queue
+        const unsigned queues = QueuePolicy::one_queue_a_thread ? 1u : granted.nr_hw_queues;
+        if (queues * unsigned{granted.queue_depth} > tags_a_thread_max) {
+            fail(EINVAL, "ADD_DEV", granted.dev_id,
+                 "one thread would serve " + std::to_string(queues * granted.queue_depth) +
+                     " requests at once",
+                 "ask for queues x depth <= 32768, or use ublk::per_cpu");
+        }
+    }
+
+    void hire(std::shared_ptr<Backend> backend) {
+        std::vector<cpu_set> affinity;
+        for (unsigned q = 0; QueuePolicy::pinned && q < info_.queues; ++q) {
+            affinity.push_back(
+                control_.get_queue_affinity(info_.id, queue_id{static_cast<std::uint16_t>(q)}));
+        }
+        auto channel = kernel_.open_channel(info_.id, from_now(asked_.command_deadline));
+        crew_ = std::make_shared<crew_type>(
+            std::move(backend), std::move(channel),
+            typename crew_type::plan{info_, kernel_.page_size(), asked_.buffer_pages,
+                                     asked_.lock_buffers, std::move(affinity)});
+        info_.threads = static_cast<unsigned>(crew_->size());
+    }
+
+    [[nodiscard]] static std::uint64_t new_cookie() noexcept {
+        const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
+        return static_cast<std::uint64_t>(now) ^ static_cast<std::uint64_t>(::getpid()) << 40;
+    }
+
+    // While our threads are there, /dev/ublkcN is open and keeps the id. Once they have left,
+    // somebody may have deleted the device and the driver may have given its id to another, which
+    // is not ours to stop.
+    [[nodiscard]] bool still_ours() {
+        if (crew_ && !crew_->gone(deadline{})) {
+            return true;
+        }
+        try {
+            return control_.get_dev_info(info_.id).server_flags == cookie_;
+        } catch (const error& none) {
+            if (none.errno_value() != ENODEV) {
+                throw;
+            }
+            return false;
+        }
+    }
+
+    // STOP first and join then: the driver writes dirty pages back through our threads.
+    void stop_serving() {
+        if (!still_ours()) {
+            return;
+        }
+        crew_type& threads = *crew_;
+        const control_ticket ticket = control_.begin_stop(info_.id);
+        if (control_.finish_stop(ticket, info_.id, asked_.stop_deadline)) {
+            (void)threads.gone(from_now(asked_.command_deadline));
+            return;
+        }
+        std::string cause = "the backend did not answer all requests within options::stop_deadline";
+        std::string remedy =
+            "the disk was removed by force and the requests that were left failed with EIO";
+        try {
+            dismiss_threads();
+            (void)control_.finish_stop(ticket, info_.id, asked_.command_deadline);
+        } catch (const error& stuck) {
+            cause += ", and " + std::string{stuck.cause()};
+            remedy = stuck.remedy();
+        }
+        fail(ETIMEDOUT, "STOP_DEV", info_.id, cause, remedy);
+    }
+
+    // Nothing to do where they left by themselves, or will not be waited for a second time.
+    void dismiss_threads() {
+        crew_type& threads = *crew_;
+        if (threads.abandoned()) {
+            return;
+        }
+        threads.dismiss();
+        if (!threads.gone(from_now(asked_.command_deadline))) {
+            threads.abandon();
+            fail(ETIMEDOUT, "ending the queue threads", info_.id,
+                 "a backend function has not returned", "end the process, then delete the device");
+        }
+    }
+
+    // With a request that is never answered, DEL_DEV would wait for ever and hold the driver's
+    // global mutex meanwhile, which blocks every other ublk device of the host.
+    void delete_device() {
+        const bool threads_left = crew_ && !crew_->gone(deadline{});
+        if (!threads_left && still_ours()) {
+            // A client may keep the removed disk open for as long as it likes; that is no failure.
+            constexpr std::chrono::milliseconds patience{1000};
+            (void)control_.del_dev(info_.id, std::min(patience, asked_.command_deadline));
+        }
+    }
+
+    const Kernel& kernel_;
+    const options& asked_;
+    control<Kernel> control_;
+    std::uint64_t cookie_ = 0;  ///< what the driver keeps of us beside the id
+    bool added_ = false;
+    device_info info_;
+    std::shared_ptr<crew_type> crew_;
+};
+
+}  // namespace ublk::inline v0
