@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// expect: ublk: a backend's flush must be: ublk::result flush(const ublk::request&) noexcept;
+
+#include "disk.hpp"
+
+struct backend final : disk {
+#ifdef UBLK_REJECT
+    ublk::result flush() noexcept {
+        return ublk::ok;
+    }
+#else
+    ublk::result flush(const ublk::request&) noexcept {
+        return ublk::ok;
+    }
+#endif
+};
+
+template void serve<backend>();

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+// expect: ublk: a queue policy needs: static std::vector<std::vector<ublk::queue_id>>
+//         threads(unsigned queues);
+
+#include "disk.hpp"
+
+#ifdef UBLK_REJECT
+template void serve<disk, ublk::per_wakeup, ublk::per_cpu>();
+#else
+template void serve<disk, ublk::per_cpu, ublk::per_wakeup>();
+#endif

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+// expect: something
+
+int main() {}

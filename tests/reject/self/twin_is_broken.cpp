@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+// expect: wrong
+
+static_assert(false, "wrong");

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// expect: ublk: a backend needs: ublk::result read(const ublk::request&, std::span<std::byte> out)
+//         noexcept;
+
+#include "disk.hpp"
+
+struct backend : disk {
+#ifdef UBLK_REJECT
+    ublk::result read(std::uint64_t, std::span<std::byte>) noexcept {
+        return ublk::ok;
+    }
+#else
+    ublk::result read(const ublk::request&, std::span<std::byte>) noexcept {
+        return ublk::ok;
+    }
+#endif
+};
+
+template void serve<backend>();

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+#include <ublk/cpus.hpp>
+
+#include <gtest/gtest.h>
+
+#include <sched.h>
+
+#include <cstddef>
+#include <thread>
+
+namespace {
+
+using ublk::cpu_set;
+
+// What this process may use, by the kernel's own word.
+cpu_set allowed() {
+    cpu_set cpus;
+    EXPECT_GT(::sched_getaffinity(0, sizeof(cpu_set::words),
+                                  reinterpret_cast<::cpu_set_t*>(cpus.raw().data())),
+              -1);
+    return cpus;
+}
+
+std::size_t first_of(const cpu_set& cpus) {
+    std::size_t cpu = 0;
+    while (cpu < cpu_set::cpus_max && !cpus.contains(cpu)) {
+        ++cpu;
+    }
+    return cpu;
+}
+
+TEST(cpu_set, starts_empty) {
+    const cpu_set none;
+    EXPECT_TRUE(none.empty());
+    for (std::size_t cpu = 0; cpu < cpu_set::cpus_max; ++cpu) {
+        EXPECT_FALSE(none.contains(cpu));
+    }
+}
+
+TEST(cpu_set, contains_what_was_inserted_and_nothing_else) {
+    for (const std::size_t wanted : {0ul, 1ul, 31ul, 32ul, 63ul, 64ul, 4095ul, 8191ul}) {
+        cpu_set cpus;
+        cpus.insert(wanted);
+        EXPECT_FALSE(cpus.empty());
+        for (std::size_t cpu = 0; cpu < cpu_set::cpus_max; ++cpu) {
+            EXPECT_EQ(cpus.contains(cpu), cpu == wanted);
+        }
+    }
+}
+
+TEST(cpu_set, does_not_contain_what_is_beyond_its_end) {
+    cpu_set cpus;
+    cpus.raw().fill(~0ul);
+    EXPECT_TRUE(cpus.contains(8191));
+    EXPECT_FALSE(cpus.contains(8192));
+    EXPECT_FALSE(cpus.contains(~std::size_t{0}));
+}
+
+TEST(cpu_set, takes_in_others) {
+    cpu_set one;
+    one.insert(std::size_t{3});
+    cpu_set two;
+    two.insert(std::size_t{70});
+    one.insert(two);
+    EXPECT_TRUE(one.contains(3));
+    EXPECT_TRUE(one.contains(70));
+    EXPECT_FALSE(two.contains(3));
+}
+
+TEST(cpu_set, lies_as_the_kernel_has_it) {
+    const cpu_set mine = allowed();
+    EXPECT_FALSE(mine.empty());
+    EXPECT_LT(first_of(mine), cpu_set::cpus_max);
+}
+
+TEST(pinning, restricts_the_calling_thread_only) {
+    const cpu_set before = allowed();
+    cpu_set one;
+    one.insert(first_of(before));
+    std::thread{[&] {
+        EXPECT_TRUE(ublk::pin_this_thread(one));
+        EXPECT_EQ(allowed().raw(), one.raw());
+    }}.join();
+    EXPECT_EQ(allowed().raw(), before.raw());
+}
+
+TEST(pinning, to_no_cpu_leaves_the_thread_as_it_is) {
+    const cpu_set before = allowed();
+    EXPECT_TRUE(ublk::pin_this_thread(cpu_set{}));
+    EXPECT_EQ(allowed().raw(), before.raw());
+}
+
+TEST(pinning, to_a_cpu_that_is_not_there_is_refused_and_harmless) {
+    const cpu_set before = allowed();
+    cpu_set far;
+    far.insert(cpu_set::cpus_max - 1);
+    EXPECT_FALSE(ublk::pin_this_thread(far));
+    EXPECT_EQ(allowed().raw(), before.raw());
+}
+
+TEST(online_cpus, are_at_least_one) {
+    EXPECT_GE(ublk::online_cpus(), 1u);
+    EXPECT_LE(ublk::online_cpus(), cpu_set::cpus_max);
+}
+
+}  // namespace

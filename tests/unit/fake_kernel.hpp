@@ -1,0 +1,707 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// A small ublk driver in this process, for the `kernel` concept: control commands answer from a
+// script, requests come from the test, and what the real driver would refuse is written down in
+// `violations`. No gold plating: a full simulator will replace it.
+
+#include <ublk/fd.hpp>
+#include <ublk/kernel.hpp>
+#include <ublk/mapping.hpp>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace ublk_test {
+
+using namespace std::chrono_literals;
+namespace uapi = ublk::uapi;
+
+/// How the driver treats one kind of control command.
+struct reply {
+    enum class manner {
+        normal,
+        refuse,  ///< answers -code
+        silent,  ///< no answer until it is cancelled, then EINTR
+        deaf,    ///< no answer whatever happens
+        late,    ///< carried out only once it is cancelled
+    };
+    manner how = manner::normal;
+    int code = 0;
+};
+
+/// A request of a client.
+struct client_io {
+    unsigned queue = 0;
+    unsigned tag = 0;
+    std::uint32_t op_flags = 0;
+    std::uint64_t sector = 0;
+    std::uint32_t sectors = 0;
+    std::vector<std::byte> data{};  ///< of a write, or of a read that was answered
+};
+
+class fake_kernel {
+public:
+    class control;
+    class channel;
+    class port;
+    class waker;
+
+    struct sent_command {
+        std::uint32_t op;
+        uapi::ctrl_cmd header;
+        std::vector<std::byte> payload;
+    };
+
+    /// Events of one port, and the means to rouse it.
+    struct bell {
+        std::mutex mutex;
+        std::condition_variable rung;
+        std::vector<std::pair<ublk::token, int>> events;
+        bool woken = false;
+        void ring(ublk::token t, int answer) {
+            const std::lock_guard lock{mutex};
+            events.emplace_back(t, answer);
+            rung.notify_all();
+        }
+    };
+
+    struct slot_state {
+        enum class stage { free, fetched, serving, gone };
+        stage at = stage::free;
+        std::thread::id daemon{};
+        ublk::token event{0};
+        const std::byte* buffer = nullptr;
+        std::shared_ptr<bell> to{};
+        client_io asked{};
+        std::optional<int> answer{};
+    };
+
+    struct flight {
+        ublk::control_command command;
+        bool cancelled = false;
+        std::optional<int> answer{};
+    };
+
+    /// The driver. The script is set before the start; the rest is under the mutex.
+    struct state {
+        // ---- script
+        ublk::kernel_version version{6, 8};
+        std::uint64_t features = (1ull << 11) - 1;
+        std::map<std::uint32_t, reply> script{};
+        int control_errno = 0;
+        int open_errno = 0;
+        int map_errno = 0;
+        unsigned queues_max = 64;
+        unsigned depth_max = 4096;
+        std::uint32_t io_bytes_max = 32u << 20;
+        std::uint64_t dropped_flags = 0;
+        std::uint16_t desc_size = 0;  ///< 0: as before 7.3
+        bool scan = false;            ///< START_DEV reads the first sector
+        int refuse_fetch = 0;         ///< errno for the last tag of the last queue
+        int refuse_commit = 0;        ///< errno for the next commit
+
+        // ---- what happened
+        std::mutex mutex;
+        std::condition_variable changed;
+        std::vector<sent_command> log{};
+        std::vector<std::string> violations{};
+        std::deque<int> wait_codes{};  ///< what the next waits return instead of waiting
+        unsigned opened = 0;
+        unsigned open_channels = 0;
+        unsigned open_controls = 0;
+        unsigned flushes = 0;  ///< of something, other than by waiting
+        unsigned waits = 0;
+        unsigned commits = 0;
+        std::vector<client_io> order{};  ///< of commits
+
+        // ---- the device
+        bool exists = false;
+        bool live = false;
+        bool stopping = false;
+        bool scanned = false;
+        uapi::dev_info info{};
+        uapi::params params{};
+        std::vector<std::vector<slot_state>> tags{};
+        ublk::fd memory{};
+        ublk::mapping descriptors{};
+        std::size_t stride = 0;
+
+        static std::size_t page() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
+
+        void complain(std::string what) { violations.push_back(std::move(what)); }
+
+        [[nodiscard]] bool all(slot_state::stage at) const { return count(at) == total(); }
+        [[nodiscard]] std::size_t total() const { return tags.size() * info.queue_depth; }
+        [[nodiscard]] std::size_t count(slot_state::stage at) const {
+            std::size_t n = 0;
+            for (const auto& queue : tags) {
+                n += static_cast<std::size_t>(std::count_if(
+                    queue.begin(), queue.end(), [at](const slot_state& s) { return s.at == at; }));
+            }
+            return n;
+        }
+
+        void create(const uapi::dev_info& granted) {
+            info = granted;
+            exists = true;
+            live = stopping = scanned = false;
+            tags.assign(info.nr_hw_queues, std::vector<slot_state>(info.queue_depth));
+            const std::size_t size = desc_size != 0 ? desc_size : sizeof(uapi::io_desc);
+            stride = uapi::cmd_buf_stride(size, page());
+            memory = ublk::fd{::memfd_create("descriptors", MFD_CLOEXEC)};
+            if (::ftruncate(memory.get(), static_cast<off_t>(stride * tags.size())) != 0) {
+                ublk::fail(errno, "ftruncate", std::nullopt);
+            }
+            descriptors = ublk::mapping{
+                stride * tags.size(), PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0, "memfd"};
+        }
+
+        void deliver(const client_io& io) {
+            slot_state& s = tags.at(io.queue).at(io.tag);
+            const std::size_t size = desc_size != 0 ? desc_size : sizeof(uapi::io_desc);
+            const uapi::io_desc words{io.op_flags, io.sectors, io.sector,
+                                      reinterpret_cast<std::uintptr_t>(s.buffer)};
+            std::memcpy(descriptors.data() + io.queue * stride + io.tag * size, &words,
+                        sizeof words);
+            if (!io.data.empty()) {
+                std::memcpy(const_cast<std::byte*>(s.buffer), io.data.data(), io.data.size());
+            }
+            s.asked = io;
+            s.answer.reset();
+            s.at = slot_state::stage::serving;
+            s.to->ring(s.event, uapi::io_res_ok);
+        }
+
+        /// STOP_DEV: aborts what is idle once nothing is outstanding.
+        void advance() {
+            if (stopping && count(slot_state::stage::serving) == 0) {
+                for (auto& queue : tags) {
+                    for (slot_state& s : queue) {
+                        if (s.at == slot_state::stage::fetched) {
+                            s.at = slot_state::stage::gone;
+                            s.to->ring(s.event, uapi::io_res_abort);
+                        }
+                    }
+                }
+                live = false;
+            }
+            changed.notify_all();
+        }
+
+        void server_left(slot_state& s) {
+            if (s.at == slot_state::stage::serving) {
+                s.answer = -EIO;
+            }
+            s.at = slot_state::stage::gone;
+            s.to.reset();
+        }
+
+        std::optional<int> carry_out(ublk::control_command& c) {
+            namespace ctrl = uapi::ctrl;
+            if (c.op == ctrl::get_features) {
+                std::memcpy(c.payload, &features, sizeof features);
+                return c.header.len == sizeof features ? 0 : -EINVAL;
+            }
+            if (c.op == ctrl::add_dev) {
+                return add(c);
+            }
+            if (!exists || c.header.dev_id != info.dev_id) {
+                return -ENODEV;
+            }
+            switch (c.op) {
+            case ctrl::get_dev_info:
+                std::memcpy(c.payload, &info, sizeof info);
+                return 0;
+            case ctrl::get_dev_info2:
+                std::memcpy(c.payload + c.header.dev_path_len, &info, sizeof info);
+                return 0;
+            case ctrl::set_params:
+                std::memcpy(&params, c.payload, sizeof params);
+                return live ? -EACCES : 0;
+            case ctrl::get_params:
+                std::memcpy(c.payload, &params, sizeof params);
+                return 0;
+            case ctrl::get_queue_affinity:
+                c.payload[0] = std::byte{1};  // CPU 0, which every machine has
+                return 0;
+            case ctrl::start_dev:
+                return start(c);
+            case ctrl::stop_dev:
+                stopping = true;
+                advance();
+                return count(slot_state::stage::serving) == 0 ? std::optional{0} : std::nullopt;
+            case ctrl::del_dev:
+            case ctrl::del_dev_async:
+                stopping = true;
+                advance();
+                if (open_channels != 0) {
+                    return std::nullopt;
+                }
+                exists = false;
+                return 0;
+            default:
+                return -EOPNOTSUPP;
+            }
+        }
+
+        int add(ublk::control_command& c) {
+            uapi::dev_info asked;
+            std::memcpy(&asked, c.payload, sizeof asked);
+            if (c.header.queue_id != uapi::no_queue_id || c.header.len != sizeof asked ||
+                c.header.dev_id != asked.dev_id) {
+                return -EINVAL;
+            }
+            if (exists) {
+                return -EEXIST;
+            }
+            asked.dev_id = asked.dev_id == uapi::any_dev_id ? 7 : asked.dev_id;
+            asked.nr_hw_queues =
+                static_cast<std::uint16_t>(std::min<unsigned>(asked.nr_hw_queues, queues_max));
+            asked.queue_depth =
+                static_cast<std::uint16_t>(std::min<unsigned>(asked.queue_depth, depth_max));
+            asked.max_io_buf_bytes = std::min(asked.max_io_buf_bytes, io_bytes_max) /
+                                     static_cast<std::uint32_t>(page()) *
+                                     static_cast<std::uint32_t>(page());
+            asked.flags &= ~dropped_flags;
+            asked.flags |= uapi::feature::cmd_ioctl_encode;
+            if (desc_size != 0) {
+                asked.flags |= uapi::feature::io_desc_size;
+                asked.io_desc_size = desc_size;
+            }
+            create(asked);
+            std::memcpy(c.payload, &info, sizeof info);
+            return 0;
+        }
+
+        std::optional<int> start(const ublk::control_command& c) {
+            if (c.header.data != static_cast<std::uint64_t>(::getpid()) || params.len == 0) {
+                return -EINVAL;
+            }
+            if (stopping) {
+                return -EBUSY;
+            }
+            if (!live && !all(slot_state::stage::fetched)) {
+                return std::nullopt;
+            }
+            live = true;
+            if (scan && !scanned) {
+                scanned = true;
+                deliver({0, 0, 0, 0, 1});
+            }
+            return scan && !tags[0][0].answer ? std::nullopt : std::optional{0};
+        }
+
+        void consider(flight& f) {
+            if (f.answer) {
+                return;
+            }
+            const auto found = script.find(f.command.op);
+            const reply r = found == script.end() ? reply{} : found->second;
+            switch (r.how) {
+            case reply::manner::deaf:
+                return;
+            case reply::manner::refuse:
+                f.answer = -r.code;
+                return;
+            case reply::manner::silent:
+                break;
+            case reply::manner::late:
+                if (!f.cancelled) {
+                    return;
+                }
+                [[fallthrough]];
+            case reply::manner::normal:
+                f.answer = carry_out(f.command);
+            }
+            if (!f.answer && f.cancelled) {
+                f.answer = -EINTR;
+            }
+        }
+    };
+
+    // ---- what a `kernel` has
+    [[nodiscard]] ublk::kernel_version version() const { return driver->version; }
+    [[nodiscard]] std::size_t page_size() const { return state::page(); }
+    [[nodiscard]] control open_control() const;
+    [[nodiscard]] channel open_channel(std::uint32_t id, ublk::deadline until) const;
+
+    // ---- for tests
+    /// Client requests, all delivered at once as soon as their tags are fetched.
+    void post(const std::vector<client_io>& all) const {
+        std::unique_lock lock{driver->mutex};
+        const bool there = driver->changed.wait_for(lock, 20s, [&] {
+            return std::all_of(all.begin(), all.end(), [&](const client_io& io) {
+                return driver->tags.at(io.queue).at(io.tag).at == slot_state::stage::fetched;
+            });
+        });
+        if (!there) {
+            driver->complain("a client's tag is never fetched");
+            return;
+        }
+        for (const client_io& io : all) {
+            driver->deliver(io);
+        }
+    }
+
+    /// What the server said of the last request on that tag.
+    int answer(unsigned queue, unsigned tag, std::vector<std::byte>* data = nullptr) const {
+        std::unique_lock lock{driver->mutex};
+        slot_state& s = driver->tags.at(queue).at(tag);
+        if (!driver->changed.wait_for(lock, 20s, [&] { return s.answer.has_value(); })) {
+            driver->complain("a client waits in vain");
+            return -ETIMEDOUT;
+        }
+        if (data != nullptr) {
+            *data = s.asked.data;
+        }
+        return *s.answer;
+    }
+
+    int serve(const client_io& io, std::vector<std::byte>* data = nullptr) const {
+        post({io});
+        return answer(io.queue, io.tag, data);
+    }
+
+    /// STOP_DEV from another process; waits for nothing.
+    void stop_from_outside() const {
+        const std::lock_guard lock{driver->mutex};
+        driver->stopping = true;
+        driver->advance();
+    }
+
+    template <class Pick>
+    auto get(Pick pick) const {
+        const std::lock_guard lock{driver->mutex};
+        return pick(*driver);
+    }
+
+    [[nodiscard]] std::size_t times(std::uint32_t op) const {
+        return get([op](const state& s) {
+            return static_cast<std::size_t>(
+                std::count_if(s.log.begin(), s.log.end(),
+                              [op](const sent_command& sent) { return sent.op == op; }));
+        });
+    }
+
+    /// Waits until `test(state)` holds; false after 20 s.
+    template <class Test>
+    bool until(Test test) const {
+        std::unique_lock lock{driver->mutex};
+        return driver->changed.wait_for(lock, 20s, [&] { return test(*driver); });
+    }
+
+    std::shared_ptr<state> driver = std::make_shared<state>();
+};
+
+class fake_kernel::control {
+public:
+    explicit control(std::shared_ptr<state> d) : driver_{std::move(d)} {
+        const std::lock_guard lock{driver_->mutex};
+        ++driver_->open_controls;
+    }
+    control(control&&) noexcept = default;
+    ~control() {
+        if (driver_) {
+            const std::lock_guard lock{driver_->mutex};
+            --driver_->open_controls;
+        }
+    }
+
+    ublk::control_ticket begin(const ublk::control_command& c) {
+        const std::lock_guard lock{driver_->mutex};
+        driver_->log.push_back({c.op, c.header, {c.payload, c.payload + c.header.len}});
+        flight& f = flights_.emplace(++last_, flight{c}).first->second;
+        driver_->consider(f);
+        driver_->changed.notify_all();
+        return last_;
+    }
+
+    int finish(ublk::control_ticket ticket, ublk::control_command& c, ublk::deadline until) {
+        std::unique_lock lock{driver_->mutex};
+        const auto found = flights_.find(ticket);
+        if (found == flights_.end()) {
+            driver_->complain("a ticket is finished twice");
+            return -EINVAL;
+        }
+        flight& f = found->second;
+        driver_->changed.wait_until(lock, until, [&] {
+            driver_->consider(f);
+            return f.answer.has_value();
+        });
+        if (!f.answer) {
+            return ublk::control_pending;
+        }
+        const int answer = *f.answer;
+        c = f.command;
+        flights_.erase(found);
+        driver_->changed.notify_all();
+        return answer;
+    }
+
+    void cancel(ublk::control_ticket ticket) {
+        const std::lock_guard lock{driver_->mutex};
+        flights_.at(ticket).cancelled = true;
+        driver_->changed.notify_all();
+    }
+
+private:
+    std::shared_ptr<state> driver_;
+    std::map<ublk::control_ticket, flight> flights_{};
+    ublk::control_ticket last_ = 0;
+};
+
+class fake_kernel::channel {
+public:
+    explicit channel(std::shared_ptr<state> d) : driver_{std::move(d)} {
+        const std::lock_guard lock{driver_->mutex};
+        ++driver_->opened;
+        if (++driver_->open_channels != 1) {
+            driver_->complain("the channel is opened twice");
+        }
+    }
+    channel(channel&&) noexcept = default;
+    ~channel() {
+        if (driver_) {
+            const std::lock_guard lock{driver_->mutex};
+            --driver_->open_channels;
+            driver_->stopping = true;
+            driver_->advance();
+        }
+    }
+
+    [[nodiscard]] ublk::mapping map(std::uint64_t offset, std::size_t bytes) const {
+        const std::lock_guard lock{driver_->mutex};
+        if (driver_->map_errno != 0) {
+            ublk::fail(driver_->map_errno, "mapping the descriptors", std::nullopt);
+        }
+        const std::size_t size =
+            driver_->desc_size != 0 ? driver_->desc_size : sizeof(uapi::io_desc);
+        if (offset % driver_->stride != 0 || offset / driver_->stride >= driver_->tags.size() ||
+            bytes != uapi::cmd_buf_size(driver_->info.queue_depth, size, state::page())) {
+            driver_->complain("descriptors are mapped at a wrong place or length");
+        }
+        return ublk::mapping{bytes,
+                             PROT_READ,
+                             MAP_SHARED,
+                             driver_->memory.get(),
+                             static_cast<off_t>(offset),
+                             "mapping the descriptors"};
+    }
+
+    [[nodiscard]] const std::shared_ptr<state>& driver() const { return driver_; }
+
+private:
+    std::shared_ptr<state> driver_;
+};
+
+class fake_kernel::waker {
+public:
+    void wake() const noexcept {
+        const std::lock_guard lock{bell_->mutex};
+        bell_->woken = true;
+        bell_->rung.notify_all();
+    }
+    [[nodiscard]] const std::shared_ptr<bell>& rings() const { return bell_; }
+
+private:
+    std::shared_ptr<bell> bell_ = std::make_shared<bell>();
+};
+
+// The server's loop flattens whatever it calls; out of line this costs a compiler minutes less.
+class fake_kernel::port {
+public:
+    port(const channel& device, const waker& rouse, unsigned tags)
+        : driver_{device.driver()}, bell_{rouse.rings()}, room_{tags} {}
+    port(const port&) = delete;
+    ~port() {
+        const std::lock_guard lock{driver_->mutex};
+        for (auto& queue : driver_->tags) {
+            for (slot_state& s : queue) {
+                if (s.to == bell_) {
+                    driver_->server_left(s);
+                }
+            }
+        }
+        driver_->changed.notify_all();
+    }
+
+    [[gnu::noinline]] void fetch(ublk::queue_id q, ublk::tag t, const std::byte* buffer,
+                                 ublk::token e) noexcept {
+        pending_.push_back({false, q.value(), t.value(), 0, buffer, e});
+        if (++offered_ > room_) {
+            const std::lock_guard lock{driver_->mutex};
+            driver_->complain("a port takes more tags than it was made for");
+        }
+    }
+    [[gnu::noinline]] void commit(ublk::queue_id q, ublk::tag t, int result,
+                                  const std::byte* buffer, ublk::token e) noexcept {
+        pending_.push_back({true, q.value(), t.value(), result, buffer, e});
+    }
+
+    [[gnu::noinline]] int flush() noexcept {
+        const std::lock_guard lock{driver_->mutex};
+        driver_->flushes += pending_.empty() ? 0 : 1;
+        hand_over();
+        return 0;
+    }
+
+    int flush_and_collect() noexcept {
+        const std::lock_guard lock{driver_->mutex};
+        hand_over();
+        return 0;
+    }
+
+    int wait() noexcept {
+        {
+            const std::lock_guard lock{driver_->mutex};
+            ++driver_->waits;
+            hand_over();
+            if (!driver_->wait_codes.empty()) {
+                const int code = driver_->wait_codes.front();
+                driver_->wait_codes.pop_front();
+                return code;
+            }
+        }
+        std::unique_lock lock{bell_->mutex};
+        bell_->rung.wait(lock,
+                         [this] { return !bell_->events.empty() || (bell_->woken && !roused_); });
+        return 0;
+    }
+
+    template <class Consume>
+    void drain(Consume&& consume) noexcept {
+        take_events();
+        for (const auto& [event, answer] : now_) {
+            consume(event, answer);
+        }
+    }
+
+    [[nodiscard]] unsigned ring_flags() const noexcept { return 0x3000; }
+
+private:
+    struct io_command {
+        bool commit;
+        unsigned queue;
+        unsigned tag;
+        int result;
+        const std::byte* buffer;
+        ublk::token event;
+    };
+
+    [[gnu::noinline]] void take_events() {
+        const std::lock_guard lock{bell_->mutex};
+        now_.clear();
+        now_.swap(bell_->events);
+        if (bell_->woken && !roused_) {
+            roused_ = true;  // a poll is armed once
+            now_.emplace_back(ublk::token::wake(), 1);
+        }
+    }
+
+    void hand_over() {
+        for (const io_command& c : pending_) {
+            if (c.queue >= driver_->tags.size() || c.tag >= driver_->info.queue_depth) {
+                driver_->complain("no such queue or tag");
+                continue;
+            }
+            slot_state& s = driver_->tags[c.queue][c.tag];
+            if (c.buffer == nullptr) {
+                driver_->complain("a buffer at address zero");
+            }
+            if (s.at == slot_state::stage::gone) {
+                driver_->complain("a command after the abort");
+            }
+            const int refusal = c.commit ? take_back(s, c) : take(s, c);
+            if (refusal != 0) {
+                bell_->ring(c.event, refusal);
+                continue;
+            }
+            s.at = slot_state::stage::fetched;
+            s.buffer = c.buffer;
+            s.event = c.event;
+        }
+        pending_.clear();
+        driver_->advance();
+    }
+
+    int take(slot_state& s, const io_command& c) {
+        if (s.at != slot_state::stage::free) {
+            driver_->complain("a tag is fetched twice");
+        }
+        s.daemon = std::this_thread::get_id();
+        s.to = bell_;
+        const bool last =
+            c.queue + 1 == driver_->tags.size() && c.tag + 1u == driver_->info.queue_depth;
+        return last ? -driver_->refuse_fetch : 0;
+    }
+
+    int take_back(slot_state& s, const io_command& c) {
+        if (s.at != slot_state::stage::serving) {
+            driver_->complain("a commit of a tag that the server does not own");
+            return -EBUSY;
+        }
+        if (s.daemon != std::this_thread::get_id()) {
+            driver_->complain("a commit from a thread that did not fetch the tag");
+            return -EINVAL;
+        }
+        if (driver_->refuse_commit != 0) {
+            return -std::exchange(driver_->refuse_commit, 0);
+        }
+        const auto op = uapi::op_of(s.asked.op_flags);
+        const bool data = op == uapi::op::read || op == uapi::op::write;
+        const std::size_t bytes = std::size_t{s.asked.sectors} * 512;
+        if (c.result > 0 ? !data || static_cast<std::size_t>(c.result) != bytes
+                         : data && bytes != 0 && c.result == 0) {
+            driver_->complain("a result that is neither the full length nor an errno");
+        }
+        if (op == uapi::op::read && c.result > 0) {
+            s.asked.data.assign(c.buffer, c.buffer + c.result);
+        }
+        s.answer = c.result;
+        ++driver_->commits;
+        driver_->order.push_back(s.asked);
+        return 0;
+    }
+
+    std::shared_ptr<state> driver_;
+    std::shared_ptr<bell> bell_;
+    std::vector<io_command> pending_{};
+    std::vector<std::pair<ublk::token, int>> now_{};
+    unsigned room_;
+    unsigned offered_ = 0;
+    bool roused_ = false;
+};
+
+inline fake_kernel::control fake_kernel::open_control() const {
+    if (driver->control_errno != 0) {
+        ublk::fail(driver->control_errno, "opening /dev/ublk-control", std::nullopt);
+    }
+    return control{driver};
+}
+
+inline fake_kernel::channel fake_kernel::open_channel(std::uint32_t id, ublk::deadline) const {
+    if (driver->open_errno != 0) {
+        ublk::fail(driver->open_errno, "opening /dev/ublkc" + std::to_string(id), id);
+    }
+    return channel{driver};
+}
+
+static_assert(ublk::kernel<fake_kernel>);
+
+}  // namespace ublk_test

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+#include <ublk/linux_kernel.hpp>
+
+#include <gtest/gtest.h>
+
+#include <sys/utsname.h>
+
+#include <cerrno>
+#include <chrono>
+#include <string>
+
+namespace {
+
+TEST(linux_kernel_test, TellsTheRunningVersion) {
+    utsname name{};
+    ASSERT_EQ(::uname(&name), 0);
+    const std::string release{name.release};
+    const std::string text = ublk::linux_kernel{}.version().text();
+    EXPECT_EQ(release.substr(0, text.size()), text);
+    EXPECT_GT(ublk::linux_kernel{}.version().major, 2u);
+}
+
+TEST(linux_kernel_test, AMissingModuleIsNamedWithItsRemedy) {
+    try {
+        ublk::detail::control_missing(ENOENT);
+    } catch (const ublk::error& missing) {
+        const std::string text = missing.what();
+        EXPECT_NE(text.find("/dev/ublk-control"), std::string::npos);
+        EXPECT_NE(text.find("modprobe ublk_drv"), std::string::npos);
+    }
+    EXPECT_THROW(ublk::detail::control_missing(EACCES), ublk::error);
+    EXPECT_THROW(ublk::detail::control_missing(EMFILE), ublk::error);
+}
+
+TEST(linux_kernel_test, AChannelThatNeverAppearsEndsAtItsDeadline) {
+    const auto began = std::chrono::steady_clock::now();
+    constexpr std::uint32_t nobody = 1'000'000;
+    try {
+        const auto channel =
+            ublk::linux_kernel{}.open_channel(nobody, began + std::chrono::milliseconds{30});
+        FAIL() << "opened /dev/ublkc1000000";
+    } catch (const ublk::error& missing) {
+        EXPECT_EQ(missing.errno_value(), ENOENT);
+        EXPECT_EQ(missing.device(), nobody);
+    }
+    const auto took = std::chrono::steady_clock::now() - began;
+    EXPECT_GE(took, std::chrono::milliseconds{30});
+    EXPECT_LT(took, std::chrono::seconds{5});
+}
+
+TEST(linux_kernel_test, AWakerWakesAPort) {
+    const ublk::linux_kernel::waker rouse;
+    rouse.wake();
+    rouse.wake();
+    eventfd_t value = 0;
+    ASSERT_EQ(::eventfd_read(rouse.file(), &value), 0);
+    EXPECT_EQ(value, 2u);
+}
+
+}  // namespace

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+#include <ublk/backends/memory.hpp>
+
+#include <ublk/backend.hpp>
+
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <fstream>
+#include <random>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using ublk::request;
+using ublk::backends::memory;
+namespace uapi = ublk::uapi;
+
+static_assert(ublk::backend<memory> && ublk::check_backend<memory>());
+
+const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+
+request asking(uapi::op op, std::uint64_t offset, std::uint64_t length) {
+    return request{uapi::io_desc{static_cast<std::uint32_t>(op),
+                                 static_cast<std::uint32_t>(length / 512), offset / 512, 0},
+                   ublk::queue_id{0}, ublk::tag{0}};
+}
+
+void write(memory& disk, std::uint64_t offset, const std::vector<std::byte>& data) {
+    EXPECT_TRUE(disk.write(asking(uapi::op::write, offset, data.size()), data).ok());
+}
+
+std::vector<std::byte> read(memory& disk, std::uint64_t offset, std::size_t bytes) {
+    std::vector<std::byte> data(bytes, std::byte{0xee});
+    EXPECT_TRUE(disk.read(asking(uapi::op::read, offset, bytes), data).ok());
+    return data;
+}
+
+// Bytes of anonymous memory that this process has in use.
+std::size_t anonymous_memory() {
+    std::ifstream rollup{"/proc/self/smaps_rollup"};
+    for (std::string line; std::getline(rollup, line);) {
+        if (line.rfind("Anonymous:", 0) == 0) {
+            return std::stoul(line.substr(10)) * 1024;
+        }
+    }
+    ADD_FAILURE() << "no smaps_rollup";
+    return 0;
+}
+
+TEST(memory, is_described_as_it_was_made) {
+    const memory plain{1u << 20};
+    EXPECT_EQ(plain.size(), 1u << 20);
+    EXPECT_EQ(plain.logical_block_size(), 512u);
+    EXPECT_EQ(plain.physical_block_size(), page);
+    EXPECT_FALSE(plain.read_only());
+    const memory special{1u << 20, {4096, true}};
+    EXPECT_EQ(special.logical_block_size(), 4096u);
+    EXPECT_TRUE(special.read_only());
+    const ublk::disk_attributes disk = ublk::attributes_of(special);
+    EXPECT_NO_THROW(ublk::validate(disk, static_cast<std::uint32_t>(page)));
+    EXPECT_TRUE(disk.discards);
+    EXPECT_NE(disk.max_write_zeroes_size, 0u);
+    EXPECT_FALSE(disk.volatile_cache);
+}
+
+TEST(memory, starts_with_zeroes) {
+    memory disk{3 * 512};
+    EXPECT_EQ(read(disk, 0, 3 * 512), std::vector<std::byte>(3 * 512));
+}
+
+TEST(memory, gives_back_what_was_written) {
+    memory disk{1u << 20};
+    const std::vector<std::byte> data(3 * 512, std::byte{0x42});
+    write(disk, 7 * 512, data);
+    EXPECT_EQ(read(disk, 7 * 512, data.size()), data);
+    EXPECT_EQ(read(disk, 6 * 512, 512), std::vector<std::byte>(512));
+    EXPECT_EQ(read(disk, 10 * 512, 512), std::vector<std::byte>(512));
+    write(disk, (1u << 20) - data.size(), data);
+    EXPECT_EQ(read(disk, (1u << 20) - data.size(), data.size()), data);
+}
+
+TEST(memory, keeps_its_content_when_moved) {
+    memory first{1u << 16};
+    write(first, 512, std::vector<std::byte>(512, std::byte{9}));
+    memory second{std::move(first)};
+    EXPECT_EQ(read(second, 512, 512), std::vector<std::byte>(512, std::byte{9}));
+}
+
+// Around page boundaries, for each way to zero: nothing more and nothing less than was asked.
+TEST(memory, discards_and_zeroes_exactly_what_is_asked_at_every_edge) {
+    const std::uint64_t bytes = 4 * page;
+    const std::uint64_t steps[] = {
+        0,        512,      page - 512,     page,        page + 512, 2 * page - 512,
+        2 * page, 3 * page, 3 * page + 512, bytes - 512, bytes};
+    for (const auto op : {uapi::op::discard, uapi::op::write_zeroes}) {
+        for (const std::uint64_t from : steps) {
+            for (const std::uint64_t to : steps) {
+                if (from >= to) {
+                    continue;
+                }
+                memory disk{bytes};
+                write(disk, 0, std::vector<std::byte>(bytes, std::byte{0xff}));
+                const request r = asking(op, from, to - from);
+                EXPECT_TRUE(
+                    (op == uapi::op::discard ? disk.discard(r) : disk.write_zeroes(r)).ok());
+                std::vector<std::byte> expected(bytes, std::byte{0xff});
+                std::fill(expected.begin() + static_cast<std::ptrdiff_t>(from),
+                          expected.begin() + static_cast<std::ptrdiff_t>(to), std::byte{0});
+                EXPECT_TRUE(read(disk, 0, bytes) == expected) << from << " to " << to;
+            }
+        }
+    }
+}
+
+// Sizes that are no whole pages, too: the last page is then half ours.
+TEST(memory, behaves_like_a_vector_under_random_operations) {
+    for (const std::uint64_t bytes :
+         {16 * std::uint64_t{page}, 5 * std::uint64_t{page} + 512, std::uint64_t{512}}) {
+        const std::uint32_t seed = std::random_device{}();
+        SCOPED_TRACE("seed " + std::to_string(seed));
+        std::mt19937 random{seed};
+        const auto below = [&](std::uint64_t end) { return random() % end; };
+        memory disk{bytes};
+        std::vector<std::byte> model(bytes);
+        for (int i = 0; i < 2000; ++i) {
+            const std::uint64_t from = below(bytes / 512) * 512;
+            const std::uint64_t length = (1 + below((bytes - from) / 512)) * 512;
+            const auto at = model.begin() + static_cast<std::ptrdiff_t>(from);
+            const auto end = at + static_cast<std::ptrdiff_t>(length);
+            switch (below(4)) {
+            case 0:
+                ASSERT_TRUE(read(disk, from, length) == std::vector<std::byte>(at, end));
+                break;
+            case 1: {
+                const std::vector<std::byte> data(length, static_cast<std::byte>(random()));
+                write(disk, from, data);
+                std::copy(data.begin(), data.end(), at);
+                break;
+            }
+            case 2:
+                ASSERT_TRUE(disk.discard(asking(uapi::op::discard, from, length)).ok());
+                std::fill(at, end, std::byte{0});
+                break;
+            default:
+                ASSERT_TRUE(disk.write_zeroes(asking(uapi::op::write_zeroes, from, length)).ok());
+                std::fill(at, end, std::byte{0});
+            }
+        }
+        EXPECT_TRUE(read(disk, 0, bytes) == model);
+    }
+}
+
+TEST(memory, gives_whole_pages_back_to_the_system) {
+    constexpr std::size_t bytes = 32u << 20;
+    constexpr std::size_t slack = 4u << 20;
+    memory disk{bytes};
+    const std::vector<std::byte> chunk(1u << 20, std::byte{1});
+    const std::size_t before = anonymous_memory();
+    for (std::uint64_t at = 0; at < bytes; at += chunk.size()) {
+        write(disk, at, chunk);
+    }
+    const std::size_t full = anonymous_memory();
+    EXPECT_GT(full, before + bytes - slack);
+    EXPECT_TRUE(disk.discard(asking(uapi::op::discard, 0, bytes / 2)).ok());
+    EXPECT_LT(anonymous_memory(), full - bytes / 2 + slack);
+    EXPECT_TRUE(disk.write_zeroes(asking(uapi::op::write_zeroes, bytes / 2, bytes / 2)).ok());
+    EXPECT_LT(anonymous_memory(), full - bytes + slack);  // a sanitizer keeps its own notes
+}
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool room_for_a_tebibyte = false;
+#elif defined(__has_feature)
+constexpr bool room_for_a_tebibyte = !__has_feature(thread_sanitizer);
+#else
+constexpr bool room_for_a_tebibyte = true;
+#endif
+
+TEST(memory, may_be_far_larger_than_the_machine) {
+    constexpr std::uint64_t bytes = room_for_a_tebibyte ? 1ull << 40 : 1ull << 36;
+    memory disk{bytes};
+    const std::size_t before = anonymous_memory();
+    const std::vector<std::byte> data(4096, std::byte{0x77});
+    for (const std::uint64_t at :
+         {std::uint64_t{0}, std::uint64_t{1} << 32, bytes / 2, bytes - 4096}) {
+        write(disk, at, data);
+        EXPECT_EQ(read(disk, at, 4096), data);
+    }
+    // The longest discard that there is, over data at both of its ends.
+    constexpr std::uint64_t longest = (0xffffffffull >> 9) << 9;
+    write(disk, longest - 4096, data);
+    EXPECT_TRUE(disk.discard(asking(uapi::op::discard, 0, longest)).ok());
+    EXPECT_EQ(read(disk, 0, 4096), std::vector<std::byte>(4096));
+    EXPECT_EQ(read(disk, longest - 4096, 4096), std::vector<std::byte>(4096));
+    EXPECT_EQ(read(disk, 1ull << 32, 4096), data);
+    EXPECT_LT(anonymous_memory(), before + (16u << 20));
+}
+
+TEST(memory, says_so_where_the_address_space_has_no_room) {
+    try {
+        const memory disk{1ull << 60};
+        FAIL();
+    } catch (const ublk::error& e) {
+        EXPECT_EQ(e.errno_value(), ENOMEM);
+        EXPECT_EQ(e.command(), "allocating the memory disk");
+    }
+}
+
+TEST(memory, of_no_size_is_left_to_the_start_to_refuse) {
+    const memory none{0};
+    EXPECT_EQ(none.size(), 0u);
+    EXPECT_THROW(ublk::validate(ublk::attributes_of(none), 4096), ublk::error);
+}
+
+}  // namespace

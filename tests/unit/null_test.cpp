@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#include <ublk/backends/null.hpp>
+
+#include <ublk/backend.hpp>
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace {
+
+using ublk::request;
+using ublk::backends::null;
+namespace uapi = ublk::uapi;
+
+static_assert(ublk::backend<null> && ublk::check_backend<null>());
+static_assert(null{1ull << 50}.size() == 1ull << 50);
+
+request asking(uapi::op op) {
+    return request{uapi::io_desc{static_cast<std::uint32_t>(op), 8, 1ull << 40, 0},
+                   ublk::queue_id{0}, ublk::tag{0}};
+}
+
+// The buffer is shared by all clients of a tag: what is left in it would leak from one to another.
+TEST(null, overwrites_the_whole_buffer_of_a_read_with_zeroes) {
+    null disk{1ull << 50};
+    std::array<std::byte, 4096> buffer;
+    buffer.fill(std::byte{0xaa});
+    EXPECT_TRUE(disk.read(asking(uapi::op::read), buffer).ok());
+    EXPECT_EQ(buffer, (std::array<std::byte, 4096>{}));
+}
+
+TEST(null, takes_everything_else) {
+    null disk{1ull << 50};
+    std::array<std::byte, 4096> buffer{};
+    for (const auto op :
+         {uapi::op::write, uapi::op::discard, uapi::op::write_zeroes, uapi::op::flush}) {
+        EXPECT_TRUE(ublk::dispatch(disk, asking(op), buffer).ok());
+    }
+}
+
+TEST(null, offers_discards_and_no_cache) {
+    const ublk::disk_attributes disk = ublk::attributes_of(null{1u << 30});
+    EXPECT_TRUE(disk.discards);
+    EXPECT_NE(disk.max_write_zeroes_size, 0u);
+    EXPECT_FALSE(disk.volatile_cache);
+    EXPECT_NO_THROW(ublk::validate(disk, 4096));
+}
+
+}  // namespace

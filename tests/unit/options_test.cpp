@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+#include <ublk/options.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <chrono>
+#include <functional>
+#include <string>
+
+namespace {
+
+using namespace std::chrono_literals;
+using ublk::options;
+
+// What a change of the defaults is refused with; empty where it is taken.
+std::string refusal(const std::function<void(options&)>& change, std::size_t page = 4096) {
+    options asked;
+    change(asked);
+    try {
+        ublk::validate(asked, page);
+    } catch (const ublk::error& e) {
+        EXPECT_EQ(e.errno_value(), EINVAL);
+        EXPECT_EQ(e.command(), "checking the options");
+        EXPECT_FALSE(e.remedy().empty());
+        return std::string{e.cause()};
+    }
+    return {};
+}
+
+TEST(options, defaults_are_taken) {
+    EXPECT_EQ(refusal([](auto&) {}), "");
+    EXPECT_EQ(refusal([](auto&) {}, 65536), "");
+}
+
+TEST(options, may_be_given_by_name) {
+    const options asked{.id = 3, .queues = 2, .depth = 64};
+    EXPECT_EQ(asked.id, 3u);
+    EXPECT_TRUE(asked.partition_scan);
+    EXPECT_FALSE(asked.lock_buffers);
+}
+
+TEST(options, the_drivers_limits_are_taken) {
+    EXPECT_EQ(refusal([](auto& o) { o.id = 0; }), "");
+    EXPECT_EQ(refusal([](auto& o) { o.id = 1048575; }), "");
+    EXPECT_EQ(refusal([](auto& o) { o.queues = 4096; }), "");
+    EXPECT_EQ(refusal([](auto& o) { o.depth = 1; }), "");
+    EXPECT_EQ(refusal([](auto& o) { o.depth = 4096; }), "");
+    EXPECT_EQ(refusal([](auto& o) { o.max_io_bytes = 4096; }), "");
+    EXPECT_EQ(refusal([](auto& o) { o.max_io_bytes = 32u << 20; }), "");
+    EXPECT_EQ(refusal([](auto& o) { o.command_deadline = o.stop_deadline = 1ms; }), "");
+}
+
+TEST(options, what_is_beyond_them_is_refused_by_name) {
+    EXPECT_EQ(refusal([](auto& o) { o.id = 1048576; }), "id is 1048576");
+    EXPECT_EQ(refusal([](auto& o) { o.id = 0xffffffff; }), "id is 4294967295");
+    EXPECT_EQ(refusal([](auto& o) { o.queues = 4097; }), "queues is 4097");
+    EXPECT_EQ(refusal([](auto& o) { o.queues = 65537; }), "queues is 65537");
+    EXPECT_EQ(refusal([](auto& o) { o.depth = 0; }), "depth is 0");
+    EXPECT_EQ(refusal([](auto& o) { o.depth = 4097; }), "depth is 4097");
+    EXPECT_EQ(refusal([](auto& o) { o.depth = 65537; }), "depth is 65537");
+    EXPECT_EQ(refusal([](auto& o) { o.max_io_bytes = 0; }), "max_io_bytes is 0");
+    EXPECT_EQ(refusal([](auto& o) { o.max_io_bytes = 4095; }), "max_io_bytes is 4095");
+    EXPECT_EQ(refusal([](auto& o) { o.max_io_bytes = (32u << 20) + 1; }),
+              "max_io_bytes is 33554433");
+    EXPECT_EQ(refusal([](auto& o) { o.max_io_bytes = 4096; }, 65536), "max_io_bytes is 4096");
+    for (const auto bad : {0ms, -1ms}) {
+        EXPECT_EQ(refusal([=](auto& o) { o.command_deadline = bad; }),
+                  "a deadline is not positive");
+        EXPECT_EQ(refusal([=](auto& o) { o.stop_deadline = bad; }), "a deadline is not positive");
+    }
+}
+
+}  // namespace

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+#include "../support/ring_setup.hpp"
+
+#include <ublk/fd.hpp>
+#include <ublk/ring.hpp>
+
+#include <gtest/gtest.h>
+
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using event = std::pair<std::uint64_t, int>;
+
+std::vector<event> events_of(ublk::ring& io) {
+    std::vector<event> events;
+    io.drain([&events](std::uint64_t user, int result) { events.emplace_back(user, result); });
+    return events;
+}
+
+class ring_test : public testing::Test {
+protected:
+    void SetUp() override {
+        io_uring probe{};
+        io_uring_params params{};
+        const int code = io_uring_queue_init_params(2, &probe, &params);
+        if (code == -EPERM || code == -ENOSYS) {
+            GTEST_SKIP() << "io_uring is switched off on this machine: " << code;
+        }
+        ASSERT_EQ(code, 0);
+        io_uring_queue_exit(&probe);
+    }
+    void TearDown() override { ring_setup_verdict = nullptr; }
+};
+
+TEST_F(ring_test, TheDataPlaneAsksForDeferredTaskWorkOfASingleIssuer) {
+    const ublk::ring io{ublk::ring::kind::queue, 8};
+    EXPECT_NE(io.flags() & IORING_SETUP_SINGLE_ISSUER, 0u);
+    EXPECT_NE(io.flags() & IORING_SETUP_DEFER_TASKRUN, 0u);
+}
+
+TEST_F(ring_test, FallsBackWhereTheKernelGrantsNoDeferredTaskWork) {
+    ring_setup_verdict = [](unsigned flags) {
+        return (flags & IORING_SETUP_DEFER_TASKRUN) != 0 ? -EINVAL : 0;
+    };
+    const ublk::ring io{ublk::ring::kind::queue, 8};
+    EXPECT_EQ(io.flags() & IORING_SETUP_DEFER_TASKRUN, 0u);
+    EXPECT_NE(io.flags() & IORING_SETUP_COOP_TASKRUN, 0u);
+}
+
+TEST_F(ring_test, FallsBackToAPlainRing) {
+    ring_setup_verdict = [](unsigned flags) {
+        const unsigned fancy = IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN;
+        return (flags & fancy) != 0 ? -EINVAL : 0;
+    };
+    const ublk::ring io{ublk::ring::kind::queue, 8};
+    EXPECT_EQ(io.flags() & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN), 0u);
+}
+
+TEST_F(ring_test, EachRefusalNamesACauseAndARemedy) {
+    for (const int code : {EPERM, ENOSYS, ENOMEM, EMFILE}) {
+        ring_setup_verdict = [code](unsigned) { return -code; };
+        try {
+            const ublk::ring io{ublk::ring::kind::queue, 8};
+            FAIL() << "a ring in spite of errno " << code;
+        } catch (const ublk::error& refused) {
+            EXPECT_EQ(refused.errno_value(), code);
+            EXPECT_EQ(refused.command(), "io_uring_setup");
+            EXPECT_FALSE(refused.cause().empty());
+            EXPECT_FALSE(refused.remedy().empty());
+        }
+    }
+}
+
+TEST_F(ring_test, APollCompletesOnceTheFileIsReadable) {
+    ublk::ring io{ublk::ring::kind::queue, 8};
+    const ublk::fd bell{::eventfd(0, EFD_CLOEXEC)};
+    io.poll_readable(bell.get(), ublk::token::wake());
+    ASSERT_EQ(io.submit(), 0);
+    EXPECT_TRUE(events_of(io).empty());
+    ASSERT_EQ(::eventfd_write(bell.get(), 1), 0);
+    ASSERT_EQ(io.submit_and_wait(), 0);
+    const std::vector<event> events = events_of(io);
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_EQ(events[0].first, ublk::token::wake().raw());
+    EXPECT_GT(events[0].second, 0);
+}
+
+TEST_F(ring_test, AWaitWithALimitEnds) {
+    ublk::ring io{ublk::ring::kind::control, 8};
+    EXPECT_EQ(io.submit_and_wait(1'000'000), -ETIME);
+}
+
+TEST_F(ring_test, CancellingAnswersBoth) {
+    ublk::ring io{ublk::ring::kind::control, 8};
+    const ublk::fd bell{::eventfd(0, EFD_CLOEXEC)};
+    io.poll_readable(bell.get(), ublk::token{7});
+    ASSERT_EQ(io.submit(), 0);
+    io.cancel(7, 9);
+    std::vector<event> events;
+    while (events.size() < 2) {
+        ASSERT_EQ(io.submit_and_wait(1'000'000'000), 0);
+        for (const event& e : events_of(io)) {
+            events.push_back(e);
+        }
+    }
+    EXPECT_NE(std::find(events.begin(), events.end(), event{7, -ECANCELED}), events.end());
+}
+
+// More commands than the submission queue holds: each is handed over when the next needs its place.
+TEST_F(ring_test, AFullSubmissionQueueIsNoError) {
+    ublk::ring io{ublk::ring::kind::queue, 4};
+    struct {
+        std::uint64_t words[2] = {};
+    } const nothing;
+    constexpr int commands = 100;
+    int answers = 0;
+    for (int i = 0; i < commands; ++i) {
+        io.command(-1, 0, nothing, static_cast<std::uint64_t>(i));  // a bad file: answered at once
+        if (i % 4 == 3) {
+            ASSERT_EQ(io.submit_and_run_deferred(), 0);
+            answers += static_cast<int>(events_of(io).size());
+        }
+    }
+    EXPECT_EQ(answers, commands);
+    for (int i = 0; i < 7; ++i) {
+        io.command(-1, 0, nothing, 1);
+    }
+    ASSERT_EQ(io.submit_and_run_deferred(), 0);
+    EXPECT_EQ(events_of(io).size(), 7u);
+}
+
+}  // namespace

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+
+// The rules of tidy.hpp over the whole tree, and a text for each rule that breaks it.
+
+#include "tidy.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <iterator>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace ublk_test;
+namespace fs = std::filesystem;
+
+const fs::path root{UBLK_SOURCE_DIR};
+
+std::string read(const fs::path& path) {
+    std::ifstream file{path, std::ios::binary};
+    EXPECT_TRUE(file) << path;
+    return {std::istreambuf_iterator<char>{file}, {}};
+}
+
+/// Files below those directories of the tree that are there, by the end of their names.
+std::vector<fs::path> files(const std::vector<std::string>& directories,
+                            const std::vector<std::string>& endings) {
+    std::set<fs::path> found;
+    for (const std::string& directory : directories) {
+        if (!fs::exists(root / directory)) {
+            continue;
+        }
+        for (const fs::directory_entry& entry :
+             fs::recursive_directory_iterator{root / directory}) {
+            const std::string name = entry.path().filename().string();
+            for (const std::string& ending : endings) {
+                if (entry.is_regular_file() && name.ends_with(ending)) {
+                    found.insert(entry.path());
+                }
+            }
+        }
+    }
+    return {found.begin(), found.end()};
+}
+
+std::vector<fs::path> headers() {
+    return files({"include/ublk"}, {".hpp"});
+}
+
+std::vector<fs::path> programs() {
+    return files({"include", "examples", "tests", "benchmarks"}, {".hpp", ".cpp"});
+}
+
+/// All that people write here, but prose.
+std::vector<fs::path> sources() {
+    std::vector<fs::path> all =
+        files({"include", "examples", "tests", "benchmarks", "cmake"},
+              {".hpp", ".cpp", ".sh", ".cmake", ".cmake.in", "CMakeLists.txt"});
+    all.push_back(root / "CMakeLists.txt");
+    return all;
+}
+
+std::string in_ublk(const fs::path& header) {
+    return fs::relative(header, root / "include/ublk").generic_string();
+}
+
+using rule = std::function<complaints(const fs::path&, const std::string&)>;
+
+void expect_clean(const std::vector<fs::path>& paths, const rule& check) {
+    EXPECT_GT(paths.size(), 5u) << "next to nothing was looked at in " << root;
+    for (const fs::path& path : paths) {
+        for (const std::string& complaint : check(path, read(path))) {
+            ADD_FAILURE() << fs::relative(path, root).string() << ": " << complaint;
+        }
+    }
+}
+
+/// For rules that do not depend on the file.
+rule any(complaints (*check)(const std::string&)) {
+    return [check](const fs::path&, const std::string& text) { return check(text); };
+}
+
+/// For rules that depend on which header it is.
+rule by_name(complaints (*check)(const std::string&, const std::string&)) {
+    return [check](const fs::path& path, const std::string& text) {
+        return check(in_ublk(path), text);
+    };
+}
+
+TEST(tidy, lines_have_at_most_100_columns) {
+    expect_clean(sources(), any(long_lines));
+}
+
+TEST(tidy, functions_fit_on_a_page) {
+    expect_clean(programs(), any(long_functions));
+}
+
+TEST(tidy, headers_have_at_most_300_lines) {
+    expect_clean(headers(), by_name(long_header));
+}
+
+TEST(tidy, headers_include_only_lower_floors) {
+    expect_clean(headers(), by_name(upward_includes));
+    for (const auto& [name, floor] : floors()) {
+        EXPECT_TRUE(fs::exists(root / "include/ublk" / name)) << name << " has a floor only";
+    }
+}
+
+TEST(tidy, each_foreign_library_has_one_header) {
+    expect_clean(headers(), by_name(foreign_includes));
+}
+
+TEST(tidy, nothing_is_dispatched_at_run_time) {
+    expect_clean(headers(), any(dynamic_dispatch));
+}
+
+TEST(tidy, the_sector_size_appears_once) {
+    expect_clean(headers(), by_name(bare_sectors));
+}
+
+TEST(tidy, headers_begin_with_licence_and_guard) {
+    expect_clean(headers(), any(header_begins_wrong));
+}
+
+TEST(tidy, files_begin_with_their_licence) {
+    expect_clean(sources(), any(licence_missing));
+}
+
+TEST(tidy, nothing_is_left_over) {
+    expect_clean(sources(), any(leftovers));
+}
+
+TEST(tidy, no_path_of_one_machine) {
+    expect_clean(sources(), any(local_paths));
+}
+
+TEST(tidy, no_name_of_a_package_archive) {
+    expect_clean(sources(), any(archive_hosts));
+}
+
+TEST(tidy, the_readme_begins_with_the_first_example) {
+    if (!fs::exists(root / "README.md")) {
+        std::cout << "there is no README.md yet\n";
+        return;
+    }
+    EXPECT_EQ(first_code_block(read(root / "README.md")), read(root / "examples/hello.cpp"));
+}
+
+// Each rule finds what it is there for.
+
+std::string repeat(const std::string& text, int times) {
+    std::string all;
+    for (int i = 0; i < times; ++i) {
+        all += text;
+    }
+    return all;
+}
+
+TEST(tidy_rules, literals_and_comments_are_no_code) {
+    EXPECT_EQ(code_of("a = 'b'; // c"), "a =    ;     ");
+    EXPECT_EQ(code_of("f(\"x\\\"y\", 1'000) /* z\n */ g"), "f(      , 1'000)     \n    g");
+    EXPECT_EQ(code_of("R\"(a \" b)\" c"), "           c");
+    EXPECT_EQ(code_of("// end"), "      ");
+}
+
+TEST(tidy_rules, a_line_of_101_columns_is_too_long) {
+    EXPECT_TRUE(long_lines(repeat("x", 100)).empty());
+    EXPECT_TRUE(long_lines(repeat("\xc3\xa4", 100)).empty());
+    EXPECT_EQ(long_lines("\n" + repeat("x", 101)).at(0), "line 2: 101 columns");
+}
+
+TEST(tidy_rules, a_function_of_71_lines_is_too_long) {
+    const auto function = [](const std::string& head, int lines) {
+        return head + " {\n" + repeat("    if (x) { y({}); }\n", lines - 2) + "}\n";
+    };
+    for (const char* head : {"int f()", "template <class T>\nT f(T a) noexcept",
+                             "struct a {};\nTEST(a, b)", "namespace a { class b { b() : c{1}"}) {
+        EXPECT_EQ(long_functions(function(head, 70)), complaints{}) << head;
+        EXPECT_EQ(long_functions(function(head, 71)).size(), 1u) << head;
+    }
+    for (const char* head : {"struct alignas(8) a", "namespace a", "M(x)\nnamespace a::b",
+                             "template <class T>\nclass a", "int a[] ="}) {
+        EXPECT_EQ(long_functions(function(head, 71)), complaints{}) << head;
+    }
+}
+
+TEST(tidy_rules, a_header_of_301_lines_is_too_long) {
+    EXPECT_TRUE(long_header("queue.hpp", repeat("\n", 300)).empty());
+    EXPECT_FALSE(long_header("queue.hpp", repeat("\n", 301)).empty());
+    EXPECT_TRUE(long_header("uapi.hpp", repeat("\n", 500)).empty());
+    EXPECT_FALSE(long_header("uapi.hpp", repeat("\n", 501)).empty());
+}
+
+TEST(tidy_rules, an_include_of_the_same_or_a_higher_floor_is_found) {
+    EXPECT_TRUE(upward_includes("request.hpp", "#include <ublk/units.hpp>").empty());
+    EXPECT_FALSE(upward_includes("request.hpp", "#include <ublk/device.hpp>").empty());
+    EXPECT_FALSE(upward_includes("request.hpp", "#include <ublk/params.hpp>").empty());
+    EXPECT_FALSE(upward_includes("request.hpp", "#  include \"units.hpp\"").empty());
+    EXPECT_FALSE(upward_includes("request.hpp", "#include <ublk/unknown.hpp>").empty());
+    EXPECT_FALSE(upward_includes("unknown.hpp", "").empty());
+    EXPECT_FALSE(
+        upward_includes("backends/null.hpp", "#include <ublk/queue_policy/shared.hpp>").empty());
+}
+
+TEST(tidy_rules, a_foreign_include_elsewhere_is_found) {
+    EXPECT_TRUE(foreign_includes("ring.hpp", "#include <liburing.h>").empty());
+    EXPECT_FALSE(foreign_includes("queue.hpp", "#include <liburing.h>").empty());
+    EXPECT_TRUE(foreign_includes("features.hpp", "#include <boost/hana/tuple.hpp>").empty());
+    EXPECT_FALSE(foreign_includes("features.hpp", "#include <boost/hana.hpp>").empty());
+    EXPECT_FALSE(foreign_includes("params.hpp", "#include <boost/hana/tuple.hpp>").empty());
+    EXPECT_FALSE(foreign_includes("ring.hpp", "#include <range/v3/all.hpp>").empty());
+}
+
+TEST(tidy_rules, dispatch_at_run_time_is_found) {
+    EXPECT_TRUE(dynamic_dispatch("// virtual\nint virtually;").empty());
+    EXPECT_FALSE(dynamic_dispatch("virtual ~a();").empty());
+    EXPECT_FALSE(dynamic_dispatch("std::function<void()> f;").empty());
+    EXPECT_FALSE(dynamic_dispatch("dynamic_cast<b*>(a)").empty());
+}
+
+TEST(tidy_rules, a_bare_sector_size_is_found) {
+    EXPECT_TRUE(bare_sectors("params.hpp", "// 512 << 9\nx = 1512 + 5120 + (1 << 90);").empty());
+    EXPECT_TRUE(bare_sectors("units.hpp", "s = 512;").empty());
+    for (const char* code : {"s = 512;", "s = 512u;", "s << 9", "s >>= 9;", "s<<9", "0x200"}) {
+        EXPECT_FALSE(bare_sectors("params.hpp", code).empty()) << code;
+    }
+}
+
+TEST(tidy_rules, a_missing_licence_is_found) {
+    const std::string licence = "SPDX-License-Identifier: MIT";
+    EXPECT_TRUE(licence_missing("# " + licence).empty());
+    EXPECT_TRUE(licence_missing("#!/bin/sh\n# " + licence).empty());
+    EXPECT_FALSE(licence_missing("").empty());
+    EXPECT_FALSE(licence_missing("\n// " + licence).empty());
+    EXPECT_TRUE(header_begins_wrong("// " + licence + "\n#pragma once\n").empty());
+    EXPECT_FALSE(header_begins_wrong("// " + licence + "\n\n#pragma once\n").empty());
+    EXPECT_FALSE(header_begins_wrong("#pragma once\n// " + licence).empty());
+}
+
+TEST(tidy_rules, leftovers_paths_and_hosts_are_found) {
+    EXPECT_FALSE(leftovers(std::string{"// TO"} + "DO: more").empty());
+    EXPECT_FALSE(leftovers(std::string{"# FIX"} + "ME").empty());
+    EXPECT_FALSE(local_paths(std::string{"cd /ho"} + "me/me/x").empty());
+    EXPECT_FALSE(local_paths(std::string{"\"/wo"} + "rk/x\"").empty());
+    EXPECT_TRUE(local_paths("$dir/work/x").empty());
+    EXPECT_FALSE(archive_hosts(std::string{"http://deb.deb"} + "ian.org/x").empty());
+    EXPECT_FALSE(archive_hosts(std::string{"archive.ubu"} + "ntu.com").empty());
+}
+
+TEST(tidy_rules, the_first_code_block_is_found) {
+    EXPECT_EQ(first_code_block("a\n```cpp\nb\nc\n```\nd\n```\ne\n```\n"), "b\nc\n");
+}
+
+}  // namespace
