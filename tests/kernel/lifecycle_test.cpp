@@ -1,0 +1,852 @@
+// SPDX-License-Identifier: MIT
+
+// How devices come and go: several at once, again and again, under load, with dirty pages, with
+// backends that hang, from outside, by SIGKILL. None of it may leave anything behind or hang
+// anybody.
+
+#include "backends.hpp"
+#include "client.hpp"
+
+#include <ublk/backends/memory.hpp>
+#include <ublk/backends/null.hpp>
+#include <ublk/ublk.hpp>
+
+#include <malloc.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include <map>
+
+#if defined(__SANITIZE_ADDRESS__)
+// What a command that never came back may still write into is given up on, on purpose.
+extern "C" const char* __lsan_default_suppressions();
+extern "C" const char* __lsan_default_suppressions() {
+    return "leak:linux_kernel::control::begin\n";
+}
+#endif
+
+namespace ublk_test {
+namespace {
+
+using ublk::uapi::op;
+
+constexpr std::uint64_t kib = 1024;
+constexpr std::uint64_t mib = 1024 * kib;
+
+class lifecycle : public on_a_clean_system {};
+class endings : public on_a_clean_system {};
+class threads : public on_a_clean_system {};
+class tag_buffers : public on_a_clean_system {};
+
+[[nodiscard]] std::uint32_t number_of(const std::string& text) {
+    return static_cast<std::uint32_t>(std::stoul(text));
+}
+
+[[nodiscard]] std::string char_name(std::uint32_t id) {
+    return "ublkc" + std::to_string(id);
+}
+
+/// The error that `call` throws; throws where there is none.
+template <class Call>
+[[nodiscard]] ublk::error error_of(Call&& call) {
+    try {
+        call();
+    } catch (const ublk::error& thrown) {
+        return thrown;
+    }
+    throw std::runtime_error{"no error was thrown"};
+}
+
+// ---------------------------------------------------------------- several
+
+TEST_F(lifecycle, four_devices_in_one_process_each_have_their_own_content) {
+    std::vector<ram> backends;
+    std::vector<disk<ublk::device<ram>>> disks;
+    std::set<std::string> paths;
+    for (std::uint64_t i = 0; i < 4; ++i) {
+        backends.emplace_back(1 * mib);
+        disks.push_back(start_disk(backends.back(), small()));
+        paths.insert(disks.back()->path());
+    }
+    ASSERT_EQ(paths.size(), 4u);
+    for (std::uint64_t i = 0; i < 4; ++i) {
+        client file{disks[i]->path()};
+        ASSERT_EQ(file.write(0, pattern(0, 1 * mib, i)), 0);
+    }
+    for (std::uint64_t i = 0; i < 4; ++i) {
+        client file{disks[i]->path()};
+        EXPECT_TRUE(holds(file, 0, pattern(0, 1 * mib, i)));
+        EXPECT_EQ(difference(backends[i].store(), pattern(0, 1 * mib, i)), "");
+    }
+    disks[1].stop();  // from the middle, which disturbs nobody
+    client file{disks[2]->path()};
+    EXPECT_TRUE(holds(file, 0, pattern(0, 1 * mib, 2)));
+}
+
+/// A child that serves a disk full of a pattern until it is told to end. It says the disk's number
+/// first and what is wrong last.
+void serve_pattern(const child_process::link& parent, std::uint64_t seed) {
+    ram backend{1 * mib};
+    const bytes content = pattern(0, 1 * mib, seed);
+    std::copy(content.begin(), content.end(), backend.store().begin());
+    ublk::device<ram> device{backend, small()};
+    device.start();
+    parent.say(std::to_string(device.id()));
+    parent.listen();
+    device.stop();
+    parent.say("stopped");
+}
+
+TEST_F(lifecycle, devices_of_several_processes_live_side_by_side) {
+    std::vector<std::unique_ptr<child_process>> children;
+    std::set<std::string> ids;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+        children.push_back(std::make_unique<child_process>(
+            [i](const child_process::link& parent) { serve_pattern(parent, 50 + i); }));
+    }
+    std::vector<std::string> said;
+    for (const auto& child : children) {
+        said.push_back(child->hear());
+        ids.insert(said.back());
+    }
+    ASSERT_EQ(ids.size(), 3u) << list(ids);
+    for (std::uint64_t i = 0; i < 3; ++i) {
+        client file{"/dev/ublkb" + said[i]};
+        ASSERT_EQ(file.open_error(), 0) << said[i];
+        EXPECT_TRUE(holds(file, 0, pattern(0, 1 * mib, 50 + i)));
+    }
+    for (const auto& child : children) {
+        child->tell();
+    }
+    for (const auto& child : children) {
+        EXPECT_EQ(child->hear(), "stopped");
+        EXPECT_TRUE(child->gone());
+        EXPECT_EQ(child->exit_code(), 0);
+    }
+}
+
+// ---------------------------------------------------------------- again and again
+
+TEST_F(lifecycle, two_hundred_starts_and_stops_leak_nothing) {
+    constexpr int warm_up = 20;
+    constexpr int times = 200;
+    ublk::options asked = small();
+    asked.depth = 4;
+    asked.max_io_bytes = 64u << 10;
+    const auto cycle = [&asked](const ram& backend) {
+        const auto shared = std::make_shared<ublk::device<ram>>(backend, asked);
+        shared->start();
+        shared->stop();
+    };
+    holdings before;
+    bounded(
+        "200 times start and stop",
+        [&before, cycle] {
+            const ram backend{1 * mib};
+            for (int i = 0; i < times; ++i) {
+                if (i == warm_up) {
+                    before = held();
+                }
+                backend.forget_events();
+                cycle(backend);
+            }
+            ::malloc_trim(0);
+            EXPECT_TRUE(nothing_more_than(before));
+            const holdings after = held();
+            EXPECT_LE(after.mappings, before.mappings + 20) << before << "; after: " << after;
+            if (!with_asan) {  // which keeps what is freed
+                EXPECT_LE(after.resident_kib, before.resident_kib + 4096)
+                    << before << "; after: " << after;
+            }
+        },
+        120s);
+    EXPECT_EQ(list(devices()), list(devices_before()));
+}
+
+TEST_F(lifecycle, a_stopped_device_starts_again_with_its_content) {
+    const ram backend{1 * mib};
+    auto d = start_disk(backend, small());
+    EXPECT_EQ(d->state(), ublk::device_state::live);
+    {
+        client file{d->path()};
+        ASSERT_EQ(file.write(4096, pattern(4096, 4096, 60)), 0);
+    }
+    d.stop();
+    EXPECT_EQ(d->state(), ublk::device_state::idle);
+    EXPECT_EQ(list(devices()), list(devices_before()));
+    d.start();
+    client file{d->path()};
+    EXPECT_TRUE(holds(file, 4096, pattern(4096, 4096, 60)));
+}
+
+TEST_F(lifecycle, starting_twice_is_refused_and_stopping_twice_is_nothing) {
+    auto d = start_disk(ram{1 * mib}, small());
+    EXPECT_EQ(error_of([&] { d.start(); }).errno_value(), EALREADY);
+    client file{d->path()};
+    EXPECT_EQ(file.write(0, pattern(0, 4096, 61)), 0) << "the refused start does no harm";
+    d.stop();
+    d.stop();
+}
+
+TEST_F(lifecycle, the_destructor_removes_a_running_device) {
+    {
+        const auto d = start_disk(ram{1 * mib}, small());
+        EXPECT_NE(list(devices()), list(devices_before()));
+    }
+    EXPECT_EQ(list(devices()), list(devices_before()));
+}
+
+// ---------------------------------------------------------------- wait
+
+TEST_F(endings, a_stop_token_ends_wait_and_removes_the_device) {
+    const auto d = start_disk(ram{1 * mib}, small());
+    std::stop_source source;
+    meanwhile waiting{"wait(token)",
+                      [mine = d.shared(), token = source.get_token()] { mine->wait(token); }};
+    std::this_thread::sleep_for(100ms);
+    EXPECT_FALSE(waiting.done());
+    source.request_stop();
+    waiting.end(15s);
+    EXPECT_EQ(list(devices()), list(devices_before()));
+    EXPECT_EQ(d->state(), ublk::device_state::idle);
+}
+
+TEST_F(endings, wait_on_another_thread_returns_when_the_device_is_stopped) {
+    auto d = start_disk(ram{1 * mib}, small());
+    meanwhile waiting{"wait()", [mine = d.shared()] { mine->wait(); }};
+    std::this_thread::sleep_for(50ms);
+    EXPECT_FALSE(waiting.done());
+    d.stop();
+    waiting.end(15s);
+}
+
+TEST_F(endings, somebody_who_waits_for_the_end_of_one_start_does_not_stop_the_next) {
+    const ram backend{1 * mib};
+    auto d = make_disk(backend, small());
+    for (std::uint64_t i = 0; i < 5; ++i) {
+        d.start();
+        meanwhile waiting{"wait()", [mine = d.shared()] { mine->wait(); }};
+        std::this_thread::sleep_for(20ms);
+        d.stop();
+        d.start();
+        std::this_thread::sleep_for(50ms);
+        EXPECT_EQ(d->state(), ublk::device_state::live);
+        client file{d->path()};
+        EXPECT_EQ(file.write(0, pattern(0, 4096, i)), 0);
+        EXPECT_EQ(file.close(), 0);
+        d.stop();
+        waiting.end(15s);
+    }
+}
+
+TEST_F(endings, a_backend_that_calls_stop_or_wait_is_told_so_instead_of_hanging) {
+    const auto device = std::make_shared<std::atomic<ublk::device<ram>*>>(nullptr);
+    const auto code = std::make_shared<std::atomic<int>>(0);
+    const hook calls_stop = [device, code](const ublk::request& r) -> ublk::result {
+        if (ublk::device<ram>* const d = *device; d != nullptr && r.op() == op::write) {
+            try {
+                d->stop();
+            } catch (const ublk::error& refused) {
+                *code = refused.errno_value();
+            }
+        }
+        return ublk::ok;
+    };
+    auto d = start_disk(ram{1 * mib, calls_stop}, small());
+    *device = d.shared().get();
+    {
+        client file{d->path()};
+        EXPECT_EQ(file.write(0, pattern(0, 4096, 62)), 0);
+    }
+    EXPECT_EQ(*code, EDEADLK);
+    *device = nullptr;
+    d.stop();
+}
+
+// ---------------------------------------------------------------- under load
+
+/// Clients that read and write until something fails.
+class crowd {
+public:
+    crowd(const std::string& path, std::uint64_t size, unsigned how_many) {
+        for (unsigned i = 0; i < how_many; ++i) {
+            const bool direct = i % 3 != 2;
+            members_.emplace_back("a client", [path, size, i, direct, done = done_, made = made_] {
+                const int file = ::open(path.c_str(), O_RDWR | O_CLOEXEC | (direct ? O_DIRECT : 0));
+                bytes buffer(16 * kib, static_cast<std::byte>(i));
+                std::uint64_t x = i + 1;
+                while (file >= 0 && !*done) {
+                    x = x * 6364136223846793005ull + 1442695040888963407ull;
+                    const auto at =
+                        static_cast<off_t>((x >> 20) % (size / buffer.size()) * buffer.size());
+                    const ssize_t moved = (x >> 62) == 0
+                                              ? ::pread(file, buffer.data(), buffer.size(), at)
+                                              : ::pwrite(file, buffer.data(), buffer.size(), at);
+                    if (moved <= 0) {
+                        break;
+                    }
+                    ++*made;
+                }
+                if (file >= 0) {
+                    ::close(file);
+                }
+            });
+        }
+    }
+
+    [[nodiscard]] std::uint64_t made() const { return *made_; }
+
+    void end(milliseconds limit) {
+        *done_ = true;
+        for (meanwhile& member : members_) {
+            member.end(limit);
+        }
+    }
+
+private:
+    std::shared_ptr<std::atomic<bool>> done_ = std::make_shared<std::atomic<bool>>(false);
+    std::shared_ptr<std::atomic<std::uint64_t>> made_ =
+        std::make_shared<std::atomic<std::uint64_t>>(0);
+    std::vector<meanwhile> members_;
+};
+
+template <class QueuePolicy>
+void stop_under_load(ublk::options asked, hook before) {
+    auto d = start_disk<QueuePolicy>(ram{8 * mib, std::move(before)}, asked);
+    crowd clients{d->path(), 8 * mib, 9};
+    EXPECT_TRUE(eventually([&] { return clients.made() >= 50; }, 20s));
+    d.stop();
+    clients.end(10s);
+}
+
+TEST_F(endings, stopping_under_load_hangs_no_client) {
+    for (int i = 0; i < 3; ++i) {
+        stop_under_load<ublk::per_cpu>(small(), {});
+        stop_under_load<ublk::shared>(small(), {});
+    }
+}
+
+TEST_F(endings, stopping_a_slow_backend_under_load_hangs_no_client) {
+    ublk::options asked = small();
+    asked.depth = 4;  // fewer tags than clients: some wait for one
+    stop_under_load<ublk::per_cpu>(asked, slow(5ms));
+}
+
+TEST_F(endings, stopping_from_several_threads_at_once_is_one_stop) {
+    auto d = start_disk(ram{1 * mib}, small());
+    std::vector<meanwhile> all;
+    for (int i = 0; i < 4; ++i) {
+        all.emplace_back("stop()", [mine = d.shared()] { mine->stop(); });
+    }
+    for (meanwhile& one : all) {
+        one.end();
+    }
+    EXPECT_EQ(list(devices()), list(devices_before()));
+}
+
+// ---------------------------------------------------------------- dirty pages
+
+enum class last_close { before_stop, during_stop, after_stop };
+
+void stop_with_dirty_pages(last_close when) {
+    constexpr std::uint64_t size = 32 * mib;
+    const ram backend{size, slow(1ms)};
+    ublk::options asked = small();
+    asked.max_io_bytes = 512u << 10;
+    auto d = start_disk(backend, asked);
+    client file{d->path(), O_RDWR};
+    ASSERT_EQ(file.open_error(), 0);
+    const bytes content = pattern(0, 8 * mib, 70);  // four times
+    for (std::uint64_t at = 0; at < size; at += content.size()) {
+        ASSERT_EQ(file.write(at, content), 0);
+    }
+    if (when == last_close::before_stop) {
+        EXPECT_EQ(file.close(), 0);
+    }
+    meanwhile stopping{"stop()", [mine = d.shared()] { mine->stop(); }};
+    if (when == last_close::during_stop) {
+        std::this_thread::sleep_for(20ms);
+        EXPECT_EQ(file.close(), 0);
+    }
+    stopping.end();
+    for (std::uint64_t at = 0; at < size; at += content.size()) {
+        EXPECT_EQ(difference(backend.store().subspan(at, content.size()), content), "");
+    }
+    EXPECT_EQ(file.close(), 0);
+}
+
+TEST_F(endings, everything_written_before_the_last_close_is_in_the_backend_after_stop) {
+    stop_with_dirty_pages(last_close::before_stop);
+}
+
+TEST_F(endings, dirty_pages_of_an_open_disk_are_in_the_backend_after_stop) {
+    stop_with_dirty_pages(last_close::after_stop);
+}
+
+TEST_F(endings, dirty_pages_are_in_the_backend_when_the_last_close_comes_during_stop) {
+    stop_with_dirty_pages(last_close::during_stop);
+}
+
+// ---------------------------------------------------------------- from outside
+
+TEST_F(endings, a_device_stopped_from_outside_ends_wait_and_is_cleaned_up) {
+    auto d = start_disk(ram{1 * mib}, small());
+    meanwhile waiting{"wait()", [mine = d.shared()] { mine->wait(); }};
+    bounded("STOP_DEV", [id = d->id()] { open_control().stop_dev(id, 20s); });
+    waiting.end(15s);
+    EXPECT_EQ(list(devices()), list(devices_before()));
+    EXPECT_EQ(d->state(), ublk::device_state::idle);
+    d.start();  // as good as new
+}
+
+TEST_F(endings, a_device_deleted_from_outside_ends_wait_and_is_cleaned_up) {
+    auto d = start_disk(ram{1 * mib}, small());
+    meanwhile waiting{"wait()", [mine = d.shared()] { mine->wait(); }};
+    bounded("DEL_DEV", [id = d->id()] { open_control().del_dev(id); });
+    waiting.end(15s);
+    EXPECT_EQ(list(devices()), list(devices_before()));
+    d.start();
+}
+
+TEST_F(endings, a_device_stopped_from_outside_says_so_until_it_is_stopped_here) {
+    auto d = start_disk(ram{1 * mib}, small());
+    bounded("STOP_DEV", [id = d->id()] { open_control().stop_dev(id, 20s); });
+    EXPECT_TRUE(eventually([&] { return d->state() == ublk::device_state::failed; }));
+    d.stop();
+    EXPECT_EQ(d->state(), ublk::device_state::idle);
+}
+
+// ---------------------------------------------------------------- backends that hang
+
+TEST_F(endings, stop_gives_up_on_a_backend_that_is_too_slow_and_fails_its_clients) {
+    const gate door;
+    ublk::options asked = small(1);
+    asked.depth = 1;  // the others wait in the kernel
+    asked.stop_deadline = 500ms;
+    auto d = start_disk(ram{1 * mib, door.as_hook()}, asked);
+    await_partition_scan(d->path());
+    client file{d->path()};
+    door.shut();
+    const auto codes = std::make_shared<std::vector<std::atomic<int>>>(4);
+    std::vector<meanwhile> readers;
+    for (std::size_t i = 0; i < 4; ++i) {
+        readers.emplace_back("a read", [number = file.number(), codes, i] {
+            bytes buffer(4096);
+            (*codes)[i] =
+                ::pread(number, buffer.data(), 4096, static_cast<off_t>(i * 4096)) < 0 ? errno : -1;
+        });
+    }
+    ASSERT_TRUE(eventually([&] { return door.waiting() == 1; }));
+    meanwhile late{"opening the gate", [door] {
+                       std::this_thread::sleep_for(2s);  // after stop_deadline
+                       door.open();
+                   }};
+    std::optional<ublk::error> refused;
+    const milliseconds took = time_of([&] { refused = error_of([&] { d.stop(); }); });
+    EXPECT_LT(took, 12s);
+    EXPECT_EQ(refused->command(), "STOP_DEV") << refused->what();
+    EXPECT_EQ(refused->errno_value(), ETIMEDOUT);
+    for (meanwhile& one : readers) {
+        one.end(15s);
+    }
+    late.end();
+    unsigned failed = 0;
+    for (const auto& code : *codes) {
+        EXPECT_TRUE(code == EIO || code == -1) << code;
+        failed += code == EIO ? 1u : 0u;
+    }
+    EXPECT_GE(failed, 2u) << "all but those that the backend had got";
+    EXPECT_EQ(d->state(), ublk::device_state::idle);
+}
+
+TEST_F(endings, stop_with_a_backend_that_never_returns_ends_in_time_and_the_rest_goes_after_it) {
+    const gate door;
+    ublk::options asked = small(1);
+    asked.stop_deadline = 300ms;
+    asked.command_deadline = 1s;
+    auto d = start_disk(ram{1 * mib, door.as_hook()}, asked);
+    const std::uint32_t id = d->id();
+    await_partition_scan(d->path());
+    client file{d->path()};
+    door.shut();
+    const auto code = std::make_shared<std::atomic<int>>(0);
+    meanwhile reader{"a read", [number = file.number(), code] {
+                         bytes buffer(4096);
+                         *code = ::pread(number, buffer.data(), 4096, 0) < 0 ? errno : -1;
+                     }};
+    ASSERT_TRUE(eventually([&] { return door.waiting() == 1; }));
+    std::optional<ublk::error> refused;
+    const milliseconds took = time_of([&] { refused = error_of([&] { d.stop(); }); });
+    EXPECT_LT(took, 8s);
+    EXPECT_EQ(refused->command(), "STOP_DEV") << refused->what();
+    EXPECT_NE(std::string_view{refused->what()}.find("backend"), std::string_view::npos)
+        << refused->what();
+    EXPECT_EQ(refused->errno_value(), ETIMEDOUT);
+    // A disk that hangs must not keep others from coming and going.
+    {
+        const auto other = start_disk(ram{1 * mib}, small());
+        client elsewhere{other->path()};
+        EXPECT_EQ(elsewhere.write(0, pattern(0, 4096, 80)), 0);
+    }
+    door.open();
+    reader.end(15s);
+    EXPECT_TRUE(*code == EIO || *code == -1) << *code;
+    EXPECT_EQ(file.close(), 0);
+    bounded("DEL_DEV", [id] { open_control().del_dev(id); });
+    EXPECT_EQ(list(devices()), list(devices_before()));
+}
+
+// ---------------------------------------------------------------- killed
+
+TEST_F(endings, a_killed_server_fails_its_clients_and_its_device_can_be_deleted_and_used_again) {
+    std::uint32_t id = 0;
+    {
+        child_process server{[](const child_process::link& parent) {
+            const gate door;
+            ublk::device<ram> device{ram{8 * mib, door.as_hook()}, small()};
+            device.start();
+            await_partition_scan(device.path());
+            door.shut();
+            parent.say(std::to_string(device.id()));
+            parent.listen();
+            parent.listen();
+        }};
+        id = number_of(server.hear());
+        const std::string path = "/dev/ublkb" + std::to_string(id);
+        client file{path};
+        ASSERT_EQ(file.open_error(), 0);
+        crowd clients{path, 8 * mib, 6};
+        meanwhile reader{"a read of a killed server", [number = file.number()] {
+                             bytes buffer(4096);
+                             if (::pread(number, buffer.data(), 4096, 0) >= 0 || errno != EIO) {
+                                 throw std::runtime_error{"read: " +
+                                                          std::string{std::strerror(errno)}};
+                             }
+                         }};
+        std::this_thread::sleep_for(300ms);
+        server.kill();
+        EXPECT_TRUE(server.gone());
+        reader.end(15s);
+        clients.end(15s);
+    }
+    const std::string dead = "/sys/class/ublk-char/" + char_name(id);
+    EXPECT_EQ(::access(dead.c_str(), F_OK), 0) << "a dead device stays";
+    EXPECT_TRUE(eventually([&] {
+        return ::access(("/sys/block/ublkb" + std::to_string(id)).c_str(), F_OK) != 0;
+    })) << "its disk does not";
+    ublk::options asked = small();
+    asked.id = id;
+    {
+        auto blocked = make_disk(ram{1 * mib}, asked);
+        const ublk::error refused = error_of([&] { blocked.start(); });
+        EXPECT_EQ(refused.errno_value(), EEXIST) << refused.what();
+    }
+    bounded("DEL_DEV", [id] { open_control().del_dev(id); });
+    const auto again = start_disk(ram{1 * mib}, asked);
+    EXPECT_EQ(again->id(), id);
+    client file{again->path()};
+    EXPECT_EQ(file.write(0, pattern(0, 4096, 81)), 0);
+}
+
+// These two are disabled, since they never pass and take the machine with them (6.12.107, 7.3.4):
+// the thread that sent STOP_DEV cannot exit before that has ended, which waits for a request of the
+// process's own, whose /dev/ublkcN stays open as long as that thread has not exited.
+TEST_F(endings, DISABLED_a_server_killed_while_it_stops_a_disk_that_hangs_still_dies) {
+    std::uint32_t id = 0;
+    child_process server{[](const child_process::link& parent) {
+        const gate door;
+        ublk::options asked = small(1);
+        asked.stop_deadline = 60s;
+        ublk::device<ram> device{ram{1 * mib, door.as_hook()}, asked};
+        device.start();
+        await_partition_scan(device.path());
+        door.shut();
+        parent.say(std::to_string(device.id()));
+        parent.listen();
+        device.stop();
+    }};
+    id = number_of(server.hear());
+    client file{"/dev/ublkb" + std::to_string(id)};
+    ASSERT_EQ(file.open_error(), 0);
+    meanwhile reader{"a read", [number = file.number()] {
+                         bytes buffer(4096);
+                         (void)!::pread(number, buffer.data(), 4096, 0);
+                     }};
+    std::this_thread::sleep_for(200ms);
+    server.tell();
+    std::this_thread::sleep_for(500ms);
+    server.kill();
+    EXPECT_TRUE(server.gone(15s)) << "STOP_DEV keeps the process that it waits for";
+    reader.end(15s);
+    EXPECT_EQ(file.close(), 0);
+    bounded("DEL_DEV", [id] { open_control().del_dev(id); });
+}
+
+TEST_F(endings, DISABLED_a_server_killed_while_it_writes_dirty_pages_back_still_dies) {
+    child_process server{[](const child_process::link& parent) {
+        ublk::device<ram> device{ram{32 * mib, slow(20ms)}, small(1)};
+        device.start();
+        parent.say(std::to_string(device.id()));
+        parent.listen();
+        device.stop();
+    }};
+    const std::uint32_t id = number_of(server.hear());
+    client file{"/dev/ublkb" + std::to_string(id), O_RDWR};
+    ASSERT_EQ(file.open_error(), 0);
+    ASSERT_EQ(file.write(0, pattern(0, 32 * mib, 83)), 0);
+    server.tell();
+    std::this_thread::sleep_for(300ms);
+    server.kill();
+    EXPECT_TRUE(server.gone(15s));
+    EXPECT_EQ(file.close(), 0);
+    bounded("DEL_DEV", [id] { open_control().del_dev(id); });
+}
+
+TEST_F(endings, a_server_that_gave_up_its_privileges_ends_its_threads_when_it_stops) {
+    child_process server{[](const child_process::link& parent) {
+        ublk::device<ram> device{ram{1 * mib}, small()};
+        device.start();
+        parent.say(std::to_string(device.id()));
+        if (::setuid(65534) != 0) {
+            throw std::runtime_error{"setuid"};
+        }
+        parent.listen();
+        try {
+            device.stop();
+            parent.say("no error");
+        } catch (const ublk::error& refused) {
+            parent.say(std::to_string(refused.errno_value()) + " " + refused.what());
+        }
+    }};
+    const std::uint32_t id = number_of(server.hear());
+    {
+        client file{"/dev/ublkb" + std::to_string(id)};
+        EXPECT_EQ(file.write(0, pattern(0, 4096, 82)), 0);
+    }
+    server.tell();
+    const std::string said = server.hear();
+    EXPECT_TRUE(said.starts_with(std::to_string(EPERM))) << said;
+    EXPECT_TRUE(server.gone());
+    EXPECT_EQ(server.exit_code(), 0);
+    EXPECT_TRUE(eventually([&] {
+        return ::access(("/sys/block/ublkb" + std::to_string(id)).c_str(), F_OK) != 0;
+    })) << "without its server the disk goes";
+    bounded("DEL_DEV", [id] { open_control().del_dev(id); });
+}
+
+// ---------------------------------------------------------------- threads
+
+/// What a queue thread says of itself.
+struct self_portrait {
+    std::uint16_t queue = 0;
+    int flusher = -1;
+    bool signals_blocked = false;
+    std::string name;
+    std::set<std::size_t> cpus;
+};
+
+[[nodiscard]] self_portrait portrait(const ublk::request& r) {
+    self_portrait mine;
+    mine.queue = r.queue().value();
+#ifdef PR_GET_IO_FLUSHER
+    mine.flusher = ::prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0);
+#else
+    mine.flusher = ::prctl(58, 0, 0, 0, 0);
+#endif
+    sigset_t blocked;
+    (void)::pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+    mine.signals_blocked = true;
+    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGALRM, SIGCHLD, SIGUSR1, SIGUSR2}) {
+        mine.signals_blocked &= ::sigismember(&blocked, number) == 1;
+    }
+    char name[16] = {};
+    (void)::pthread_getname_np(::pthread_self(), name, sizeof name);
+    mine.name = name;
+    ::cpu_set_t set;
+    CPU_ZERO(&set);
+    (void)::sched_getaffinity(0, sizeof set, &set);
+    for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (CPU_ISSET(cpu, &set)) {
+            mine.cpus.insert(cpu);
+        }
+    }
+    return mine;
+}
+
+/// Portraits of all queue threads of a device with two queues.
+template <class QueuePolicy>
+void look_at_threads(std::vector<self_portrait>& seen, std::vector<std::set<std::size_t>>& wanted,
+                     unsigned& queues) {
+    const auto mutex = std::make_shared<std::mutex>();
+    const auto all = std::make_shared<std::map<std::uint16_t, self_portrait>>();
+    const hook look = [mutex, all](const ublk::request& r) -> ublk::result {
+        const std::lock_guard lock{*mutex};
+        (*all)[r.queue().value()] = portrait(r);
+        return ublk::ok;
+    };
+    const auto d = start_disk<QueuePolicy>(ram{1 * mib, look}, small(2));
+    queues = d->info().queues;
+    client file{d->path()};
+    bytes buffer(4096);
+    for (unsigned cpu = 0; cpu < std::min(2u, ublk::online_cpus()); ++cpu) {
+        ASSERT_EQ(file.read(0, buffer, static_cast<int>(cpu)), 0);
+    }
+    auto commands = open_control();
+    for (std::uint16_t q = 0; q < queues; ++q) {
+        const ublk::cpu_set cpus = commands.get_queue_affinity(d->id(), ublk::queue_id{q});
+        std::set<std::size_t> numbers;
+        for (std::size_t cpu = 0; cpu < ublk::cpu_set::cpus_max; ++cpu) {
+            if (cpus.contains(cpu) && cpu < ublk::online_cpus()) {
+                numbers.insert(cpu);
+            }
+        }
+        wanted.push_back(numbers);
+    }
+    const std::lock_guard lock{*mutex};
+    for (const auto& [queue, one] : *all) {
+        seen.push_back(one);
+    }
+}
+
+TEST_F(threads, queue_threads_are_io_flushers_with_a_name_and_without_signals) {
+    std::vector<self_portrait> seen;
+    std::vector<std::set<std::size_t>> wanted;
+    unsigned queues = 0;
+    look_at_threads<ublk::shared>(seen, wanted, queues);
+    ASSERT_EQ(seen.size(), queues);
+    for (const self_portrait& one : seen) {
+        EXPECT_EQ(one.flusher, 1);
+        EXPECT_TRUE(one.signals_blocked);
+        EXPECT_EQ(one.name, "ublk-queue");
+        EXPECT_EQ(one.cpus.size(), ublk::online_cpus()) << "shared leaves the thread where it is";
+    }
+}
+
+TEST_F(threads, per_cpu_threads_run_where_the_kernel_wants_their_queue) {
+    std::vector<self_portrait> seen;
+    std::vector<std::set<std::size_t>> wanted;
+    unsigned queues = 0;
+    look_at_threads<ublk::per_cpu>(seen, wanted, queues);
+    ASSERT_EQ(seen.size(), queues);
+    for (const self_portrait& one : seen) {
+        EXPECT_EQ(one.cpus, wanted.at(one.queue)) << "queue " << one.queue;
+        EXPECT_EQ(one.flusher, 1);
+        EXPECT_TRUE(one.signals_blocked);
+        EXPECT_EQ(one.name, "ublk-queue");
+    }
+}
+
+TEST_F(threads, a_signal_for_the_process_does_not_disturb_the_queue_threads) {
+    child_process server{[](const child_process::link& parent) {
+        struct sigaction ignore_it {};
+        ignore_it.sa_handler = [](int) {};
+        (void)::sigaction(SIGUSR1, &ignore_it, nullptr);
+        serve_pattern(parent, 90);
+    }};
+    const std::string id = server.hear();
+    client file{"/dev/ublkb" + id};
+    ASSERT_EQ(file.open_error(), 0) << id;
+    for (std::uint64_t i = 0; i < 20; ++i) {
+        // Not to the main thread, whose read() of the pipe must not be interrupted.
+        for (const std::string& task :
+             names_in(("/proc/" + std::to_string(server.pid()) + "/task").c_str(), "")) {
+            if (task[0] != '.' && task != std::to_string(server.pid())) {
+                (void)::syscall(SYS_tgkill, server.pid(), std::stoi(task), SIGUSR1);
+            }
+        }
+        EXPECT_TRUE(holds(file, i * 4096, pattern(i * 4096, 4096, 90)));
+    }
+    EXPECT_EQ(file.close(), 0);
+    server.tell();
+    EXPECT_EQ(server.hear(), "stopped");
+}
+
+// ---------------------------------------------------------------- buffers
+
+TEST_F(tag_buffers, locked_buffers_are_locked_memory) {
+    if (with_asan) {
+        GTEST_SKIP() << "AddressSanitizer makes mlock do nothing";
+    }
+    ublk::options asked = small();
+    asked.lock_buffers = true;
+    const std::size_t before = status_kib("VmLck");
+    const auto d = start_disk(ram{1 * mib}, asked);
+    const std::size_t wanted = d->info().queues * d->info().depth * (d->info().max_io_bytes / 1024);
+    EXPECT_GE(status_kib("VmLck"), before + wanted);
+    client file{d->path()};
+    EXPECT_EQ(file.write(0, pattern(0, 256 * kib, 91)), 0);
+    EXPECT_TRUE(holds(file, 0, pattern(0, 256 * kib, 91)));
+}
+
+TEST_F(tag_buffers, transparent_huge_pages_are_asked_for_and_serve) {
+    ublk::options asked = small();
+    asked.buffer_pages = ublk::pages::transparent;
+    const auto advised = [] {
+        const std::string maps = read_text("/proc/self/smaps");
+        std::size_t found = 0;
+        for (std::size_t at = maps.find(" hg"); at != std::string::npos;
+             at = maps.find(" hg", at + 1)) {
+            ++found;
+        }
+        return found;
+    };
+    const std::size_t before = advised();
+    const auto d = start_disk(ram{1 * mib}, asked);
+    EXPECT_GT(advised(), before);
+    client file{d->path()};
+    EXPECT_EQ(file.write(0, pattern(0, 256 * kib, 92)), 0);
+    EXPECT_TRUE(holds(file, 0, pattern(0, 256 * kib, 92)));
+}
+
+/// Sets vm.nr_hugepages for a test.
+class reserved_huge_pages {
+public:
+    explicit reserved_huge_pages(int count) : before_{read_line(path)} {
+        (void)write_text(path, std::to_string(count));
+    }
+    reserved_huge_pages(const reserved_huge_pages&) = delete;
+    reserved_huge_pages& operator=(const reserved_huge_pages&) = delete;
+    ~reserved_huge_pages() { (void)write_text(path, before_); }
+
+    [[nodiscard]] static std::string free() {
+        return read_line("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+    }
+
+private:
+    static constexpr const char* path = "/proc/sys/vm/nr_hugepages";
+    std::string before_;
+};
+
+TEST_F(tag_buffers, huge_pages_serve_and_are_given_back) {
+    const reserved_huge_pages some{4};
+    if (reserved_huge_pages::free() != "4") {
+        GTEST_SKIP() << "the kernel has no 4 huge pages of 2 MiB: " << reserved_huge_pages::free();
+    }
+    ublk::options asked = small();
+    asked.buffer_pages = ublk::pages::huge;
+    {
+        const auto d = start_disk(ram{1 * mib}, asked);
+        EXPECT_EQ(reserved_huge_pages::free(), std::to_string(4 - d->info().queues));
+        client file{d->path()};
+        EXPECT_EQ(file.write(0, pattern(0, 256 * kib, 93)), 0);
+        EXPECT_TRUE(holds(file, 0, pattern(0, 256 * kib, 93)));
+    }
+    EXPECT_EQ(reserved_huge_pages::free(), "4");
+}
+
+TEST_F(tag_buffers, too_few_huge_pages_are_an_error_that_says_so_and_leaves_nothing) {
+    const reserved_huge_pages none{0};
+    ublk::options asked = small();
+    asked.buffer_pages = ublk::pages::huge;
+    auto d = make_disk(ram{1 * mib}, asked);
+    const ublk::error refused = error_of([&] { d.start(); });
+    EXPECT_EQ(refused.errno_value(), ENOMEM);
+    EXPECT_EQ(refused.command(), "allocating tag buffers");
+    EXPECT_NE(refused.remedy().find("vm.nr_hugepages"), std::string_view::npos) << refused.what();
+    EXPECT_EQ(list(devices()), list(devices_before()));
+    EXPECT_TRUE(nothing_more_than(held_before()));
+}
+
+}  // namespace
+}  // namespace ublk_test
