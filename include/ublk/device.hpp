@@ -88,7 +88,10 @@ public:
     /// in flight finish, ends the threads. Does nothing on a device that is not started. Throws
     /// `error` where something did not end within its deadline; after `options::stop_deadline` the
     /// requests that are left fail with EIO. With a backend that never returns its thread is left
-    /// behind.
+    /// behind, and the thread that called stop cannot end before the backend returns.
+    ///
+    /// A process that gets SIGKILL meanwhile, while it owns a request, does not die: the kernel
+    /// (6.12, 7.3) waits in its exit for STOP_DEV, which waits for the request.
     void stop() {
         refuse_queue_thread("stop");
         stop(nullptr);
