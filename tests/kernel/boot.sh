@@ -28,6 +28,7 @@ usage() {
 
 # One open of the log for all of it, since the guest's is a port that only one may hold. The exit
 # status is the boot's; the binary's is in the log.
+# shellcheck disable=SC2016  # a program for another shell
 run_binary='exec >"$UBLK_RESULT" 2>&1; "$@"; echo "boot.sh: status $?"'
 
 run_on_host() {
