@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -100,6 +101,10 @@ public:
         std::unique_lock lock{mutex_};
         changed_.wait(lock, token, [this] { return at_work_ == 0; });
     }
+
+    /// From now on answers every request with EIO: what is left of a stop, or of a start, then ends
+    /// as soon as the backend has returned.
+    void refuse() noexcept { refusing_ = true; }
 
     /// Tells every thread to leave, whatever the driver still has of its tags.
     void dismiss() noexcept {
@@ -200,7 +205,7 @@ private:
         }
         typename Kernel::port port{*channel_, wakers_[index], tags};
         server<Backend, BatchPolicy, typename Kernel::port, QueuePolicy::one_queue_a_thread> loop{
-            *backend_, port, queues};
+            *backend_, port, queues, refusing_};
         const int code = loop.fetch_all();
         if (code < 0) {
             fail(code, "FETCH_REQ", plan_.granted.id,
@@ -257,6 +262,7 @@ private:
     std::vector<std::vector<queue_id>> shifts_;
     std::deque<typename Kernel::waker> wakers_;
     std::vector<std::thread> threads_;
+    std::atomic<bool> refusing_ = false;
     bool abandoned_ = false;
 
     mutable std::mutex mutex_;

@@ -11,6 +11,7 @@
 #include <ublk/slot.hpp>
 #include <ublk/token.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -48,9 +49,11 @@ class server {
                   "ublk: a batch policy needs: static bool due(unsigned waiting) noexcept;");
 
 public:
-    /// All three outlive the server, and the queues the port as well.
-    server(Backend& backend, Port& port, std::span<queue> queues) noexcept
-        : backend_{backend}, port_{port}, queues_{queues} {}
+    /// All outlive the server, and the queues the port as well. Once `refuse` is true, requests are
+    /// answered with EIO instead of by the backend.
+    server(Backend& backend, Port& port, std::span<queue> queues,
+           const std::atomic<bool>& refuse = never) noexcept
+        : backend_{backend}, port_{port}, refuse_{refuse}, queues_{queues} {}
 
     server(const server&) = delete;
     server& operator=(const server&) = delete;
@@ -145,8 +148,9 @@ private:
         const request r{q.descriptor(which), q.id, which};
         promise<server> duty{*this, place, r};
         const std::size_t bytes = carries_data(r) ? r.length() : 0;
-        if (bytes > q.data.stride()) [[unlikely]] {
-            return;  // the dropped promise answers EIO; serving it would overrun the next tag
+        // The dropped promise answers EIO; serving it would overrun the next tag.
+        if (bytes > q.data.stride() || refuse_.load(std::memory_order_relaxed)) [[unlikely]] {
+            return;
         }
         std::move(duty).fulfil(dispatch(backend_, r, std::span{q.data[which], bytes}));
     }
@@ -167,8 +171,11 @@ private:
         }
     }
 
+    static inline const std::atomic<bool> never{false};
+
     Backend& backend_;
     Port& port_;
+    const std::atomic<bool>& refuse_;
     std::span<queue> queues_;
     unsigned offered_ = 0;  ///< tags that the driver has not taken back
     unsigned waiting_ = 0;  ///< completions queued since the last system call

@@ -77,6 +77,7 @@ public:
     void give_up() noexcept {
         try {
             if (crew_) {
+                settle();
                 dismiss_threads();
             }
         } catch (...) {
@@ -197,13 +198,36 @@ private:
         std::string remedy =
             "the disk was removed by force and the requests that were left failed with EIO";
         try {
+            threads.refuse();
+            const bool ended = control_.finish_stop(ticket, info_.id, asked_.command_deadline);
+            (void)threads.gone(from_now(ended ? asked_.command_deadline : patience()));
             dismiss_threads();
-            (void)control_.finish_stop(ticket, info_.id, asked_.command_deadline);
+            if (!ended) {
+                (void)control_.finish_stop(ticket, info_.id, asked_.command_deadline);
+            }
         } catch (const error& stuck) {
             cause += ", and " + std::string{stuck.cause()};
             remedy = stuck.remedy();
         }
         fail(ETIMEDOUT, "STOP_DEV", info_.id, cause, remedy);
+    }
+
+    // Takes the tags back from the driver, so that the threads leave by themselves. Without that
+    // their rings would close upon commands in flight, which kernels have had trouble with (6.12
+    // warns and has crashed there).
+    void settle() noexcept {
+        try {
+            crew_->refuse();
+            const control_ticket ticket = control_.begin_stop(info_.id);
+            if (control_.finish_stop(ticket, info_.id, patience())) {
+                (void)crew_->gone(from_now(patience()));
+            }
+        } catch (...) {
+        }
+    }
+
+    [[nodiscard]] std::chrono::milliseconds patience() const {
+        return std::min(std::chrono::milliseconds{1000}, asked_.command_deadline);
     }
 
     // Nothing to do where they left by themselves, or will not be waited for a second time.
@@ -226,8 +250,7 @@ private:
         const bool threads_left = crew_ && !crew_->gone(deadline{});
         if (!threads_left && still_ours()) {
             // A client may keep the removed disk open for as long as it likes; that is no failure.
-            constexpr std::chrono::milliseconds patience{1000};
-            (void)control_.del_dev(info_.id, std::min(patience, asked_.command_deadline));
+            (void)control_.del_dev(info_.id, patience());
         }
     }
 

@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include <algorithm>
 #include <cerrno>
 #include <span>
@@ -428,6 +430,22 @@ TEST(queue, being_woken_ends_the_server_and_hands_over_its_last_answers) {
     b.waker.wake();
     EXPECT_EQ(b.server.run(), 0);
     EXPECT_EQ(b.kernel.driver->commits, 3u);
+    b.expect_no_violation();
+}
+
+TEST(queue, a_server_told_to_refuse_answers_eio_without_asking_the_backend) {
+    bench<> b{1, 4};
+    const std::atomic<bool> refuse{true};
+    ublk::server<recorder, ublk::per_wakeup, fake_kernel::port, false> server{b.backend, b.port,
+                                                                              b.queues, refuse};
+    ASSERT_EQ(server.fetch_all(), 0);
+    b.kernel.post(one_a_tag(4));
+    b.waker.wake();
+    EXPECT_EQ(server.run(), 0);
+    for (unsigned tag = 0; tag < 4; ++tag) {
+        EXPECT_EQ(b.kernel.answer(0, tag), -EIO);
+    }
+    EXPECT_TRUE(b.backend.calls.empty());
     b.expect_no_violation();
 }
 
