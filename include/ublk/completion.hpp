@@ -27,13 +27,13 @@ public:
         : sink_{std::exchange(other.sink_, nullptr)}, asked_{other.asked_}, place_{other.place_} {}
     promise& operator=(promise&&) = delete;
 
-    ~promise() {
+    [[gnu::always_inline]] ~promise() {
         if (sink_ != nullptr) [[unlikely]] {
             sink_->complete(place_, asked_, result{std::errc::io_error});
         }
     }
 
-    void fulfil(result answer) && noexcept {
+    [[gnu::always_inline]] void fulfil(result answer) && noexcept {
         UBLK_ASSERT(sink_ != nullptr, "a tag is completed exactly once");
         std::exchange(sink_, nullptr)->complete(place_, asked_, answer);
     }

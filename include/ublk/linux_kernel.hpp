@@ -199,8 +199,9 @@ public:
     int flush_and_collect() noexcept { return io_.submit_and_run_deferred(); }
 
     template <class Consume>
-    void drain(Consume&& consume) noexcept {
-        io_.drain([&consume](std::uint64_t user, int answer) { consume(token{user}, answer); });
+    [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
+        io_.drain([&consume](std::uint64_t user, int answer)
+                      __attribute__((always_inline)) { consume(token{user}, answer); });
     }
 
     /// IORING_SETUP_* as granted.

@@ -133,7 +133,7 @@ private:
     /// The hot loop: everything from the events to the queued commits is in this one function,
     /// which a test disassembles.
     [[gnu::noinline, gnu::flatten]] void collect() noexcept {
-        port_.drain([this](token t, int answer) noexcept {
+        port_.drain([this](token t, int answer) __attribute__((always_inline)) {
             if (t.is_io() && answer == uapi::io_res_ok) [[likely]] {
                 serve(t.place(), t.which());
             } else {

@@ -100,7 +100,7 @@ public:
 
     /// Passes (user_data, result) of every completion that is there to `consume`.
     template <class Consume>
-    void drain(Consume&& consume) noexcept {
+    [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
         unsigned head = 0;
         unsigned seen = 0;
         io_uring_cqe* cqe = nullptr;
