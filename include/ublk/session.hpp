@@ -136,8 +136,8 @@ private:
             fail(EOPNOTSUPP, "ADD_DEV", granted.dev_id,
                  "the driver did not grant " + describe(dropped), "do without");
         }
-        constexpr unsigned tags_a_thread_max =
-            32768;  // half of io_uring's largest completion queue
+        // Half of io_uring's largest completion queue.
+        constexpr unsigned tags_a_thread_max = 32768;
         const unsigned queues = QueuePolicy::one_queue_a_thread ? 1u : granted.nr_hw_queues;
         if (queues * unsigned{granted.queue_depth} > tags_a_thread_max) {
             fail(EINVAL, "ADD_DEV", granted.dev_id,
