@@ -343,9 +343,8 @@ inline complaints local_paths(const std::string& text) {
 }
 
 /// Packages come from wherever the machine's own configuration says.
-inline complaints archive_hosts(const std::string& text) {
-    return lines_that_match(text, R"(\w[.]((debian|kernel)[.]org|ubuntu[.]com)\b)",
-                            "a package archive's name");
+inline complaints network_addresses(const std::string& text) {
+    return lines_that_match(text, R"(\b(https?|ftp)://)", "an address in the network");
 }
 
 /// What the first fence of a Markdown text holds.
