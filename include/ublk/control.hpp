@@ -118,9 +118,7 @@ public:
         if (answer == control_pending) {
             return false;
         }
-        if (answer < 0 && answer != -ENODEV) {
-            refuse(uapi::ctrl::stop_dev, id, answer);
-        }
+        refuse_unless_gone(uapi::ctrl::stop_dev, id, answer);
         return true;
     }
 
@@ -133,31 +131,25 @@ public:
 
     /// DEL_DEV: waits until nobody refers to the device any more, so close what you hold first. A
     /// device that is gone already counts as deleted.
-    void del_dev(std::uint32_t id) { remove(uapi::ctrl::del_dev, id); }
+    void del_dev(std::uint32_t id) {
+        if (!remove(uapi::ctrl::del_dev, id, deadline_, grace)) {
+            refuse(uapi::ctrl::del_dev, id, -ETIMEDOUT);
+        }
+    }
 
     /// The same, but waits no longer than `limit` for those who still refer to the removed device:
     /// clients that have its disk open or mounted. False where there are some; the id becomes free
     /// with the last of them.
     [[nodiscard]] bool del_dev(std::uint32_t id, std::chrono::milliseconds limit) {
-        control_command command = of(uapi::ctrl::del_dev, id);
-        const control_ticket ticket = channel_.begin(command);
-        int answer = channel_.finish(ticket, command, from_now(limit));
-        if (answer == control_pending) {
-            channel_.cancel(ticket);
-            answer = channel_.finish(ticket, command, from_now(deadline_));
-            if (answer == -EINTR) {
-                return false;  // only its last step, the wait for the id, can be interrupted
-            }
-            answer = answer == control_pending || answer == -ECANCELED ? -ETIMEDOUT : answer;
-        }
-        if (answer < 0 && answer != -ENODEV) {
-            refuse(uapi::ctrl::del_dev, id, answer);
-        }
-        return true;
+        return remove(uapi::ctrl::del_dev, id, limit, deadline_);
     }
 
     /// DEL_DEV_ASYNC (kernel 6.9): the same without the wait; the id becomes free some time later.
-    void del_dev_async(std::uint32_t id) { remove(uapi::ctrl::del_dev_async, id); }
+    void del_dev_async(std::uint32_t id) {
+        if (!remove(uapi::ctrl::del_dev_async, id, deadline_, grace)) {
+            refuse(uapi::ctrl::del_dev_async, id, -ETIMEDOUT);
+        }
+    }
 
 private:
     // A command that was given up on gets this long to come back, as EINTR usually.
@@ -170,10 +162,6 @@ private:
         return command;
     }
 
-    [[nodiscard]] static deadline from_now(std::chrono::milliseconds limit) {
-        return std::chrono::steady_clock::now() + limit;
-    }
-
     /// Sends a command with `value` as its buffer and reads the buffer back.
     template <class Value>
     void ask(control_command& command, Value& value, std::optional<std::uint32_t> id) {
@@ -184,32 +172,50 @@ private:
         std::memcpy(static_cast<void*>(&value), command.payload, sizeof value);
     }
 
-    int call(control_command& command, std::optional<std::uint32_t> id,
-             std::chrono::milliseconds limit) {
+    /// The kernel's answer. After `limit` gives up on the command and waits no longer than
+    /// `afterwards` for it to come back: `control_pending` where it was interrupted by that,
+    /// -ETIMEDOUT where it did not run or did not come back. An answer at the last moment counts.
+    [[nodiscard]] int exchange(control_command& command, std::chrono::milliseconds limit,
+                               std::chrono::milliseconds afterwards) {
         const control_ticket ticket = channel_.begin(command);
         int answer = channel_.finish(ticket, command, from_now(limit));
         if (answer == control_pending) {
             channel_.cancel(ticket);
-            answer = channel_.finish(ticket, command, from_now(grace));
-            // An answer at the last moment is an answer; EINTR is what our cancelling brings about.
-            if (answer == control_pending || answer == -EINTR || answer == -ECANCELED) {
+            answer = channel_.finish(ticket, command, from_now(afterwards));
+            if (answer == control_pending || answer == -ECANCELED) {
                 answer = -ETIMEDOUT;
+            } else if (answer == -EINTR) {
+                answer = control_pending;
             }
-        }
-        if (answer < 0) {
-            refuse(command.op, id, answer);
         }
         return answer;
     }
 
-    void remove(std::uint32_t op, std::uint32_t id) {
+    int call(control_command& command, std::optional<std::uint32_t> id,
+             std::chrono::milliseconds limit) {
+        const int answer = exchange(command, limit, grace);
+        if (answer < 0) {
+            refuse(command.op, id, answer == control_pending ? -ETIMEDOUT : answer);
+        }
+        return answer;
+    }
+
+    /// False where it was interrupted: only its last step, the wait for the id, can be.
+    [[nodiscard]] bool remove(std::uint32_t op, std::uint32_t id, std::chrono::milliseconds limit,
+                              std::chrono::milliseconds afterwards) {
         control_command command = of(op, id);
-        try {
-            (void)call(command, id, deadline_);
-        } catch (const error& refused) {
-            if (refused.errno_value() != ENODEV) {
-                throw;
-            }
+        const int answer = exchange(command, limit, afterwards);
+        if (answer == control_pending) {
+            return false;
+        }
+        refuse_unless_gone(op, id, answer);
+        return true;
+    }
+
+    /// To stop or delete a device that is gone is no failure.
+    static void refuse_unless_gone(std::uint32_t op, std::uint32_t id, int answer) {
+        if (answer < 0 && answer != -ENODEV) {
+            refuse(op, id, answer);
         }
     }
 

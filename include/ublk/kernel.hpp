@@ -18,6 +18,10 @@ namespace ublk::inline v0 {
 
 using deadline = std::chrono::steady_clock::time_point;
 
+[[nodiscard]] inline deadline from_now(std::chrono::milliseconds limit) {
+    return std::chrono::steady_clock::now() + limit;
+}
+
 /// One control command on its way, and the memory that it reads and writes. It lives on the heap of
 /// the control channel until the kernel has answered, however long that takes: a command whose
 /// deadline passed may still write into its buffer.

@@ -98,10 +98,6 @@ public:
     [[nodiscard]] const std::shared_ptr<crew_type>& threads() const noexcept { return crew_; }
 
 private:
-    [[nodiscard]] static deadline from_now(std::chrono::milliseconds limit) {
-        return std::chrono::steady_clock::now() + limit;
-    }
-
     void add(std::uint64_t known) {
         uapi::dev_info ask;
         ask.dev_id = asked_.id.value_or(uapi::any_dev_id);
