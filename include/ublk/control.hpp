@@ -26,7 +26,7 @@ class control {
 public:
     /// Opens /dev/ublk-control. Throws `error` where the driver is missing or closed to this user.
     control(const Kernel& k, std::chrono::milliseconds command_deadline)
-        : channel_{k.open_control()}, deadline_{command_deadline} {}
+        : kernel_{k}, channel_{k.open_control()}, deadline_{command_deadline} {}
 
     /// GET_FEATURES (kernel 6.5): the feature flags that the driver knows.
     [[nodiscard]] std::uint64_t get_features() {
@@ -114,7 +114,7 @@ public:
     [[nodiscard]] bool finish_stop(control_ticket ticket, std::uint32_t id,
                                    std::chrono::milliseconds limit) {
         control_command command;
-        const int answer = channel_.finish(ticket, command, from_now(limit));
+        const int answer = channel_.finish(ticket, command, from_now(kernel_, limit));
         if (answer == control_pending) {
             return false;
         }
@@ -178,10 +178,10 @@ private:
     [[nodiscard]] int exchange(control_command& command, std::chrono::milliseconds limit,
                                std::chrono::milliseconds afterwards) {
         const control_ticket ticket = channel_.begin(command);
-        int answer = channel_.finish(ticket, command, from_now(limit));
+        int answer = channel_.finish(ticket, command, from_now(kernel_, limit));
         if (answer == control_pending) {
             channel_.cancel(ticket);
-            answer = channel_.finish(ticket, command, from_now(afterwards));
+            answer = channel_.finish(ticket, command, from_now(kernel_, afterwards));
             if (answer == control_pending || answer == -ECANCELED) {
                 answer = -ETIMEDOUT;
             } else if (answer == -EINTR) {
@@ -225,6 +225,7 @@ private:
         fail(answer, command_name(op), id, std::string{words.cause}, std::string{words.remedy});
     }
 
+    Kernel kernel_;
     typename Kernel::control channel_;
     std::chrono::milliseconds deadline_;
 };

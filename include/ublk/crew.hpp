@@ -8,20 +8,15 @@
 #include <ublk/queue.hpp>
 #include <ublk/queue_policy/queue_policy.hpp>
 
-#include <pthread.h>
-#include <signal.h>
-#include <sys/prctl.h>
-
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <deque>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <stop_token>
-#include <thread>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -46,9 +41,11 @@ public:
         std::vector<cpu_set> affinity;  ///< one a queue
     };
 
-    crew(std::shared_ptr<Backend> backend, typename Kernel::channel channel, plan what)
-        : backend_{std::move(backend)}, channel_{std::move(channel)}, plan_{std::move(what)},
-          shifts_{QueuePolicy::threads(plan_.granted.queues)}, wakers_(shifts_.size()) {
+    crew(const Kernel& running, std::shared_ptr<Backend> backend, typename Kernel::channel channel,
+         plan what)
+        : kernel_{running}, backend_{std::move(backend)}, channel_{std::move(channel)},
+          plan_{std::move(what)}, shifts_{QueuePolicy::threads(plan_.granted.queues)},
+          wakers_(shifts_.size()) {
         // START_DEV would wait for ever for a queue that nobody serves.
         std::vector<unsigned> servers(plan_.granted.queues);
         for (const std::vector<queue_id>& shift : shifts_) {
@@ -115,7 +112,7 @@ public:
 
     /// Joins the threads, which must be gone; the channel is closed by then.
     void disband() {
-        for (std::thread& thread : threads_) {
+        for (typename Kernel::thread& thread : threads_) {
             thread.join();
         }
         threads_.clear();
@@ -127,7 +124,7 @@ public:
 
     /// Leaves threads behind that did not come back.
     void abandon() noexcept {
-        for (std::thread& thread : threads_) {
+        for (typename Kernel::thread& thread : threads_) {
             thread.detach();
         }
         threads_.clear();
@@ -136,9 +133,10 @@ public:
 
     [[nodiscard]] bool abandoned() const noexcept { return abandoned_; }
 
-    /// Whether the calling thread is one of those that serve `backend`.
+    /// Whether the calling thread is one of those that serve `backend`: its call of stop() would
+    /// wait for itself.
     [[nodiscard]] static bool serves_here(const Backend& backend) noexcept {
-        return served_here == &backend;
+        return Kernel::this_thread_mark() == &backend;
     }
 
     /// 0, or the errno (negative) with which the first thread failed while serving.
@@ -158,7 +156,7 @@ public:
 private:
     void work(std::size_t index) noexcept {
         int code = 0;
-        served_here = backend_.get();
+        Kernel::this_thread_mark() = backend_.get();
         try {
             prepare_thread(index);
             code = serve(index);
@@ -170,27 +168,14 @@ private:
         leave(code);
     }
 
-    // The program's signal handlers belong to its own threads. Declaring the thread an I/O flusher
-    // keeps an allocation in a backend from writing to this very disk to free memory and waiting
-    // for itself; it takes CAP_SYS_RESOURCE and is worth trying.
     void prepare_thread(std::size_t index) noexcept {
-        sigset_t all;
-        ::sigfillset(&all);
-        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) {
-            ::sigdelset(&all, fault);  // a blocked fault kills without asking the program's handler
-        }
-        (void)::pthread_sigmask(SIG_BLOCK, &all, nullptr);
-        (void)::pthread_setname_np(::pthread_self(), "ublk-queue");
-#ifdef PR_SET_IO_FLUSHER
-        (void)::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
-#endif
+        cpu_set all_queues;
         if constexpr (QueuePolicy::pinned) {
-            cpu_set all_queues;
             for (const queue_id mine : shifts_[index]) {
                 all_queues.insert(plan_.affinity[mine.value()]);
             }
-            (void)pin_this_thread(all_queues);
         }
+        kernel_.enter_queue_thread(all_queues);
     }
 
     int serve(std::size_t index) {
@@ -253,20 +238,18 @@ private:
         changed_.notify_all();
     }
 
-    // Tells a backend's call of stop() from anybody else's before it can wait for itself.
-    static inline thread_local const Backend* served_here = nullptr;
-
+    Kernel kernel_;
     std::shared_ptr<Backend> backend_;
     std::optional<typename Kernel::channel> channel_;
     plan plan_;
     std::vector<std::vector<queue_id>> shifts_;
     std::deque<typename Kernel::waker> wakers_;
-    std::vector<std::thread> threads_;
+    std::vector<typename Kernel::thread> threads_;
     std::atomic<bool> refusing_ = false;
     bool abandoned_ = false;
 
-    mutable std::mutex mutex_;
-    std::condition_variable_any changed_;
+    mutable typename Kernel::mutex mutex_;
+    typename Kernel::condition changed_;
     std::exception_ptr trouble_;
     std::size_t ready_ = 0;
     std::size_t at_work_ = 0;

@@ -212,11 +212,11 @@ private:
     options asked_;
     Kernel kernel_;
 
-    std::mutex lifecycle_;  ///< start and stop, one at a time
+    typename Kernel::mutex lifecycle_;  ///< start and stop, one at a time
     std::optional<session_type> session_;
     std::atomic<device_state> state_ = device_state::idle;
 
-    mutable std::mutex published_;  ///< what other threads may ask for meanwhile
+    mutable typename Kernel::mutex published_;  ///< what other threads may ask for meanwhile
     std::shared_ptr<crew_type> crew_;
     device_info shown_;
     bool started_once_ = false;

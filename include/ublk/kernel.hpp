@@ -2,25 +2,19 @@
 #pragma once
 
 #include <ublk/error.hpp>
+#include <ublk/host.hpp>
 #include <ublk/kernel_version.hpp>
 #include <ublk/mapping.hpp>
 #include <ublk/token.hpp>
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
 
-#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 namespace ublk::inline v0 {
-
-using deadline = std::chrono::steady_clock::time_point;
-
-[[nodiscard]] inline deadline from_now(std::chrono::milliseconds limit) {
-    return std::chrono::steady_clock::now() + limit;
-}
 
 /// One control command on its way, and the memory that it reads and writes. It lives on the heap of
 /// the control channel until the kernel has answered, however long that takes: a command whose
@@ -40,7 +34,8 @@ using control_ticket = std::uint32_t;
 inline constexpr int control_pending = -ETIME;
 
 /// What the engine asks of a kernel. The real one is `linux_kernel`; any other with the same shape
-/// makes the very same `device` run against it.
+/// makes the very same `device` run against it. It is a handle, cheap to copy; all copies mean the
+/// same kernel.
 ///
 /// `control` carries control commands, from any thread but one at a time; `begin` never blocks,
 /// `finish` waits until the deadline and returns the kernel's answer (>= 0 or -errno) with the
@@ -53,21 +48,20 @@ inline constexpr int control_pending = -ETIME;
 ///   function of (token, int result).
 /// `waker` makes a port's `wait` return with an event of `token::wake()`, from any thread.
 template <class K>
-concept kernel = requires(const K& k, typename K::control& control, control_command command,
-                          deadline until, control_ticket ticket) {
+concept kernel = host<K> && std::copyable<K> &&
+    requires(const K& k, typename K::control& control, control_command command, deadline until,
+             control_ticket ticket) {
     { k.version() } -> std::same_as<kernel_version>;
     { k.page_size() } -> std::convertible_to<std::size_t>;
     { control.begin(command) } -> std::same_as<control_ticket>;
     { control.finish(ticket, command, until) } -> std::same_as<int>;
     { control.cancel(ticket) } -> std::same_as<void>;
-}
-&&requires(const K& k, std::uint32_t id, deadline until, typename K::channel& channel) {
+} && requires(const K& k, std::uint32_t id, deadline until, typename K::channel& channel) {
     { k.open_control() } -> std::same_as<typename K::control>;
     { k.open_channel(id, until) } -> std::same_as<typename K::channel>;
     { channel.map(std::uint64_t{}, std::size_t{}) } -> std::same_as<mapping>;
-}
-&&requires(typename K::port& port, queue_id queue, tag which, const std::byte* buffer, token t,
-           const typename K::waker& waker) {
+} && requires(typename K::port& port, queue_id queue, tag which, const std::byte* buffer, token t,
+              const typename K::waker& waker) {
     { port.fetch(queue, which, buffer, t) }
     noexcept;
     { port.commit(queue, which, int{}, buffer, t) }

@@ -19,7 +19,7 @@
 namespace ublk::inline v0 {
 
 /// The real kernel: /dev/ublk-control, /dev/ublkcN and io_uring.
-class linux_kernel {
+class linux_kernel : public native_host {
 public:
     class control;
     class channel;

@@ -8,8 +8,6 @@
 #include <ublk/options.hpp>
 #include <ublk/params.hpp>
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -46,13 +44,13 @@ public:
         control_.set_params(info_.id, to_params(disk, info_.max_io_bytes));
         hire(std::move(backend));
         crew_->muster();
-        if (!crew_->ready(from_now(asked_.command_deadline))) {
+        if (!crew_->ready(from_now(kernel_, asked_.command_deadline))) {
             fail(ETIMEDOUT, "starting the queue threads", info_.id,
                  "allocating the tag buffers takes too long",
                  "ask for less depth, fewer queues or a smaller max_io_bytes");
         }
         info_.ring_flags = crew_->ring_flags();
-        control_.start_dev(info_.id, ::getpid());
+        control_.start_dev(info_.id, kernel_.process_id());
     }
 
     /// Stops, ends and deletes, each even if the one before failed; then throws what failed first.
@@ -102,7 +100,8 @@ private:
         uapi::dev_info ask;
         ask.dev_id = asked_.id.value_or(uapi::any_dev_id);
         ask.nr_hw_queues = static_cast<std::uint16_t>(
-            asked_.queues != 0 ? asked_.queues : std::min(online_cpus(), uapi::max_nr_queues));
+            asked_.queues != 0 ? asked_.queues
+                               : std::min(kernel_.online_cpus(), uapi::max_nr_queues));
         ask.queue_depth = static_cast<std::uint16_t>(asked_.depth);
         ask.max_io_buf_bytes = asked_.max_io_bytes;
         ask.server_flags = cookie_ = new_cookie();
@@ -149,17 +148,18 @@ private:
             affinity.push_back(
                 control_.get_queue_affinity(info_.id, queue_id{static_cast<std::uint16_t>(q)}));
         }
-        auto channel = kernel_.open_channel(info_.id, from_now(asked_.command_deadline));
+        auto channel = kernel_.open_channel(info_.id, from_now(kernel_, asked_.command_deadline));
         crew_ = std::make_shared<crew_type>(
-            std::move(backend), std::move(channel),
+            kernel_, std::move(backend), std::move(channel),
             typename crew_type::plan{info_, kernel_.page_size(), asked_.buffer_pages,
                                      asked_.lock_buffers, std::move(affinity)});
         info_.threads = static_cast<unsigned>(crew_->size());
     }
 
-    [[nodiscard]] static std::uint64_t new_cookie() noexcept {
-        const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
-        return static_cast<std::uint64_t>(now) ^ static_cast<std::uint64_t>(::getpid()) << 40;
+    [[nodiscard]] std::uint64_t new_cookie() const noexcept {
+        const auto now = kernel_.now().time_since_epoch().count();
+        return static_cast<std::uint64_t>(now) ^ static_cast<std::uint64_t>(kernel_.process_id())
+                                                     << 40;
     }
 
     // While our threads are there, /dev/ublkcN is open and keeps the id. Once they have left,
@@ -187,7 +187,7 @@ private:
         crew_type& threads = *crew_;
         const control_ticket ticket = control_.begin_stop(info_.id);
         if (control_.finish_stop(ticket, info_.id, asked_.stop_deadline)) {
-            (void)threads.gone(from_now(asked_.command_deadline));
+            (void)threads.gone(from_now(kernel_, asked_.command_deadline));
             return;
         }
         std::string cause = "the backend did not answer all requests within options::stop_deadline";
@@ -196,7 +196,7 @@ private:
         try {
             threads.refuse();
             const bool ended = control_.finish_stop(ticket, info_.id, asked_.command_deadline);
-            (void)threads.gone(from_now(ended ? asked_.command_deadline : patience()));
+            (void)threads.gone(from_now(kernel_, ended ? asked_.command_deadline : patience()));
             dismiss_threads();
             if (!ended) {
                 (void)control_.finish_stop(ticket, info_.id, asked_.command_deadline);
@@ -216,7 +216,7 @@ private:
             crew_->refuse();
             const control_ticket ticket = control_.begin_stop(info_.id);
             if (control_.finish_stop(ticket, info_.id, patience())) {
-                (void)crew_->gone(from_now(patience()));
+                (void)crew_->gone(from_now(kernel_, patience()));
             }
         } catch (...) {
         }
@@ -233,7 +233,7 @@ private:
             return;
         }
         threads.dismiss();
-        if (!threads.gone(from_now(asked_.command_deadline))) {
+        if (!threads.gone(from_now(kernel_, asked_.command_deadline))) {
             threads.abandon();
             fail(ETIMEDOUT, "ending the queue threads", info_.id,
                  "a backend function has not returned", "end the process, then delete the device");

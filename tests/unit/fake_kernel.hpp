@@ -6,6 +6,7 @@
 // `violations`. No gold plating: a full simulator will replace it.
 
 #include <ublk/fd.hpp>
+#include <ublk/host.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/mapping.hpp>
 
@@ -55,7 +56,7 @@ struct client_io {
     std::vector<std::byte> data{};  ///< of a write, or of a read that was answered
 };
 
-class fake_kernel {
+class fake_kernel : public ublk::native_host {
 public:
     class control;
     class channel;

@@ -36,6 +36,7 @@ inline const std::map<std::string, int>& floors() {
         {"units.hpp", 1},
         {"diagnosis.hpp", 2},
         {"features.hpp", 2},
+        {"host.hpp", 2},
         {"mapping.hpp", 2},
         {"params.hpp", 2},
         {"request.hpp", 2},

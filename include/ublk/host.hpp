@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/cpus.hpp>
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <concepts>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <stop_token>
+#include <thread>
+
+namespace ublk::inline v0 {
+
+using deadline = std::chrono::steady_clock::time_point;
+
+/// What the engine asks of the machine beside the driver: threads, and a clock. A simulated kernel
+/// brings its own, so that it can decide who runs when and what time it is.
+///
+/// `thread`, `mutex` and `condition` are used as std::thread, std::mutex and
+/// std::condition_variable_any are. `enter_queue_thread` prepares the calling thread for serving
+/// queues; with an empty set it stays on the CPUs where it is. `this_thread_mark` is a word of the
+/// calling thread's own, null at first.
+template <class H>
+concept host = requires(const H& h, const cpu_set& cpus) {
+    { h.now() } -> std::same_as<deadline>;
+    { h.process_id() } -> std::same_as<int>;
+    { h.online_cpus() } -> std::same_as<unsigned>;
+    { h.enter_queue_thread(cpus) }
+    noexcept;
+    { H::this_thread_mark() } -> std::same_as<const void*&>;
+}
+&&requires(typename H::thread thread, typename H::mutex& mutex, typename H::condition& condition,
+           deadline until, bool (*test)(), std::stop_token stop) {
+    thread.join();
+    thread.detach();
+    mutex.lock();
+    mutex.unlock();
+    condition.notify_all();
+    { condition.wait_until(mutex, until, test) } -> std::same_as<bool>;
+    { condition.wait(mutex, stop, test) } -> std::same_as<bool>;
+};
+
+/// This machine.
+struct native_host {
+    using thread = std::thread;
+    using mutex = std::mutex;
+    using condition = std::condition_variable_any;
+
+    [[nodiscard]] deadline now() const noexcept { return std::chrono::steady_clock::now(); }
+    [[nodiscard]] int process_id() const noexcept { return ::getpid(); }
+    [[nodiscard]] unsigned online_cpus() const noexcept { return ublk::online_cpus(); }
+
+    // The program's signal handlers belong to its own threads. Declaring the thread an I/O flusher
+    // keeps an allocation in a backend from writing to this very disk to free memory and waiting
+    // for itself; it takes CAP_SYS_RESOURCE and is worth trying.
+    void enter_queue_thread(const cpu_set& cpus) const noexcept {
+        sigset_t all;
+        ::sigfillset(&all);
+        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) {
+            ::sigdelset(&all, fault);  // a blocked fault kills without asking the program's handler
+        }
+        (void)::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+        (void)::pthread_setname_np(::pthread_self(), "ublk-queue");
+#ifdef PR_SET_IO_FLUSHER
+        (void)::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+#endif
+        (void)pin_this_thread(cpus);
+    }
+
+    [[nodiscard]] static const void*& this_thread_mark() noexcept {
+        static thread_local const void* mark = nullptr;
+        return mark;
+    }
+};
+
+static_assert(host<native_host>);
+
+/// The time on that host when `limit` will have passed.
+template <host H>
+[[nodiscard]] deadline from_now(const H& h, std::chrono::milliseconds limit) {
+    return h.now() + limit;
+}
+
+}  // namespace ublk::inline v0
