@@ -99,6 +99,13 @@ public:
         changed_.wait(lock, token, [this] { return at_work_ == 0; });
     }
 
+    /// START_DEV has ended, or is not going to be sent.
+    void decided() {
+        const std::lock_guard lock{mutex_};
+        decided_ = true;
+        changed_.notify_all();
+    }
+
     /// From now on answers every request with EIO: what is left of a stop, or of a start, then ends
     /// as soon as the backend has returned.
     void refuse() noexcept { refusing_ = true; }
@@ -198,7 +205,21 @@ private:
                  "report it with the kernel's version: it contradicts what START_DEV needs");
         }
         report_ready(port.ring_flags());
-        return loop.run();
+        const int failed = loop.run();
+        if (failed != 0) {
+            wait_for_outcome(failed);
+        }
+        return failed;
+    }
+
+    // Before 6.16, START_DEV goes on although a thread has left meanwhile, and the first request
+    // for it then meets freed memory in the kernel. So a thread that fails keeps its ring until
+    // START_DEV is through.
+    void wait_for_outcome(int failed) {
+        std::unique_lock lock{mutex_};
+        failure_ = failure_ != 0 ? failure_ : failed;
+        changed_.notify_all();
+        changed_.wait(lock, std::stop_token{}, [this] { return decided_; });
     }
 
     [[nodiscard]] queue make_queue(queue_id id) const {
@@ -255,6 +276,7 @@ private:
     std::size_t at_work_ = 0;
     unsigned ring_flags_ = 0;
     int failure_ = 0;
+    bool decided_ = false;
 };
 
 }  // namespace ublk::inline v0

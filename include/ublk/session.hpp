@@ -50,7 +50,7 @@ public:
                  "ask for less depth, fewer queues or a smaller max_io_bytes");
         }
         info_.ring_flags = crew_->ring_flags();
-        control_.start_dev(info_.id, kernel_.process_id());
+        start();
     }
 
     /// Stops, ends and deletes, each even if the one before failed; then throws what failed first.
@@ -75,6 +75,7 @@ public:
     void give_up() noexcept {
         try {
             if (crew_) {
+                crew_->decided();
                 settle();
                 dismiss_threads();
             }
@@ -140,6 +141,20 @@ private:
                      " requests at once",
                  "ask for queues x depth <= 32768, or use ublk::per_cpu");
         }
+    }
+
+    // A thread that fails keeps START_DEV waiting, which then knows no better than ETIMEDOUT.
+    void start() {
+        try {
+            control_.start_dev(info_.id, kernel_.process_id());
+        } catch (const error&) {
+            if (const int code = crew_->failure(); code != 0) {
+                fail(code, "starting the queue threads", info_.id,
+                     "the driver or the ring refused a queue thread", "see dmesg");
+            }
+            throw;
+        }
+        crew_->decided();
     }
 
     void hire(std::shared_ptr<Backend> backend) {

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/fd.hpp>
+#include <ublk/mapping.hpp>
+#include <ublk/sim/io_slot.hpp>
+#include <ublk/sim/request_queue.hpp>
+#include <ublk/sim/threads.hpp>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ublk::inline v0::sim {
+
+class driver_device;
+
+/// What a client wrote into the page cache and the kernel has not written back.
+struct dirty_page {
+    std::uint64_t sector = 0;
+    std::vector<std::byte> data;
+};
+
+/// The queue of a device as the driver sees it.
+struct hardware_queue {
+    std::vector<io_slot> slots;
+    task* daemon = nullptr;  ///< before 6.16 one task serves a whole queue
+    unsigned ready = 0;
+    bool orphaned = false;  ///< the thread that served it has ended
+    bool canceling = false;
+    bool fail_io = false;
+    bool force_abort = false;
+};
+
+/// What the driver keeps of one ublk device, and what it lets a server do with it at a moment.
+struct driver_state {
+    using disk = request_queue<driver_device>;
+
+    driver_state(machine& m, const uapi::dev_info& granted)
+        : on{m}, info{granted}, queues(granted.nr_hw_queues) {
+        for (hardware_queue& q : queues) {
+            q.slots.resize(info.queue_depth);
+        }
+        const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+        stride = uapi::cmd_buf_stride(descriptor_size(), page);
+        memory = fd{::memfd_create("ublk-sim", MFD_CLOEXEC)};
+        const std::size_t bytes = stride * queues.size();
+        if (!memory || ::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0) {
+            fail(errno, "making a simulated device", std::nullopt);
+        }
+        descriptors = mapping{bytes, PROT_READ | PROT_WRITE,      MAP_SHARED, memory.get(),
+                              0,     "mapping a simulated device"};
+    }
+
+    [[nodiscard]] std::size_t descriptor_size() const noexcept {
+        return on.since(7, 3) ? info.io_desc_size : sizeof(uapi::io_desc);
+    }
+    [[nodiscard]] bool has(std::uint64_t flag) const noexcept { return (info.flags & flag) != 0; }
+
+    /// The kernel copies data itself.
+    [[nodiscard]] bool copies() const noexcept {
+        using namespace uapi::feature;
+        return !has(user_copy | support_zero_copy | auto_buf_reg);
+    }
+    /// Whether requests wait for a next server while there is none.
+    [[nodiscard]] bool queues_without_server() const noexcept {
+        return has(uapi::feature::user_recovery) && !has(uapi::feature::user_recovery_fail_io);
+    }
+    [[nodiscard]] bool per_io_daemon() const noexcept { return on.since(6, 16); }
+    [[nodiscard]] bool all_ready() const noexcept { return queues_ready == queues.size(); }
+
+    /// Null where there is no such tag.
+    [[nodiscard]] io_slot* find(const io_command& c) noexcept {
+        return c.queue.value() < queues.size() && c.which.value() < info.queue_depth
+                   ? &queues[c.queue.value()].slots[c.which.value()]
+                   : nullptr;
+    }
+
+    [[nodiscard]] bool buffer_is_wrong(const io_command& c) const noexcept {
+        return copies() ? c.buffer == nullptr && !has(uapi::feature::need_get_data)
+                        : c.buffer != nullptr;
+    }
+
+    [[nodiscard]] int check_fetch(const io_slot& slot, const io_command& c) {
+        if (buffer_is_wrong(c)) {
+            return -EINVAL;
+        }
+        lock.lock();  // a STOP_DEV may be at it
+        lock.unlock();
+        return stopping ? uapi::io_res_abort : all_ready() ? -EBUSY : slot.active ? -EINVAL : 0;
+    }
+
+    [[nodiscard]] int check_old_fetch(const io_slot& slot, const io_command& c) {
+        const hardware_queue& q = queues[c.queue.value()];
+        if (q.daemon != nullptr && q.daemon != &on.tasks.running()) {
+            return -EINVAL;
+        }
+        if (slot.active || q.ready == q.slots.size()) {
+            return -EBUSY;
+        }
+        return slot.owned || buffer_is_wrong(c) ? -EINVAL : 0;
+    }
+
+    [[nodiscard]] int check_commit(const io_slot& slot, const io_command& c) const {
+        const task* const daemon = per_io_daemon() ? slot.daemon : queues[c.queue.value()].daemon;
+        if (daemon != &on.tasks.running() && (per_io_daemon() || daemon != nullptr)) {
+            return -EINVAL;
+        }
+        if (slot.active) {
+            return -EBUSY;
+        }
+        if (!slot.owned) {
+            return per_io_daemon() ? -EBUSY : -EINVAL;
+        }
+        const bool read = live->slot(c.queue.value(), c.which.value()).what.op == uapi::op::read;
+        const bool optional = has(uapi::feature::need_get_data) && !read;
+        const bool bad_buffer = copies() ? c.buffer == nullptr && !optional : c.buffer != nullptr;
+        return slot.wants_buffer || bad_buffer ? -EINVAL : 0;
+    }
+
+    void set_canceling() noexcept {
+        canceling = true;
+        for (hardware_queue& q : queues) {
+            q.canceling = true;
+        }
+    }
+
+    /// Ready for a next round of FETCH.
+    void reset_rounds() {
+        for (hardware_queue& q : queues) {
+            q.ready = 0;
+            q.daemon = nullptr;
+            q.orphaned = false;
+            for (io_slot& slot : q.slots) {
+                (void)slot.open_buffer();
+                slot = io_slot{.canceled = per_io_daemon() && slot.canceled};
+            }
+            if (!per_io_daemon()) {
+                q.canceling = false;
+            }
+        }
+        canceling = false;
+        queues_ready = 0;
+    }
+
+    void take_command(io_slot& slot, ring& from, const io_command& c, std::size_t watched) {
+        slot.to = &from;
+        slot.t = c.t;
+        slot.buffer = const_cast<std::byte*>(c.buffer);
+        slot.active = true;
+        slot.owned = slot.aborted = false;
+        if (copies()) {
+            slot.close_buffer(std::min<std::size_t>(watched, info.max_io_buf_bytes),
+                              info.max_io_buf_bytes);
+        }
+    }
+
+    void mark_ready(hardware_queue& q, io_slot& slot) {
+        slot.canceled = false;
+        if (++q.ready == q.slots.size()) {
+            ++queues_ready;
+            q.daemon = slot.daemon;
+            if (per_io_daemon()) {
+                q.canceling = q.canceling && canceling;
+                q.fail_io = q.force_abort = false;
+            }
+        }
+        if (all_ready()) {
+            on.tasks.wake(ready_changed);
+        }
+    }
+
+    machine& on;
+    uapi::dev_info info;
+    uapi::params params{};
+    std::vector<hardware_queue> queues;
+    std::shared_ptr<disk> live;  ///< /dev/ublkbN
+    fd memory;                   ///< of the descriptors
+    std::size_t stride = 0;
+
+    mutex lock;
+    wait_list ready_changed;
+    std::size_t queues_ready = 0;
+    bool canceling = false;
+    bool used = false;      ///< a disk of it still exists, if only for a client
+    bool opened = false;    ///< /dev/ublkcN is
+    bool stopping = false;  ///< since 7.3: the server that is there must go first
+    bool deleted = false;
+    bool block_open = false;
+    int server = -1;         ///< process that opened it
+    unsigned file_refs = 0;  ///< to that open file
+    unsigned refs = 1;       ///< to the device's number
+    process* opener = nullptr;
+    std::vector<dirty_page> dirty;
+    unsigned openers = 0;  ///< of /dev/ublkbN
+    bool scanning = false;
+    bool scan_cancelled = false;
+    wait_list scan_ended;
+
+    /// Before 6.16 the driver learns of a server's end when a command is cancelled.
+    bool wants_stop_work = false;
+
+    mapping descriptors;
+};
+
+}  // namespace ublk::inline v0::sim

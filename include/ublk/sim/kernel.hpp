@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/kernel.hpp>
+#include <ublk/sim/kernel_handles.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstddef>
+#include <utility>
+
+namespace ublk::inline v0::sim {
+
+// The server's loop flattens whatever it calls; out of line this costs a compiler minutes less.
+class kernel::port {
+public:
+    /// Throws `error`, as the real one does.
+    port(const channel& device, const waker& rouse, unsigned tags)
+        : in_{device.in()}, as_{device.as()}, device_{device.device()}, waker_{*rouse.state_},
+          ring_{in_.on(), as_, room_for(in_, tags)}, room_{std::bit_ceil(tags + 1)} {
+        int code = 0;
+        if (!in_.call(as_, "io_uring_setup", code)) {
+            fail(code, "io_uring_setup", std::nullopt);
+        }
+        ++device_->file_refs;
+        as_.files.push_back(device_);
+        if (waker_.woken) {
+            ring_.post(token::wake(), 1);
+        } else {
+            waker_.polling = &ring_;
+        }
+    }
+    port(const port&) = delete;
+    port& operator=(const port&) = delete;
+    ~port() {
+        if (waker_.polling == &ring_) {
+            waker_.polling = nullptr;
+        }
+        if (!as_.dead) {
+            in_.ublk_drv().life.close_ring(ring_);
+            as_.files.erase(std::find(as_.files.begin(), as_.files.end(), device_));
+            in_.let_go_of(device_);
+        }
+    }
+
+    [[gnu::noinline]] void fetch(queue_id queue, tag which, const std::byte* buffer,
+                                 token t) noexcept {
+        put({uapi::io::fetch_req, queue, which, 0, buffer, t});
+    }
+    [[gnu::noinline]] void commit(queue_id queue, tag which, int result, const std::byte* buffer,
+                                  token t) noexcept {
+        put({uapi::io::commit_and_fetch_req, queue, which, result, buffer, t});
+    }
+
+    [[gnu::noinline]] int flush() noexcept { return enter(false, false); }
+    [[gnu::noinline]] int wait() noexcept { return enter(true, true); }
+    [[gnu::noinline]] int flush_and_collect() noexcept { return enter(true, false); }
+
+    template <class Consume>
+    void drain(Consume&& consume) noexcept {
+        std::size_t seen = 0;
+        completion_event event{token{0}, 0};
+        while (next(seen, event)) {
+            consume(event.t, event.result);
+        }
+        advance(seen);
+    }
+
+    /// IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN.
+    [[nodiscard]] unsigned ring_flags() const noexcept { return 0x3000; }
+
+private:
+    [[nodiscard]] static std::size_t room_for(world& in, unsigned tags) {
+        const unsigned chosen = in.on().is.completions;
+        return chosen != 0 ? chosen : std::bit_ceil(2 * (tags + 1));
+    }
+
+    void put(const io_command& command) noexcept {
+        while (ring_.queued.size() >= room_ && !as_.dead) {
+            (void)enter(false, false);
+        }
+        ring_.queued.push_back(command);
+    }
+
+    [[gnu::noinline]] bool next(std::size_t& seen, completion_event& event) noexcept {
+        if (as_.dead || seen == ring_.ready.size()) {
+            return false;
+        }
+        event = ring_.ready[seen++];
+        return true;
+    }
+
+    [[gnu::noinline]] void advance(std::size_t seen) noexcept {
+        const auto n = static_cast<std::ptrdiff_t>(std::min(seen, ring_.ready.size()));
+        ring_.ready.erase(ring_.ready.begin(), ring_.ready.begin() + n);
+    }
+
+    /// io_uring_enter.
+    int enter(bool events, bool wait) noexcept {
+        int code = 0;
+        if (!in_.call(as_, "io_uring_enter", code)) {
+            return code;
+        }
+        machine& on = in_.on();
+        if (ring_.issuer != &on.tasks.running()) {
+            on.violation("a ring is used by a thread that did not make it");
+            return -EEXIST;
+        }
+        if (on.dice.chance(on.is.often.try_again)) {
+            return -EAGAIN;
+        }
+        if (on.dice.chance(on.is.often.reap_first)) {
+            return -EBUSY;
+        }
+        const std::size_t submitted = submit();
+        if (!ring_.queued.empty()) {
+            return 0;  // a short submission waits for nothing
+        }
+        if (events) {
+            run_work();
+        }
+        while (wait && ring_.ready.empty() && !as_.dead) {
+            if (on.dice.chance(on.is.often.interrupted)) {
+                return submitted != 0 ? 0 : -EINTR;
+            }
+            if (on.dice.chance(on.is.often.idle_return)) {
+                return 0;
+            }
+            (void)on.tasks.block(ring_.sleeping, "an event of its ring");
+            run_work();
+        }
+        return as_.dead ? -EOWNERDEAD : 0;
+    }
+
+    /// How many were taken.
+    std::size_t submit() {
+        machine& on = in_.on();
+        std::size_t some = ring_.queued.size();
+        if (some > 1 && on.dice.chance(on.is.often.short_submit)) {
+            some = 1 + on.dice.below(some - 1);
+        }
+        for (std::size_t i = 0; i < some && !as_.dead; ++i) {
+            const io_command& c = ring_.queued[i];
+            const int answer =
+                c.op == uapi::io::fetch_req ? device_->fetch(ring_, c) : device_->commit(ring_, c);
+            if (answer != 0) {
+                ring_.post(c.t, answer);
+            }
+        }
+        ring_.queued.erase(ring_.queued.begin(),
+                           ring_.queued.begin() + static_cast<std::ptrdiff_t>(some));
+        return some;
+    }
+
+    /// Task work: what the kernel had deferred to this thread.
+    void run_work() {
+        while (!ring_.work.empty() && !as_.dead) {
+            for (request_slot* const each : std::exchange(ring_.work, {})) {
+                device_->dispatch(ring_, *each);
+            }
+        }
+        ring_.catch_up();
+    }
+
+    world& in_;
+    process& as_;
+    device_ptr device_;
+    waker::state& waker_;
+    ring ring_;
+    std::size_t room_;
+};
+
+inline kernel world::boot() {
+    processes_.push_back(process{.pid = 1000 + static_cast<int>(processes_.size())});
+    return kernel{*this, processes_.back()};
+}
+
+static_assert(ublk::kernel<kernel>);
+
+}  // namespace ublk::inline v0::sim

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/diagnosis.hpp>
+#include <ublk/kernel.hpp>
+#include <ublk/sim/threads.hpp>
+#include <ublk/sim/world.hpp>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <bit>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace ublk::inline v0::sim {
+
+/// A process of a simulated world, in place of `linux_kernel`.
+class kernel {
+public:
+    class control;
+    class channel;
+    class port;
+    class waker;
+    using thread = sim::thread;
+    using mutex = sim::mutex;
+    using condition = sim::condition;
+
+    kernel(world& in, process& as) noexcept : in_{&in}, as_{&as} {}
+
+    [[nodiscard]] deadline now() const noexcept { return in_->on().tasks.now(); }
+    [[nodiscard]] int process_id() const noexcept { return as_->pid; }
+    [[nodiscard]] unsigned online_cpus() const noexcept { return in_->on().is.cpus; }
+    void enter_queue_thread(const cpu_set&) const noexcept {}
+    [[nodiscard]] static const void*& this_thread_mark() noexcept {
+        static const void* nobodys = nullptr;
+        scheduler* const here = scheduler::here();
+        return here != nullptr ? here->running().mark : nobodys;
+    }
+
+    [[nodiscard]] kernel_version version() const noexcept { return in_->on().is.version; }
+    [[nodiscard]] std::size_t page_size() const noexcept {
+        return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    }
+    [[nodiscard]] control open_control() const;
+    [[nodiscard]] channel open_channel(std::uint32_t id, deadline until) const;
+
+    /// SIGKILL.
+    void kill() const { in_->kill(*as_); }
+    [[nodiscard]] bool dead() const noexcept { return as_->dead; }
+    [[nodiscard]] world& in() const noexcept { return *in_; }
+
+private:
+    world* in_;
+    process* as_;
+};
+
+class kernel::control {
+public:
+    control(world& in, process& as) noexcept : in_{&in}, as_{&as} {}
+    control(control&&) noexcept = default;
+    control& operator=(control&&) = delete;
+
+    [[nodiscard]] control_ticket begin(const control_command& command) {
+        int code = 0;
+        std::shared_ptr<control_call> call;
+        if (in_->call(*as_, command_name(command.op), code)) {
+            call = in_->ublk_drv().begin(*as_, command);
+            std::erase_if(as_->calls, [](const auto& each) { return each.expired(); });
+            as_->calls.push_back(call);
+        } else {
+            call = std::make_shared<control_call>();
+            call->command = command;
+            call->answer = code;
+        }
+        calls_.emplace(++last_, std::move(call));
+        return last_;
+    }
+
+    [[nodiscard]] int finish(control_ticket ticket, control_command& command, deadline until) {
+        const auto found = calls_.find(ticket);
+        UBLK_ASSERT(found != calls_.end(), "a ticket is finished once");
+        control_call& call = *found->second;
+        scheduler& tasks = in_->on().tasks;
+        int code = 0;
+        (void)in_->call(*as_, "waiting for a control command", code);
+        while (!call.answer && !as_->dead) {
+            if (tasks.block(call.waiting, "a control command", until) == wake_up::late) {
+                return control_pending;
+            }
+        }
+        const int answer = as_->dead ? -EOWNERDEAD : *call.answer;
+        command = call.command;
+        calls_.erase(found);
+        return answer;
+    }
+
+    void cancel(control_ticket ticket) { in_->ublk_drv().cancel(*calls_.at(ticket)); }
+
+private:
+    world* in_;
+    process* as_;
+    std::map<control_ticket, std::shared_ptr<control_call>> calls_;
+    control_ticket last_ = 0;
+};
+
+class kernel::channel {
+public:
+    channel(world& in, process& as, device_ptr opened) noexcept
+        : in_{&in}, as_{&as}, device_{std::move(opened)} {
+        as_->files.push_back(device_);
+    }
+    channel(channel&& other) noexcept = default;
+    channel& operator=(channel&&) = delete;
+    ~channel() {
+        if (device_ != nullptr && !as_->dead) {
+            as_->files.erase(std::find(as_->files.begin(), as_->files.end(), device_));
+            in_->let_go_of(device_);
+        }
+    }
+
+    [[nodiscard]] mapping map(std::uint64_t offset, std::size_t bytes) const {
+        int code = 0;
+        if (in_->call(*as_, "mmap", code)) {
+            const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+            const driver_device& ub = *device_;
+            const bool inside = offset < ub.stride * ub.queues.size();
+            if (inside &&
+                bytes == uapi::cmd_buf_size(ub.info.queue_depth, ub.descriptor_size(), page)) {
+                return mapping{bytes,
+                               PROT_READ,
+                               MAP_SHARED,
+                               ub.memory.get(),
+                               static_cast<off_t>(offset / ub.stride * ub.stride),
+                               "mapping the descriptors of a simulated /dev/ublkcN"};
+            }
+            in_->on().violation("descriptors are mapped with a wrong length or offset");
+            code = -EINVAL;
+        }
+        fail(code, "mapping the descriptors of a simulated /dev/ublkcN", device_->info.dev_id);
+    }
+
+    [[nodiscard]] world& in() const noexcept { return *in_; }
+    [[nodiscard]] process& as() const noexcept { return *as_; }
+    [[nodiscard]] const device_ptr& device() const noexcept { return device_; }
+
+private:
+    world* in_;
+    process* as_;
+    device_ptr device_;
+};
+
+class kernel::waker {
+public:
+    void wake() const noexcept {
+        state_->woken = true;
+        if (ring* const there = std::exchange(state_->polling, nullptr)) {
+            there->post(token::wake(), 1);
+        }
+    }
+
+private:
+    friend class port;
+    struct state {
+        bool woken = false;
+        ring* polling = nullptr;
+    };
+    std::unique_ptr<state> state_ = std::make_unique<state>();
+};
+
+inline kernel::control kernel::open_control() const {
+    int code = 0;
+    if (!in_->call(*as_, "open /dev/ublk-control", code)) {
+        fail(code, "opening /dev/ublk-control", std::nullopt);
+    }
+    return control{*in_, *as_};
+}
+
+inline kernel::channel kernel::open_channel(std::uint32_t id, deadline until) const {
+    while (true) {
+        int code = 0;
+        device_ptr opened;
+        if (in_->call(*as_, "open /dev/ublkcN", code)) {
+            code = in_->ublk_drv().open(*as_, id, opened);
+        }
+        if (code == 0) {
+            return channel{*in_, *as_, std::move(opened)};
+        }
+        const bool passing = code == -ENOENT || code == -EACCES || code == -EBUSY || code == -EINTR;
+        if (!passing || now() >= until) {
+            fail(code, "opening /dev/ublkc" + std::to_string(id), id);
+        }
+        in_->on().tasks.sleep(std::chrono::milliseconds{1});
+    }
+}
+
+}  // namespace ublk::inline v0::sim

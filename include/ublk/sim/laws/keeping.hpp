@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/sim/laws/worlds.hpp>
+
+#include <chrono>
+
+namespace ublk::inline v0::sim {
+
+/// What a disk keeps when its server dies or its power is cut. For backends whose specimen says how
+/// they come back.
+template <class Composition>
+class keeping_laws : public ::testing::Test {
+public:
+    using backend = typename Composition::backend;
+
+    /// A life that ends by SIGKILL while clients are at work.
+    static void live_and_die(rig<Composition>& r) {
+        habits busy;
+        busy.requests = 40;
+        busy.flushes = 6;
+        busy.fua = 3;
+        busy.bears_errors = true;
+        r.start();
+        workload clients{r.in, r.server->id(), r.expected, busy};
+        clients.start();
+        r.in.on().tasks.sleep(std::chrono::microseconds{r.in.dice().below(300)});
+        r.last().kill();
+        clients.finish();
+    }
+
+    /// A next server on what is left: everything is read and compared, then it works on.
+    static void live_again(rig<Composition>& r) {
+        r.server.reset();
+        r.clean_up();
+        r.start();
+        habits calm;
+        calm.requests = 20;
+        workload clients{r.in, r.server->id(), r.expected, calm};
+        clients.read_all();
+        clients.run();
+        clients.read_all();
+    }
+};
+TYPED_TEST_SUITE_P(keeping_laws);
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(keeping_laws);
+
+/// What was acknowledged is there.
+TYPED_TEST_P(keeping_laws, it_survives_its_server) {
+    if constexpr (revivable<typename TypeParam::backend>) {
+        in_many_worlds([](const conditions& how) {
+            rig<TypeParam> r{how};
+            for (int lives = 0; lives < 3; ++lives) {
+                TestFixture::live_and_die(r);
+                r.server.reset();
+                r.clean_up();
+                r.store = specimen<typename TypeParam::backend>::revive(r.store);
+                r.expected.server_died();
+                TestFixture::live_again(r);
+                r.server->stop();
+            }
+            expect_clean(r);
+        });
+    }
+}
+
+/// What was flushed or written with FUA is there; nothing is there that was never written.
+TYPED_TEST_P(keeping_laws, it_keeps_what_was_flushed) {
+    if constexpr (loses_power<typename TypeParam::backend>) {
+        in_many_worlds([](const conditions& how) {
+            rig<TypeParam> r{how};
+            for (int lives = 0; lives < 3; ++lives) {
+                TestFixture::live_and_die(r);
+                r.server.reset();
+                r.clean_up();
+                r.store = specimen<typename TypeParam::backend>::power_cut(r.store, r.in.dice());
+                r.expected.power_cut();
+                TestFixture::live_again(r);
+                r.server->stop();
+            }
+            expect_clean(r);
+        });
+    }
+}
+
+REGISTER_TYPED_TEST_SUITE_P(keeping_laws, it_survives_its_server, it_keeps_what_was_flushed);
+
+}  // namespace ublk::inline v0::sim

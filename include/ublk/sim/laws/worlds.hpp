@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/sim/rig.hpp>
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <iterator>
+#include <string>
+
+namespace ublk::inline v0::sim {
+
+/// The running test as a shell would start it for one world.
+[[nodiscard]] inline std::string replay_command(std::uint64_t seed) {
+    char program[4096] = "";
+    const auto length = ::readlink("/proc/self/exe", program, sizeof program - 1);
+    const auto* const test = ::testing::UnitTest::GetInstance()->current_test_info();
+    return "UBLK_SIM_SEED=" + std::to_string(seed) + " " +
+           std::string(program, length > 0 ? static_cast<std::size_t>(length) : 0) +
+           (test == nullptr
+                ? std::string{}
+                : std::string{" --gtest_filter="} + test->test_suite_name() + "." + test->name());
+}
+
+/// How many worlds a law is tried in: UBLK_SIM_SEEDS in the environment, else 20; one for a replay.
+[[nodiscard]] inline std::uint64_t worlds_to_try() {
+    const char* const wanted = std::getenv("UBLK_SIM_SEEDS");
+    return std::getenv("UBLK_SIM_SEED") != nullptr ? 1
+           : wanted == nullptr                     ? 20
+                                                   : std::strtoull(wanted, nullptr, 0);
+}
+
+/// Tries a law in one world after another, each on a kernel of another version, until it is broken.
+/// `law` gets the world's conditions, to which it may add.
+template <class Law>
+void in_many_worlds(Law law) {
+    constexpr kernel_version versions[] = {{7, 3}, {6, 12}, {6, 8}, {6, 16}, {7, 0}};
+    const std::uint64_t worlds = worlds_to_try();
+    for (std::uint64_t i = 0; i < worlds && !::testing::Test::HasFailure(); ++i) {
+        conditions how;
+        how.seed = seed_or(1 + i);
+        how.version = versions[how.seed % std::size(versions)];
+        try {
+            law(how);
+        } catch (const std::exception& thrown) {
+            ADD_FAILURE() << "an exception: " << thrown.what();
+        }
+        if (::testing::Test::HasFailure()) {
+            ADD_FAILURE() << "on a simulated Linux " << how.version.text()
+                          << "; to see it again:\n    " << replay_command(how.seed);
+        }
+    }
+}
+
+/// Nobody did what he must not.
+template <class Composition>
+void expect_no_violation(rig<Composition>& r) {
+    for (const std::string& each : r.in.take_violations()) {
+        ADD_FAILURE() << each;
+    }
+}
+
+/// The end of every law: the server is gone, and nothing of it is left.
+template <class Composition>
+void expect_clean(rig<Composition>& r) {
+    r.server.reset();
+    r.in.settle();
+    expect_no_violation(r);
+    EXPECT_EQ(r.in.devices(), 0u) << "a device is left behind";
+    EXPECT_EQ(r.in.on().tasks.tasks(), 0u) << "threads are left behind:\n"
+                                           << r.in.on().tasks.describe_waits();
+}
+
+}  // namespace ublk::inline v0::sim

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/kernel_version.hpp>
+#include <ublk/sim/random.hpp>
+#include <ublk/sim/scheduler.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ublk::inline v0::sim {
+
+/// How often something goes wrong that a server must live with: one time in so many, 0 for never.
+struct troubles {
+    std::uint32_t interrupted = 0;   ///< io_uring_enter: EINTR
+    std::uint32_t try_again = 0;     ///< io_uring_enter: EAGAIN, a passing shortage of memory
+    std::uint32_t reap_first = 0;    ///< io_uring_enter: EBUSY, the completion queue has overflowed
+    std::uint32_t short_submit = 0;  ///< io_uring_enter takes only some of what is queued
+    std::uint32_t idle_return = 0;   ///< io_uring_enter returns without an event
+};
+
+/// What becomes of the call into the kernel with that number, counted from 1.
+struct mishap {
+    std::uint64_t step = 0;   ///< 0: none
+    int code = 0;             ///< the errno with which it fails; 0: the server dies there
+    std::uint32_t times = 1;  ///< how many calls in a row
+};
+
+/// What the simulated machine is like.
+struct conditions {
+    std::uint64_t seed = 1;
+    kernel_version version{7, 3};
+    unsigned cpus = 4;
+    bool root = true;   ///< the server has CAP_SYS_ADMIN
+    bool zoned = true;  ///< CONFIG_BLK_DEV_ZONED
+    unsigned unprivileged_max = 64;
+    unsigned completions = 0;    ///< room in a completion queue; 0: what the server asks for
+    std::uint32_t switches = 4;  ///< other threads may go first at one call in so many; 0: never
+    bool strict = true;          ///< what a server must not do counts as a violation
+    troubles often{};
+    mishap once{};
+};
+
+/// Seed from the environment (UBLK_SIM_SEED), else the one given: how a failure is replayed.
+[[nodiscard]] inline std::uint64_t seed_or(std::uint64_t otherwise) {
+    const char* const set = std::getenv("UBLK_SIM_SEED");
+    return set == nullptr ? otherwise : std::strtoull(set, nullptr, 0);
+}
+
+/// What all parts of the simulated kernel share: dice, clock, tasks, and the list of violations.
+class machine {
+public:
+    explicit machine(const conditions& how)
+        : is{how}, dice{how.seed}, tasks{dice}, replay_{"UBLK_SIM_SEED=" +
+                                                        std::to_string(how.seed)} {
+        here() = this;
+    }
+    machine(const machine&) = delete;
+    machine& operator=(const machine&) = delete;
+    ~machine() {
+        here() = nullptr;
+        if (!violations_.empty()) {
+            std::fprintf(stderr, "ublk sim: %zu violations that nobody asked for, see above\n",
+                         violations_.size());
+            std::abort();
+        }
+    }
+
+    /// The one of the calling thread, or null.
+    [[nodiscard]] static machine*& here() noexcept {
+        static thread_local machine* mine = nullptr;
+        return mine;
+    }
+
+    [[nodiscard]] bool since(unsigned major, unsigned minor) const noexcept {
+        return !(is.version < kernel_version{major, minor});
+    }
+
+    /// A call into the kernel: time passes, somebody else may go first, and this may be the one
+    /// that fails. Returns 0, -errno, or `dies_here`.
+    [[nodiscard]] int step(std::string_view call) {
+        ++steps;
+        tasks.pass(std::chrono::microseconds{1});
+        if (dice.chance(is.switches)) {
+            tasks.yield();
+        }
+        const bool chosen =
+            is.once.step != 0 && steps >= is.once.step && steps < is.once.step + is.once.times;
+        if (!chosen) {
+            return 0;
+        }
+        hit = call;
+        return is.once.code == 0 ? dies_here : -is.once.code;
+    }
+    static constexpr int dies_here = 1;
+
+    /// Somebody did what he must not. Said at once, with what replays it.
+    [[gnu::cold]] void violation(std::string what) {
+        if (!is.strict) {
+            return;
+        }
+        std::fprintf(stderr, "ublk sim: violation: %s\n    at step %llu of seed %llu; replay: %s\n",
+                     what.c_str(), static_cast<unsigned long long>(steps),
+                     static_cast<unsigned long long>(is.seed), replay_.c_str());
+        violations_.push_back(std::move(what));
+    }
+
+    [[nodiscard]] std::vector<std::string> take_violations() {
+        return std::exchange(violations_, {});
+    }
+    [[nodiscard]] bool blameless() const noexcept { return violations_.empty(); }
+
+    /// The command that runs this very world once more.
+    void replayed_by(std::string command) { replay_ = std::move(command); }
+    [[nodiscard]] const std::string& replay() const noexcept { return replay_; }
+
+    /// A delay of the kernel's own, which nobody can rely on.
+    [[nodiscard]] std::chrono::nanoseconds some_time() {
+        return std::chrono::microseconds{dice.below(dice.chance(8) ? 2000 : 20)};
+    }
+
+    conditions is;
+    random dice;
+    scheduler tasks;
+    std::uint64_t steps = 0;  ///< calls into the kernel so far
+    std::string_view hit;     ///< the last one that `conditions::once` chose
+
+private:
+    std::string replay_;
+    std::vector<std::string> violations_;
+};
+
+}  // namespace ublk::inline v0::sim

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/backend.hpp>
+#include <ublk/device.hpp>
+#include <ublk/sim/kernel.hpp>
+#include <ublk/sim/workload.hpp>
+
+#include <unistd.h>
+
+#include <concepts>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ublk::inline v0::sim {
+
+/// How the laws get a backend. Specialise it for one without a default constructor, and to say more
+/// of it:
+///
+///     static std::shared_ptr<B> make();            // a new disk, which reads as zeroes
+///     static constexpr bool remembers;             // false: writes may be forgotten
+///     // Optional, for the laws of what a disk keeps:
+///     static std::shared_ptr<B> revive(std::shared_ptr<B> dead);   // in a next process, after
+///                                                                  // SIGKILL
+///     static std::shared_ptr<B> power_cut(std::shared_ptr<B> dead, random&);  // after that, what
+///                                                                  // was not flushed may be lost
+template <class B>
+struct specimen {
+    static std::shared_ptr<B> make() { return std::make_shared<B>(); }
+    static constexpr bool remembers = true;
+};
+
+template <class B>
+concept revivable = requires(std::shared_ptr<B> dead) {
+    { specimen<B>::revive(dead) } -> std::same_as<std::shared_ptr<B>>;
+};
+template <class B>
+concept loses_power = requires(std::shared_ptr<B> dead, random& dice) {
+    { specimen<B>::power_cut(dead, dice) } -> std::same_as<std::shared_ptr<B>>;
+};
+
+/// A backend with its policies.
+template <class Backend, class QueuePolicy, class BatchPolicy>
+struct composition {
+    using backend = Backend;
+    using queue_policy = QueuePolicy;
+    using batch_policy = BatchPolicy;
+    using device = ublk::device<Backend, QueuePolicy, BatchPolicy, kernel>;
+};
+
+/// A world with a disk in it and a model of what that disk must answer.
+template <class Composition>
+class rig {
+public:
+    using backend = typename Composition::backend;
+    using device = typename Composition::device;
+
+    explicit rig(const conditions& how, std::shared_ptr<backend> given = nullptr)
+        : in{how}, store{given != nullptr ? std::move(given) : specimen<backend>::make()},
+          disk{attributes_of(*store)}, expected{disk.size / disk.logical_block_size,
+                                                disk.logical_block_size, disk.volatile_cache} {}
+
+    /// Few tags and small buffers: what is rare with many happens all the time, and it is fast.
+    [[nodiscard]] static options small() {
+        options asked;
+        asked.queues = 2;
+        asked.depth = 4;
+        asked.max_io_bytes = static_cast<std::uint32_t>(2 * ::sysconf(_SC_PAGESIZE));
+        return asked;
+    }
+
+    /// A new server with the same store.
+    void boot() {
+        server = std::make_unique<device>(store, small(), process.emplace_back(in.boot()));
+    }
+
+    /// Throws `error`, as the device does.
+    void start() {
+        boot();
+        server->start();
+    }
+
+    [[nodiscard]] kernel& last() noexcept { return process.back(); }
+
+    /// What a next process does with the remains of one that died.
+    void clean_up() {
+        in.settle();
+        const kernel janitor = in.boot();
+        for (std::uint32_t id = 0; in.devices() != 0 && id < 64; ++id) {
+            if (in.ublk_drv().life.find(id) != nullptr) {
+                ublk::control<kernel> commands{janitor, std::chrono::seconds{60}};
+                commands.stop_dev(id, std::chrono::seconds{60});
+                commands.del_dev(id);
+            }
+        }
+    }
+
+    world in;
+    std::shared_ptr<backend> store;
+    disk_attributes disk;
+    model expected;
+    std::vector<kernel> process;
+    std::unique_ptr<device> server;
+};
+
+}  // namespace ublk::inline v0::sim

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/sim/bio.hpp>
+#include <ublk/sim/machine.hpp>
+#include <ublk/token.hpp>
+#include <ublk/units.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+namespace ublk::inline v0::sim {
+
+struct ring;
+struct control_call;
+class driver_device;
+
+/// A process that serves disks. Its code may run on after its death, but nothing of that reaches
+/// the kernel any more.
+struct process {
+    int pid = 0;
+    bool dead = false;
+    std::vector<ring*> rings{};
+    std::vector<std::shared_ptr<driver_device>> files{};  ///< a reference to /dev/ublkcN each
+    std::vector<std::weak_ptr<control_call>> calls{};
+};
+
+struct completion_event {
+    token t;
+    int result;
+};
+
+/// An I/O command that waits in the submission queue.
+struct io_command {
+    std::uint32_t op = 0;
+    queue_id queue;
+    tag which;
+    int result = 0;
+    const std::byte* buffer = nullptr;
+    token t{0};
+};
+
+/// The io_uring of one server thread, as the kernel has it: with task work that is only run when
+/// that thread enters the kernel (IORING_SETUP_DEFER_TASKRUN).
+struct ring {
+    ring(machine& m, process& p, std::size_t room)
+        : on{m}, owner{p}, issuer{&m.tasks.running()}, capacity{room} {
+        p.rings.push_back(this);
+    }
+    ring(const ring&) = delete;
+    ring& operator=(const ring&) = delete;
+    ~ring() { std::erase(owner.rings, this); }
+
+    /// Completions beyond the queue's capacity wait in a list (IORING_FEAT_NODROP).
+    void post(token t, int result) {
+        if (gone) {
+            return;
+        }
+        (ready.size() < capacity ? ready : overflow).push_back({t, result});
+        on.tasks.wake(sleeping);
+    }
+
+    /// Moves what overflowed into the room that there is now.
+    void catch_up() {
+        while (!overflow.empty() && ready.size() < capacity) {
+            ready.push_back(overflow.front());
+            overflow.pop_front();
+        }
+    }
+
+    void give_work(request_slot& rq) {
+        work.push_back(&rq);
+        on.tasks.wake(sleeping);
+    }
+
+    machine& on;
+    process& owner;
+    task* issuer;  ///< the only one that may submit (IORING_SETUP_SINGLE_ISSUER)
+    std::size_t capacity;
+    std::vector<io_command> queued;
+    std::deque<completion_event> ready;
+    std::deque<completion_event> overflow;
+    std::vector<request_slot*> work;
+    wait_list sleeping;
+    bool gone = false;
+};
+
+}  // namespace ublk::inline v0::sim

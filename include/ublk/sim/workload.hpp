@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/sim/client.hpp>
+#include <ublk/sim/model.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ublk::inline v0::sim {
+
+/// What clients do with a disk. Chances are one in so many; 0 for never.
+struct habits {
+    unsigned submitters = 3;
+    unsigned in_flight = 8;         ///< requests of each at a time
+    std::uint64_t requests = 1000;  ///< of each
+    std::uint32_t blocks_max = 16;  ///< of a read or a write
+    std::uint32_t writes = 2;
+    std::uint32_t flushes = 20;
+    std::uint32_t discards = 40;
+    std::uint32_t zeroes = 40;
+    std::uint32_t fua = 10;     ///< of the writes
+    bool bears_errors = false;  ///< an errno is an answer like any other
+    bool remembers = true;      ///< what is read is compared with what was written
+    std::uint64_t region = 0;   ///< blocks at the begin of the disk that are used; 0: all
+};
+
+/// Clients that read and write at random, several at once, and compare every answer with a model of
+/// the disk. What no correct disk answers is a violation of the world.
+class workload {
+public:
+    workload(world& in, std::uint32_t id, model& expected, const habits& how)
+        : in_{in}, disk_{in, id}, expected_{expected}, is_{how} {
+        const std::uint64_t all = disk_.size() / disk_.block_size();
+        region_ = is_.region == 0 ? all : std::min(all, is_.region);
+        is_.blocks_max =
+            static_cast<std::uint32_t>(std::min<std::uint64_t>(is_.blocks_max, region_));
+        const disk_limits& limits = disk_.limits();
+        is_.writes = limits.read_only ? 0 : is_.writes;
+        is_.discards = limits.read_only || limits.max_discard == 0 ? 0 : is_.discards;
+        is_.zeroes = limits.read_only || limits.max_write_zeroes == 0 ? 0 : is_.zeroes;
+    }
+    workload(const workload&) = delete;
+    workload& operator=(const workload&) = delete;
+
+    /// Begins in the background.
+    void start() {
+        for (unsigned i = 0; i < is_.submitters; ++i) {
+            ++at_work_;
+            (void)in_.on().tasks.spawn("client", [this, i] {
+                submit_all(i);
+                if (--at_work_ == 0) {
+                    in_.on().tasks.wake(finished_);
+                }
+            });
+        }
+    }
+
+    /// Until every request is answered.
+    void finish() {
+        while (at_work_ != 0) {
+            (void)in_.on().tasks.block(finished_, "the clients");
+        }
+    }
+
+    void run() {
+        start();
+        finish();
+    }
+
+    /// Submitters begin nothing new.
+    void hush() noexcept { hushed_ = true; }
+
+    /// Reads everything once and compares.
+    void read_all() {
+        std::vector<std::byte> data(is_.blocks_max * disk_.block_size());
+        for (std::uint64_t block = 0; block < region_ && in_.on().blameless();) {
+            const auto blocks = static_cast<std::uint32_t>(
+                std::min<std::uint64_t>(is_.blocks_max, region_ - block));
+            const std::span<std::byte> part{data.data(), blocks * disk_.block_size()};
+            const io what{uapi::op::read, block, blocks, false};
+            const model::ticket ticket = expected_.begin(what, part);
+            judge(ticket, what, disk_.read(block * disk_.block_size(), part), part);
+            block += blocks;
+        }
+    }
+
+    [[nodiscard]] std::uint64_t answered() const noexcept { return answered_; }
+    [[nodiscard]] std::uint64_t failed() const noexcept { return failed_; }
+
+private:
+    struct order {
+        io what;
+        bio asked;
+        model::ticket ticket = 0;
+        std::vector<std::byte> data;
+        bool busy = false;
+    };
+
+    void submit_all(unsigned number) {
+        std::deque<order> orders(is_.in_flight);
+        wait_list answers;
+        std::uint64_t issued = 0;
+        std::size_t busy = 0;
+        while (busy != 0 || (issued < is_.requests && !hushed_)) {
+            for (order& each : orders) {
+                if (!each.busy && issued < is_.requests && !hushed_) {
+                    each.asked.cpu = number + static_cast<unsigned>(in_.dice().below(2));
+                    each.asked.also = &answers;
+                    issue(each);
+                    ++issued;
+                    ++busy;
+                }
+            }
+            busy -= collect(orders);
+            if (busy == orders.size() || (busy != 0 && (issued == is_.requests || hushed_))) {
+                wait_for_one(orders, answers);
+                busy -= collect(orders);
+            }
+            if (!in_.on().blameless()) {
+                hushed_ = true;  // one violation tells enough
+            }
+        }
+    }
+
+    void wait_for_one(std::deque<order>& orders, wait_list& answers) {
+        scheduler& tasks = in_.on().tasks;
+        const auto answered = [](const order& each) { return each.busy && each.asked.done; };
+        const deadline until = tasks.now() + client::patience;
+        while (std::none_of(orders.begin(), orders.end(), answered)) {
+            const wake_up why = tasks.block(answers, "answers to its requests", until, true);
+            if (why == wake_up::called) {
+                continue;
+            }
+            for (order& each : orders) {
+                if (each.busy && !each.asked.done) {
+                    disk_.give_up(each.asked, why);
+                    each.asked.error = ETIMEDOUT;
+                    each.asked.done = true;
+                }
+            }
+        }
+    }
+
+    std::size_t collect(std::deque<order>& orders) {
+        std::size_t n = 0;
+        for (order& each : orders) {
+            if (each.busy && each.asked.done) {
+                each.busy = false;
+                ++n;
+                judge(each.ticket, each.what, each.asked.error, each.data);
+            }
+        }
+        return n;
+    }
+
+    void issue(order& o) {
+        o.what = invent();
+        const bool data = o.what.op == uapi::op::read || o.what.op == uapi::op::write;
+        o.data.resize(data ? std::size_t{o.what.blocks} * disk_.block_size() : 0);
+        o.ticket = expected_.begin(o.what, o.data);
+        const std::uint32_t sectors = disk_.limits().logical_block;
+        o.asked.op = o.what.op;
+        o.asked.sector = o.what.block * sectors;
+        o.asked.sectors = std::uint64_t{o.what.blocks} * sectors;
+        o.asked.flags = o.what.fua ? uapi::io_flag::fua : 0;
+        o.asked.data = o.data.data();
+        o.busy = true;
+        disk_.submit(o.asked);
+    }
+
+    [[nodiscard]] io invent() {
+        random& dice = in_.dice();
+        io what;
+        if (dice.chance(is_.flushes)) {
+            what.op = uapi::op::flush;
+            return what;
+        }
+        if (dice.chance(is_.discards)) {
+            what.op = uapi::op::discard;
+        } else if (dice.chance(is_.zeroes)) {
+            what.op = uapi::op::write_zeroes;
+        } else if (dice.chance(is_.writes)) {
+            what.op = uapi::op::write;
+            what.fua = dice.chance(is_.fua);
+        }
+        const std::uint64_t most = dice.chance(3) ? is_.blocks_max : std::min(is_.blocks_max, 4u);
+        what.blocks = static_cast<std::uint32_t>(1 + dice.below(most));
+        what.block = dice.below(region_ - what.blocks + 1);
+        return what;
+    }
+
+    void judge(model::ticket ticket, const io& what, int error, std::span<const std::byte> data) {
+        ++answered_;
+        failed_ += error != 0 ? 1 : 0;
+        const std::string complaint = expected_.end(ticket, error, data);
+        if (!complaint.empty() && is_.remembers) {
+            in_.on().violation(complaint);
+        }
+        if (error != 0 && !is_.bears_errors) {
+            in_.on().violation("a client gets errno " + std::to_string(error) + " for operation " +
+                               std::to_string(static_cast<unsigned>(what.op)) + " at block " +
+                               std::to_string(what.block));
+        }
+    }
+
+    world& in_;
+    client disk_;
+    model& expected_;
+    habits is_;
+    std::uint64_t region_ = 0;
+    std::uint64_t answered_ = 0;
+    std::uint64_t failed_ = 0;
+    unsigned at_work_ = 0;
+    bool hushed_ = false;
+    wait_list finished_;
+};
+
+}  // namespace ublk::inline v0::sim

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/sim/driver.hpp>
+
+#include <cerrno>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ublk::inline v0::sim {
+
+class kernel;
+
+/// A simulated machine with the ublk driver in it, and whatever runs on it. Everything that happens
+/// in it follows from `conditions::seed`; it runs on the thread that made it, which takes part as
+/// one of the simulated ones.
+class world {
+public:
+    explicit world(const conditions& how = {.seed = seed_or(1)}) : on_{how}, driver_{on_} {}
+
+    world(const world&) = delete;
+    world& operator=(const world&) = delete;
+
+    /// A new process that can serve devices.
+    [[nodiscard]] kernel boot();
+
+    /// SIGKILL: at once the process does nothing any more that reaches the kernel, which cleans up
+    /// after it. Its code is let run to its end without effect.
+    void kill(process& victim) {
+        if (std::exchange(victim.dead, true)) {
+            return;
+        }
+        for (const std::weak_ptr<control_call>& each : std::exchange(victim.calls, {})) {
+            if (const auto call = each.lock()) {
+                driver_.cancel(*call);
+                on_.tasks.wake(call->waiting);
+            }
+        }
+        for (ring* const each : std::vector{victim.rings}) {
+            driver_.life.close_ring(*each);
+            on_.tasks.wake(each->sleeping);
+        }
+        for (const device_ptr& each : std::exchange(victim.files, {})) {
+            let_go_of(each);
+        }
+    }
+
+    /// Takes part in a call into the kernel: true where it is to go on, else `code` says how it
+    /// fails.
+    [[nodiscard]] bool call(process& by, std::string_view name, int& code) {
+        code = by.dead ? -EOWNERDEAD : on_.step(name);
+        if (code == machine::dies_here) {
+            kill(by);
+            code = -EOWNERDEAD;
+        } else if (by.dead) {
+            code = -EOWNERDEAD;  // somebody killed it while it waited its turn
+        }
+        return code == 0;
+    }
+
+    /// A reference to /dev/ublkcN is given back, in the kernel's own time.
+    void let_go_of(const device_ptr& ub) {
+        (void)on_.tasks.spawn("file release", [this, ub] {
+            on_.tasks.sleep(on_.some_time());
+            driver_.life.put_file(ub);
+        });
+    }
+
+    /// Lets everybody else go on until all of them wait, however long that takes.
+    void settle() { on_.tasks.sleep(std::chrono::minutes{2}); }
+
+    [[nodiscard]] machine& on() noexcept { return on_; }
+    [[nodiscard]] driver& ublk_drv() noexcept { return driver_; }
+    [[nodiscard]] random& dice() noexcept { return on_.dice; }
+    [[nodiscard]] std::uint64_t seed() const noexcept { return on_.is.seed; }
+
+    /// What was done that must not be. Whoever asks has seen it; a world that ends with violations
+    /// unseen ends the program.
+    [[nodiscard]] std::vector<std::string> take_violations() { return on_.take_violations(); }
+
+    /// Devices that exist.
+    [[nodiscard]] std::size_t devices() const noexcept { return driver_.life.ids.size(); }
+
+private:
+    machine on_;
+    driver driver_;
+    std::deque<process> processes_;
+};
+
+}  // namespace ublk::inline v0::sim
