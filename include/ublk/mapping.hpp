@@ -29,17 +29,29 @@ public:
     }
 
     mapping(mapping&& other) noexcept
-        : data_{std::exchange(other.data_, nullptr)}, bytes_{std::exchange(other.bytes_, 0)} {}
+        : data_{std::exchange(other.data_, nullptr)}, bytes_{std::exchange(other.bytes_, 0)},
+          unmapped_{std::exchange(other.unmapped_, nullptr)}, witness_{other.witness_} {}
     mapping& operator=(mapping&& other) noexcept {
         mapping taken{std::move(other)};
         std::swap(data_, taken.data_);
         std::swap(bytes_, taken.bytes_);
+        std::swap(unmapped_, taken.unmapped_);
+        std::swap(witness_, taken.witness_);
         return *this;
     }
     ~mapping() {
         if (data_ != nullptr) {
             ::munmap(data_, bytes_);
         }
+        if (unmapped_ != nullptr) {
+            unmapped_(witness_);
+        }
+    }
+
+    /// Calls `unmapped(witness)` after the memory is unmapped: a simulated kernel learns of it so.
+    void tell_when_unmapped(void (*unmapped)(void*) noexcept, void* witness) noexcept {
+        unmapped_ = unmapped;
+        witness_ = witness;
     }
 
     [[nodiscard]] std::byte* data() const noexcept { return data_; }
@@ -48,6 +60,8 @@ public:
 private:
     std::byte* data_ = nullptr;
     std::size_t bytes_ = 0;
+    void (*unmapped_)(void*) noexcept = nullptr;
+    void* witness_ = nullptr;
 };
 
 }  // namespace ublk::inline v0

@@ -102,7 +102,7 @@ public:
     /// way are not served.
     void close_ring(ring& leaving) {
         leaving.gone = true;
-        std::vector<request_slot*> work = std::exchange(leaving.work, {});
+        std::vector<ring::task_work> work = std::exchange(leaving.work, {});
         for (const auto& each : std::map{ids}) {
             const device_ptr ub = each.second;
             ub->forget(leaving, work);

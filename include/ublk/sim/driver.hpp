@@ -7,6 +7,8 @@
 #include <ublk/sim/device_settings.hpp>
 #include <ublk/sim/negotiation.hpp>
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -69,7 +71,6 @@ public:
         ub->opened = true;
         ub->opener = &by;
         ub->server = by.pid;
-        ub->file_refs = 1;
         ++ub->refs;
         opened = ub;
         return 0;
@@ -191,8 +192,15 @@ private:
             return 0;
         }
         constexpr std::string_view nodes = "/dev/ublkc";
-        const bool other = path.starts_with(nodes) &&
-                           life.find(static_cast<std::uint32_t>(
+        struct stat found {};
+        if (path.empty() || path == "/dev/ublk-control" ||
+            (!path.starts_with(nodes) && ::stat(path.c_str(), &found) == 0)) {
+            return -EPERM;
+        }
+        if (!path.starts_with(nodes)) {
+            return -errno;
+        }
+        const bool other = life.find(static_cast<std::uint32_t>(
                                std::strtoul(path.c_str() + nodes.size(), nullptr, 10))) != nullptr;
         return other ? -EPERM : -ENOENT;
     }

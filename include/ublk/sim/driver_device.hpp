@@ -37,7 +37,7 @@ public:
             abort(rq);
         } else {
             rq.started = true;
-            slot.to->give_work(rq);
+            slot.to->give_work({&rq});
         }
     }
 
@@ -50,7 +50,9 @@ public:
         if (slot == nullptr) {
             code = -EINVAL;
         } else {
-            code = per_io_daemon() ? check_fetch(*slot, c) : check_old_fetch(*slot, c);
+            code = has(uapi::feature::batch_io) ? -EOPNOTSUPP
+                   : per_io_daemon()            ? check_fetch(*slot, c)
+                                                : check_old_fetch(*slot, c);
             if (code == 0) {
                 take_command(*slot, from, c, 64);
                 slot->daemon = &on.tasks.running();
@@ -66,7 +68,9 @@ public:
 
     [[nodiscard]] int commit(ring& from, const io_command& c) {
         io_slot* const slot = find(c);
-        const int code = slot == nullptr ? -EINVAL : check_commit(*slot, c);
+        const int code = slot == nullptr                ? -EINVAL
+                         : has(uapi::feature::batch_io) ? -EOPNOTSUPP
+                                                        : check_commit(*slot, c);
         if (code != 0) {
             on.violation("COMMIT_AND_FETCH_REQ of " + name(c) + " is refused: " + reason(code));
             return code;
@@ -93,6 +97,10 @@ public:
             return;
         }
         const std::size_t bytes = sectors_to_bytes(rq.what.sectors);
+        if (has(uapi::feature::auto_buf_reg) && rq.what.data != nullptr) {
+            live->end(rq, EIO);  // no ring here has a table of buffers to register it in
+            return;
+        }
         slot.active = false;
         slot.owned = true;
         if (has(uapi::feature::need_get_data) && rq.what.op == uapi::op::write) {
@@ -102,7 +110,7 @@ public:
         }
         if (copies() && rq.what.op == uapi::op::write) {
             std::memcpy(slot.buffer, rq.what.data, bytes);
-        } else if (copies() && rq.what.op == uapi::op::read) {
+        } else if (copies() && rq.what.op == uapi::op::read && slot.buffer != nullptr) {
             std::memset(slot.buffer, static_cast<int>(stale), bytes);
         }
         through.post(slot.t, uapi::io_res_ok);
@@ -111,9 +119,10 @@ public:
     // ---------------------------------------------------------------- ends
 
     /// The commands of a ring that goes away, and the requests on their way to it.
-    void forget(ring& leaving, std::vector<request_slot*>& work) {
-        std::erase_if(work, [&](request_slot* rq) {
-            if (live == nullptr || &live->slot(rq->queue, rq->tag) != rq) {
+    void forget(ring& leaving, std::vector<ring::task_work>& work) {
+        std::erase_if(work, [&](const ring::task_work& item) {
+            request_slot* const rq = item.rq;
+            if (rq == nullptr || live == nullptr || &live->slot(rq->queue, rq->tag) != rq) {
                 return false;
             }
             (void)queues[rq->queue].slots[rq->tag].open_buffer();
@@ -198,17 +207,23 @@ private:
     void complete(io_slot& slot, request_slot& rq, std::size_t bytes, ring& from,
                   const io_command& c) {
         const bool read = rq.what.op == uapi::op::read;
-        std::uint32_t sectors_read = rq.what.sectors;
-        if (read && copies() && c.result > 0) {
+        // Older kernels ask for the rest of any short transfer, newer ones only of a read that they
+        // copy; else they take it for the whole.
+        const bool partly =
+            on.since(6, 16) ? read && copies() : read || rq.what.op == uapi::op::write;
+        std::uint32_t sectors_done = rq.what.sectors;
+        if (partly && c.result >= 0) {
             const std::size_t got = std::min(bytes, static_cast<std::size_t>(c.result));
-            std::memcpy(rq.what.data, c.buffer, got);
-            sectors_read = static_cast<std::uint32_t>(bytes_to_sectors(got));
+            sectors_done = static_cast<std::uint32_t>(bytes_to_sectors(got));
+            if (read && copies()) {
+                std::memcpy(rq.what.data, c.buffer, got);
+            }
         }
         take_command(slot, from, c, bytes_moved(rq));
         if (c.result < 0 || (read && c.result == 0)) {
             live->end(rq, c.result < 0 ? as_client_sees(-c.result) : EIO);
-        } else if (read && sectors_read < rq.what.sectors) {
-            live->advance(rq, sectors_read);
+        } else if (sectors_done < rq.what.sectors) {
+            live->advance(rq, sectors_done);
         } else {
             live->end(rq, 0);
         }
@@ -260,7 +275,7 @@ private:
             on.violation("a buffer was written to while the driver had it");
         }
         if (slot.to != nullptr) {
-            slot.to->post(slot.t, uapi::io_res_abort);
+            slot.to->give_work({nullptr, {slot.t, uapi::io_res_abort}});
         }
     }
 };

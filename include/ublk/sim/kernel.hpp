@@ -8,6 +8,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstddef>
+#include <optional>
 #include <utility>
 
 namespace ublk::inline v0::sim {
@@ -23,8 +24,7 @@ public:
         if (!in_.call(as_, "io_uring_setup", code)) {
             fail(code, "io_uring_setup", std::nullopt);
         }
-        ++device_->file_refs;
-        as_.files.push_back(device_);
+        held_.emplace(in_, as_, device_);
         if (waker_.woken) {
             ring_.post(token::wake(), 1);
         } else {
@@ -39,8 +39,6 @@ public:
         }
         if (!as_.dead) {
             in_.ublk_drv().life.close_ring(ring_);
-            as_.files.erase(std::find(as_.files.begin(), as_.files.end(), device_));
-            in_.let_go_of(device_);
         }
     }
 
@@ -156,8 +154,12 @@ private:
     /// Task work: what the kernel had deferred to this thread.
     void run_work() {
         while (!ring_.work.empty() && !as_.dead) {
-            for (request_slot* const each : std::exchange(ring_.work, {})) {
-                device_->dispatch(ring_, *each);
+            for (const ring::task_work& each : std::exchange(ring_.work, {})) {
+                if (each.rq != nullptr) {
+                    device_->dispatch(ring_, *each.rq);
+                } else {
+                    ring_.post(each.event.t, each.event.result);
+                }
             }
         }
         ring_.catch_up();
@@ -169,6 +171,7 @@ private:
     waker::state& waker_;
     ring ring_;
     std::size_t room_;
+    std::optional<file_reference> held_;  ///< /dev/ublkcN as the ring's fixed file
 };
 
 inline kernel world::boot() {

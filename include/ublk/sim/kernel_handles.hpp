@@ -108,18 +108,10 @@ private:
 
 class kernel::channel {
 public:
-    channel(world& in, process& as, device_ptr opened) noexcept
-        : in_{&in}, as_{&as}, device_{std::move(opened)} {
-        as_->files.push_back(device_);
-    }
+    channel(world& in, process& as, device_ptr opened)
+        : in_{&in}, as_{&as}, device_{opened}, held_{in, as, std::move(opened)} {}
     channel(channel&& other) noexcept = default;
     channel& operator=(channel&&) = delete;
-    ~channel() {
-        if (device_ != nullptr && !as_->dead) {
-            as_->files.erase(std::find(as_->files.begin(), as_->files.end(), device_));
-            in_->let_go_of(device_);
-        }
-    }
 
     [[nodiscard]] mapping map(std::uint64_t offset, std::size_t bytes) const {
         int code = 0;
@@ -129,12 +121,16 @@ public:
             const bool inside = offset < ub.stride * ub.queues.size();
             if (inside &&
                 bytes == uapi::cmd_buf_size(ub.info.queue_depth, ub.descriptor_size(), page)) {
-                return mapping{bytes,
-                               PROT_READ,
-                               MAP_SHARED,
-                               ub.memory.get(),
-                               static_cast<off_t>(offset / ub.stride * ub.stride),
-                               "mapping the descriptors of a simulated /dev/ublkcN"};
+                mapping made{bytes,
+                             PROT_READ,
+                             MAP_SHARED,
+                             ub.memory.get(),
+                             static_cast<off_t>(offset / ub.stride * ub.stride),
+                             "mapping the descriptors of a simulated /dev/ublkcN"};
+                made.tell_when_unmapped(
+                    [](void* held) noexcept { delete static_cast<file_reference*>(held); },
+                    new file_reference{*in_, *as_, device_});
+                return made;
             }
             in_->on().violation("descriptors are mapped with a wrong length or offset");
             code = -EINVAL;
@@ -150,6 +146,7 @@ private:
     world* in_;
     process* as_;
     device_ptr device_;
+    file_reference held_;
 };
 
 class kernel::waker {

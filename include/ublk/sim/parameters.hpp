@@ -5,6 +5,7 @@
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
 
+#include <bit>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -37,11 +38,12 @@ inline constexpr std::uint8_t block_shift_max = 28;  // 256 MiB
            shifts_bounded && p.logical_bs_shift <= p.physical_bs_shift &&
            p.max_sectors <= bytes_to_sectors(info.max_io_buf_bytes) &&
            p.max_sectors >= bytes_to_sectors(page_size) &&
-           (!zoned || is_power_of_two(p.chunk_sectors));
+           (!zoned || (on.since(7, 0) ? is_power_of_two(p.chunk_sectors) : p.chunk_sectors != 0));
 }
 
 [[nodiscard]] inline bool zoned_is_fine(const uapi::params& p) noexcept {
-    const std::uint64_t zones = p.basic.dev_sectors / p.basic.chunk_sectors;
+    // As the driver counts, also where a zone's size is no power of two (before 7.0).
+    const std::uint64_t zones = p.basic.dev_sectors >> (std::bit_width(p.basic.chunk_sectors) - 1);
     return p.zoned.max_zone_append_sectors != 0 && p.zoned.max_active_zones <= zones &&
            p.zoned.max_open_zones <= zones;
 }

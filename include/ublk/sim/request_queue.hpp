@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -191,7 +192,7 @@ private:
     void cut(bio& b) {
         if (b.op == uapi::op::flush) {
             if (limits_.volatile_cache) {  // else nothing is volatile and nobody is asked
-                issue(b, {&b, b.op, 0, 0, 0, nullptr});
+                issue(b, flush_of(b));
             }
             return;
         }
@@ -201,14 +202,36 @@ private:
         const std::uint32_t most = largest(b.op);
         for (std::uint64_t done = 0; done < b.sectors;) {
             const std::uint64_t sector = b.sector + done;
-            std::uint64_t length = std::min<std::uint64_t>(most, b.sectors - done);
-            if (limits_.chunk != 0 && data) {
-                length = std::min<std::uint64_t>(length, limits_.chunk - sector % limits_.chunk);
-            }
+            // Zeroes come in bios of that length at most (blkdev_issue_zeroout) before they are cut.
+            const std::uint64_t of_bio =
+                b.op == uapi::op::write_zeroes ? most - done % most : b.sectors - done;
+            const std::uint64_t length =
+                std::min({room_at(b.op, sector, most), of_bio, b.sectors - done});
             issue(b, {&b, b.op, kept, static_cast<std::uint32_t>(length), sector,
                       data ? b.data + sectors_to_bytes(done) : nullptr});
             done += length;
         }
+    }
+
+    /// A flush has no sector, which the block layer writes as the last one that there is.
+    [[nodiscard]] static fragment flush_of(bio& b) noexcept {
+        return {&b, uapi::op::flush, 0, 0, std::numeric_limits<std::uint64_t>::max(), nullptr};
+    }
+
+    /// How much a request from that sector on may carry. Where a bio is cut, it is cut at a physical
+    /// block (get_max_io_size), a discard at its granularity (bio_split_discard).
+    [[nodiscard]] std::uint64_t room_at(uapi::op op, std::uint64_t sector,
+                                        std::uint64_t most) const noexcept {
+        if (op == uapi::op::discard) {
+            const std::uint64_t beyond = (sector + most) % limits_.discard_granularity;
+            return most > beyond ? most - beyond : most;
+        }
+        if (limits_.chunk != 0) {
+            most = std::min<std::uint64_t>(most, limits_.chunk - sector % limits_.chunk);
+        }
+        const std::uint64_t start = sector % limits_.physical_block;
+        const std::uint64_t end = round_down(start + most, limits_.physical_block);
+        return end > start ? end - start : round_down(most, limits_.logical_block);
     }
 
     void issue(bio& b, const fragment& part) {
@@ -242,7 +265,7 @@ private:
             return;
         }
         if (std::exchange(b.flush_afterwards, false) && b.error == 0) {
-            issue(b, {&b, uapi::op::flush, 0, 0, 0, nullptr});
+            issue(b, flush_of(b));
             return;
         }
         b.done = true;

@@ -71,8 +71,15 @@ struct ring {
         }
     }
 
-    void give_work(request_slot& rq) {
-        work.push_back(&rq);
+    /// Task work: a request to be looked at in the ring's own thread, or, without one, a completion
+    /// that comes after the work before it.
+    struct task_work {
+        request_slot* rq = nullptr;
+        completion_event event{token{0}, 0};
+    };
+
+    void give_work(const task_work& item) {
+        work.push_back(item);
         on.tasks.wake(sleeping);
     }
 
@@ -83,7 +90,7 @@ struct ring {
     std::vector<io_command> queued;
     std::deque<completion_event> ready;
     std::deque<completion_event> overflow;
-    std::vector<request_slot*> work;
+    std::vector<task_work> work;
     wait_list sleeping;
     bool gone = false;
 };

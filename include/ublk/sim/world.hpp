@@ -3,6 +3,7 @@
 
 #include <ublk/sim/driver.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <deque>
@@ -90,6 +91,29 @@ private:
     machine on_;
     driver driver_;
     std::deque<process> processes_;
+};
+
+/// What keeps /dev/ublkcN open: a file descriptor, a ring's fixed file, a mapping.
+class file_reference {
+public:
+    file_reference(world& in, process& as, device_ptr opened)
+        : in_{&in}, as_{&as}, device_{std::move(opened)} {
+        ++device_->file_refs;
+        as_->files.push_back(device_);
+    }
+    file_reference(file_reference&&) noexcept = default;
+    file_reference& operator=(file_reference&&) = delete;
+    ~file_reference() {
+        if (device_ != nullptr && !as_->dead) {  // a dead process holds nothing any more
+            as_->files.erase(std::find(as_->files.begin(), as_->files.end(), device_));
+            in_->let_go_of(device_);
+        }
+    }
+
+private:
+    world* in_;
+    process* as_;
+    device_ptr device_;
 };
 
 }  // namespace ublk::inline v0::sim

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+
+// Plays the scripts of tests/differential on the driver of this kernel and on the simulated one:
+// what comes of them must be the same, line by line.
+
+#include "client.hpp"
+
+#include "../differential/linux_client.hpp"
+#include "../differential/player.hpp"
+#include "../differential/random_commands.hpp"
+#include "../differential/random_requests.hpp"
+#include "../differential/scripts.hpp"
+#include "../differential/sim_client.hpp"
+
+#include <ublk/linux_kernel.hpp>
+
+#include <array>
+
+namespace ublk_test {
+
+namespace differential {
+
+/// How GoogleTest prints a script: by its name.
+inline void PrintTo(const script& what, std::ostream* out) {
+    *out << what.name;
+}
+
+}  // namespace differential
+
+namespace {
+
+using differential::script;
+using differential::transcript;
+
+/// The kernel whose source tells what is wanted.
+constexpr ublk::kernel_version read_from{7, 3};
+
+[[nodiscard]] std::string text_of(const transcript& lines) {
+    std::string text;
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+        text += "    " + std::to_string(i) + " " + lines[i] + "\n";
+    }
+    return text;
+}
+
+/// Nothing was left behind, and the outcomes are those that the driver's source promises.
+void check(const script& what, const transcript& lines) {
+    ASSERT_GE(lines.size(), what.steps.size());
+    for (std::size_t i = 0; i < what.steps.size() && running_kernel() >= read_from; ++i) {
+        const differential::step& s = what.steps[i];
+        EXPECT_TRUE(lines[i].starts_with(s.text + ": " + s.must))
+            << "step " << i << ": " << lines[i] << ", where " << s.must << " is wanted";
+    }
+    for (std::size_t i = what.steps.size(); i < lines.size(); ++i) {
+        ADD_FAILURE() << lines[i];
+    }
+}
+
+void compare(const script& what, const transcript& real) {
+    for (const std::uint64_t seed : {1u, 2u, 3u}) {
+        const transcript simulated =
+            differential::play_simulated(what, seed, running_kernel(), ublk::online_cpus());
+        EXPECT_EQ(simulated.size(), real.size()) << "seed " << seed;
+        for (std::size_t i = 0; i < std::min(simulated.size(), real.size()); ++i) {
+            EXPECT_EQ(simulated[i], real[i]) << "step " << i << ", seed " << seed;
+        }
+    }
+}
+
+class driver : public on_a_clean_system, public testing::WithParamInterface<script> {};
+
+TEST_P(driver, does_what_the_simulated_one_does) {
+    const script& what = GetParam();
+    if (running_kernel() < what.since || running_kernel() >= what.until) {
+        GTEST_SKIP() << "not for this kernel";
+    }
+    const transcript real =
+        differential::play(what, ublk::linux_kernel{}, differential::linux_client{});
+    check(what, real);
+    compare(what, real);
+    if (HasFailure() || std::getenv("UBLK_TRANSCRIPTS") != nullptr) {
+        std::cout << text_of(real);
+    }
+}
+
+[[nodiscard]] std::vector<script> random_commands() {
+    std::vector<script> all;
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        all.push_back(differential::random_commands(seed));
+    }
+    return all;
+}
+
+[[nodiscard]] std::vector<script> random_requests() {
+    std::vector<script> all;
+    for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+        all.push_back(differential::random_requests(seed, false));
+        all.push_back(differential::random_requests(seed, true));
+    }
+    return all;
+}
+
+[[nodiscard]] std::string name_of_script(const testing::TestParamInfo<script>& info) {
+    return info.param.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(written, driver, testing::ValuesIn(differential::written_scripts()),
+                         name_of_script);
+INSTANTIATE_TEST_SUITE_P(commands, driver, testing::ValuesIn(random_commands()), name_of_script);
+INSTANTIATE_TEST_SUITE_P(requests, driver, testing::ValuesIn(random_requests()), name_of_script);
+
+}  // namespace
+}  // namespace ublk_test

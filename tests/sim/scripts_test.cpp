@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+
+// The scripts of tests/differential on the simulated driver: what comes of them is what the real
+// driver's source promises, which the kernel tests compare with the real driver itself.
+
+#include "../differential/random_commands.hpp"
+#include "../differential/random_requests.hpp"
+#include "../differential/scripts.hpp"
+#include "../differential/sim_client.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace ublk_test {
+
+namespace differential {
+
+/// How GoogleTest prints a script: by its name.
+inline void PrintTo(const script& what, std::ostream* out) {
+    *out << what.name;
+}
+
+}  // namespace differential
+
+namespace {
+
+using differential::script;
+using differential::transcript;
+
+constexpr ublk::kernel_version source{7, 3};
+constexpr unsigned cpus = 2;
+
+class simulated_driver : public testing::TestWithParam<script> {};
+class older_drivers : public testing::TestWithParam<script> {};
+
+TEST_P(simulated_driver, does_what_the_source_says) {
+    const script& what = GetParam();
+    for (const std::uint64_t seed : {1u, 2u, 3u}) {
+        const transcript lines = differential::play_simulated(what, seed, source, cpus);
+        ASSERT_GE(lines.size(), what.steps.size());
+        for (std::size_t i = 0; i < what.steps.size(); ++i) {
+            const differential::step& s = what.steps[i];
+            EXPECT_TRUE(lines[i].starts_with(s.text + ": " + s.must))
+                << "step " << i << ": " << lines[i] << ", where " << s.must << " is wanted";
+        }
+        for (std::size_t i = what.steps.size(); i < lines.size(); ++i) {
+            ADD_FAILURE() << lines[i];
+        }
+    }
+}
+
+/// On older kernels, of which nobody has written down what they must say: the same at each seed.
+TEST_P(older_drivers, repeat_themselves) {
+    const script& what = GetParam();
+    for (const ublk::kernel_version version :
+         {ublk::kernel_version{6, 8}, ublk::kernel_version{6, 12}, ublk::kernel_version{6, 16},
+          ublk::kernel_version{7, 0}}) {
+        if (version < what.since || version >= what.until) {
+            continue;
+        }
+        const transcript first = differential::play_simulated(what, 1, version, cpus);
+        EXPECT_EQ(differential::play_simulated(what, 1, version, cpus), first)
+            << "the same seed, another life, on " << version.text();
+    }
+}
+
+[[nodiscard]] std::vector<script> scripts() {
+    std::vector<script> all = differential::written_scripts();
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        all.push_back(differential::random_commands(seed));
+        all.push_back(differential::random_requests(seed, seed % 2 == 0));
+    }
+    return all;
+}
+
+[[nodiscard]] std::vector<script> scripts_for_the_source() {
+    std::vector<script> all = scripts();
+    std::erase_if(all, [](const script& s) { return source < s.since || source >= s.until; });
+    return all;
+}
+
+[[nodiscard]] std::string name_of_script(const testing::TestParamInfo<script>& tried) {
+    return tried.param.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(scripts, simulated_driver, testing::ValuesIn(scripts_for_the_source()),
+                         name_of_script);
+INSTANTIATE_TEST_SUITE_P(scripts, older_drivers, testing::ValuesIn(scripts()), name_of_script);
+
+}  // namespace
+}  // namespace ublk_test
