@@ -134,8 +134,9 @@ void live(rig<Composition>& r, tally& sum) {
 
 template <class Composition>
 void run_world(std::uint64_t seed, tally& sum) {
-    rig<Composition> r{conditions_of(seed)};
-    r.in.on().replayed_by("ublk_sim_marathon 1 " + std::to_string(seed));
+    conditions how = conditions_of(seed);
+    how.replay = "ublk_sim_marathon 1 " + std::to_string(seed);
+    rig<Composition> r{how};
     try {
         for (int lives = 0; lives < 3 && r.in.on().blameless(); ++lives) {
             live(r, sum);

@@ -54,6 +54,7 @@ public:
                    : per_io_daemon()            ? check_fetch(*slot, c)
                                                 : check_old_fetch(*slot, c);
             if (code == 0) {
+                watch_place(*slot, c);
                 take_command(*slot, from, c, 64);
                 slot->daemon = &on.tasks.running();
                 mark_ready(queues[c.queue.value()], *slot);
@@ -78,6 +79,9 @@ public:
         slot->result = c.result;
         request_slot& rq = live->slot(c.queue.value(), c.which.value());
         watch_result(c, rq);
+        if (c.buffer != slot->buffer) {
+            watch_place(*slot, c);
+        }
         // The data is copied from the buffer that this very command names.
         slot->buffer = const_cast<std::byte*>(c.buffer);
         complete(*slot, rq, static_cast<std::size_t>(sectors_to_bytes(rq.what.sectors)), from, c);
@@ -184,26 +188,6 @@ public:
     }
 
 private:
-    [[nodiscard]] static std::string name(const io_command& c) {
-        return "queue " + std::to_string(c.queue.value()) + " tag " +
-               std::to_string(c.which.value());
-    }
-
-    [[nodiscard]] static std::string reason(int code) { return std::strerror(-code); }
-
-    /// What a server must never say: the driver takes a short result for the whole.
-    void watch_result(const io_command& c, const request_slot& rq) {
-        const bool data = rq.what.op == uapi::op::read || rq.what.op == uapi::op::write;
-        const auto whole = static_cast<std::int64_t>(sectors_to_bytes(rq.what.sectors));
-        if (data && c.result >= 0 && c.result != whole) {
-            on.violation("a short result is committed: " + name(c) + ", " +
-                         std::to_string(c.result) + " of " + std::to_string(whole) + " bytes");
-        } else if (c.result == -EAGAIN || c.result == -EINTR || c.result == -EREMCHG) {
-            on.violation("a result is committed that clients misread: " + name(c) + ", " +
-                         reason(c.result));
-        }
-    }
-
     void complete(io_slot& slot, request_slot& rq, std::size_t bytes, ring& from,
                   const io_command& c) {
         const bool read = rq.what.op == uapi::op::read;

@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -175,6 +176,42 @@ struct driver_state {
             on.tasks.wake(ready_changed);
         }
     }
+
+    [[nodiscard]] static std::string name(const io_command& c) {
+        return "queue " + std::to_string(c.queue.value()) + " tag " +
+               std::to_string(c.which.value());
+    }
+
+    /// The driver writes up to `max_io_buf_bytes` into a buffer, whatever else is there.
+    void watch_place(const io_slot& mine, const io_command& c) {
+        const auto here = reinterpret_cast<std::uintptr_t>(c.buffer);
+        for (const hardware_queue& q : queues) {
+            for (const io_slot& other : q.slots) {
+                const auto there = reinterpret_cast<std::uintptr_t>(other.buffer);
+                const std::uintptr_t apart = here < there ? there - here : here - there;
+                if (&other != &mine && other.active && there != 0 && copies() &&
+                    apart < info.max_io_buf_bytes) {
+                    on.violation("the buffer of " + name(c) + " overlaps with another tag's");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What a server must never say: the driver takes a short result for the whole.
+    void watch_result(const io_command& c, const request_slot& rq) {
+        const bool data = rq.what.op == uapi::op::read || rq.what.op == uapi::op::write;
+        const auto whole = static_cast<std::int64_t>(sectors_to_bytes(rq.what.sectors));
+        if (data && c.result >= 0 && c.result != whole) {
+            on.violation("a short result is committed: " + name(c) + ", " +
+                         std::to_string(c.result) + " of " + std::to_string(whole) + " bytes");
+        } else if (c.result == -EAGAIN || c.result == -EINTR || c.result == -EREMCHG) {
+            on.violation("a result is committed that clients misread: " + name(c) + ", " +
+                         reason(c.result));
+        }
+    }
+
+    [[nodiscard]] static std::string reason(int code) { return std::strerror(-code); }
 
     machine& on;
     uapi::dev_info info;

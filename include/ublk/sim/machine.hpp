@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -45,6 +46,7 @@ struct conditions {
     bool strict = true;          ///< what a server must not do counts as a violation
     troubles often{};
     mishap once{};
+    std::string replay{};  ///< the command that makes this very world; printed with a violation
 };
 
 /// Seed from the environment (UBLK_SIM_SEED), else the one given: how a failure is replayed.
@@ -56,9 +58,7 @@ struct conditions {
 /// What all parts of the simulated kernel share: dice, clock, tasks, and the list of violations.
 class machine {
 public:
-    explicit machine(const conditions& how)
-        : is{how}, dice{how.seed}, tasks{dice}, replay_{"UBLK_SIM_SEED=" +
-                                                        std::to_string(how.seed)} {
+    explicit machine(const conditions& how) : is{how}, dice{how.seed}, tasks{dice} {
         here() = this;
     }
     machine(const machine&) = delete;
@@ -68,7 +68,9 @@ public:
         if (!violations_.empty()) {
             std::fprintf(stderr, "ublk sim: %zu violations that nobody asked for, see above\n",
                          violations_.size());
-            std::abort();
+            if (std::uncaught_exceptions() == 0) {  // else somebody will hear of that
+                std::abort();
+            }
         }
     }
 
@@ -105,9 +107,12 @@ public:
         if (!is.strict) {
             return;
         }
-        std::fprintf(stderr, "ublk sim: violation: %s\n    at step %llu of seed %llu; replay: %s\n",
-                     what.c_str(), static_cast<unsigned long long>(steps),
-                     static_cast<unsigned long long>(is.seed), replay_.c_str());
+        if (violations_.size() < shown) {
+            std::fprintf(stderr, "ublk sim: violation: %s\n    at call %llu of seed %llu%s%s\n",
+                         what.c_str(), static_cast<unsigned long long>(steps),
+                         static_cast<unsigned long long>(is.seed),
+                         is.replay.empty() ? "" : "; replay: ", is.replay.c_str());
+        }
         violations_.push_back(std::move(what));
     }
 
@@ -115,10 +120,6 @@ public:
         return std::exchange(violations_, {});
     }
     [[nodiscard]] bool blameless() const noexcept { return violations_.empty(); }
-
-    /// The command that runs this very world once more.
-    void replayed_by(std::string command) { replay_ = std::move(command); }
-    [[nodiscard]] const std::string& replay() const noexcept { return replay_; }
 
     /// A delay of the kernel's own, which nobody can rely on.
     [[nodiscard]] std::chrono::nanoseconds some_time() {
@@ -132,7 +133,8 @@ public:
     std::string_view hit;     ///< the last one that `conditions::once` chose
 
 private:
-    std::string replay_;
+    static constexpr std::size_t shown = 3;  // what follows a violation is seldom news
+
     std::vector<std::string> violations_;
 };
 

@@ -202,7 +202,8 @@ private:
         const std::uint32_t most = largest(b.op);
         for (std::uint64_t done = 0; done < b.sectors;) {
             const std::uint64_t sector = b.sector + done;
-            // Zeroes come in bios of that length at most (blkdev_issue_zeroout) before they are cut.
+            // Zeroes come in bios of that length at most (blkdev_issue_zeroout) before they are
+            // cut.
             const std::uint64_t of_bio =
                 b.op == uapi::op::write_zeroes ? most - done % most : b.sectors - done;
             const std::uint64_t length =
@@ -218,8 +219,8 @@ private:
         return {&b, uapi::op::flush, 0, 0, std::numeric_limits<std::uint64_t>::max(), nullptr};
     }
 
-    /// How much a request from that sector on may carry. Where a bio is cut, it is cut at a physical
-    /// block (get_max_io_size), a discard at its granularity (bio_split_discard).
+    /// How much a request from that sector on may carry. Where a bio is cut, it is cut at a
+    /// physical block (get_max_io_size), a discard at its granularity (bio_split_discard).
     [[nodiscard]] std::uint64_t room_at(uapi::op op, std::uint64_t sector,
                                         std::uint64_t most) const noexcept {
         if (op == uapi::op::discard) {

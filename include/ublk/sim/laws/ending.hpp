@@ -122,6 +122,9 @@ TYPED_TEST_P(ending_laws, it_ends_well_whichever_call_fails) {
             r.server.reset();
             r.in.settle();
             if (r.in.devices() != 0) {
+                const std::string_view call = r.in.on().hit;
+                EXPECT_TRUE(call == "DEL_DEV" || call == "STOP_DEV" || call == "GET_DEV_INFO")
+                    << "a device is left behind that could have been removed";
                 // Who hears ENODEV of it believes that it is gone.
                 EXPECT_TRUE(!well || bad.once.code == ENODEV)
                     << "a device is left behind, and nobody was told";

@@ -4,6 +4,7 @@
 #include <ublk/sim/laws/worlds.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -48,8 +49,11 @@ TYPED_TEST_P(serving_laws, it_starts_and_stops_without_a_trace) {
     in_many_worlds([](const conditions& how) {
         rig<TypeParam> r{how};
         for (int i = 0; i < 2; ++i) {
+            const deadline began = r.in.on().tasks.now();
             r.start();
             r.server->stop();
+            EXPECT_LT(r.in.on().tasks.now() - began, std::chrono::milliseconds{500})
+                << "something waited for its deadline";
         }
         expect_clean(r);
     });

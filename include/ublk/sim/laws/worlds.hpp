@@ -11,6 +11,7 @@
 #include <exception>
 #include <iterator>
 #include <string>
+#include <vector>
 
 namespace ublk::inline v0::sim {
 
@@ -44,6 +45,7 @@ void in_many_worlds(Law law) {
         conditions how;
         how.seed = seed_or(1 + i);
         how.version = versions[how.seed % std::size(versions)];
+        how.replay = replay_command(how.seed);
         try {
             law(how);
         } catch (const std::exception& thrown) {
@@ -51,7 +53,7 @@ void in_many_worlds(Law law) {
         }
         if (::testing::Test::HasFailure()) {
             ADD_FAILURE() << "on a simulated Linux " << how.version.text()
-                          << "; to see it again:\n    " << replay_command(how.seed);
+                          << "; to see it again:\n    " << how.replay;
         }
     }
 }
@@ -59,8 +61,9 @@ void in_many_worlds(Law law) {
 /// Nobody did what he must not.
 template <class Composition>
 void expect_no_violation(rig<Composition>& r) {
-    for (const std::string& each : r.in.take_violations()) {
-        ADD_FAILURE() << each;
+    const std::vector<std::string> found = r.in.take_violations();
+    if (!found.empty()) {
+        ADD_FAILURE() << found.front() << (found.size() == 1 ? "" : " (and more)");
     }
 }
 

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+
+// What each planted bug is tried with: the laws of a few compositions, and the regression tests.
+
+#include "../sim/regression_test.cpp"
+#include "../sim/specimens.hpp"
+
+#include <ublk/batch_policy/each.hpp>
+#include <ublk/batch_policy/per_wakeup.hpp>
+#include <ublk/batch_policy/up_to.hpp>
+#include <ublk/queue_policy/per_cpu.hpp>
+#include <ublk/queue_policy/shared.hpp>
+#include <ublk/sim/laws.hpp>
+
+namespace ublk::inline v0::sim {
+
+using queue_policies = ::testing::Types<per_cpu, shared>;
+using batch_policies = ::testing::Types<each, per_wakeup, up_to<3>>;
+INSTANTIATE_TYPED_TEST_SUITE_P(library, queue_policy_laws, queue_policies);
+INSTANTIATE_TYPED_TEST_SUITE_P(library, batch_policy_laws, batch_policies);
+
+}  // namespace ublk::inline v0::sim
+
+UBLK_LAWS_OF(memory, ::testing::Types<composition<::memory, per_cpu, each>,
+                                      composition<::memory, shared, per_wakeup>>)
+UBLK_LAWS_OF(cached_disk, ::testing::Types<composition<::cached_disk, per_cpu, up_to<3>>>)

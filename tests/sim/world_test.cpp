@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: MIT
+
+// The simulated world itself: what it reports, that a seed decides everything, and how fast it is.
+
+#include "specimens.hpp"
+
+#include <ublk/control.hpp>
+#include <ublk/sim/client.hpp>
+#include <ublk/sim/kernel.hpp>
+#include <ublk/sim/rig.hpp>
+#include <ublk/sim/workload.hpp>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+namespace sim = ublk::sim;
+namespace uapi = ublk::uapi;
+using simple = sim::composition<memory, ublk::shared, ublk::per_wakeup>;
+
+constexpr ublk::queue_id queue_0{0};
+constexpr std::size_t buffer_bytes = 8192;
+
+/// A server by hand, of one queue with two tags, on the thread of the test.
+class bare_server {
+public:
+    explicit bare_server(sim::world& in)
+        : in_{in}, self_{in.boot()}, commands_{self_, 60s}, buffers_(2 * buffer_bytes) {
+        uapi::dev_info info;
+        info.dev_id = uapi::any_dev_id;
+        info.nr_hw_queues = 1;
+        info.queue_depth = 2;
+        info.max_io_buf_bytes = buffer_bytes;
+        id = commands_.add_dev(info).dev_id;
+        ublk::disk_attributes disk;
+        disk.size = 1u << 20;
+        commands_.set_params(id, ublk::to_params(disk, buffer_bytes));
+        channel_.emplace(self_.open_channel(id, self_.now() + 10s));
+        port.emplace(*channel_, waker_, 2);
+        for (const std::uint16_t t : {std::uint16_t{0}, std::uint16_t{1}}) {
+            port->fetch(queue_0, ublk::tag{t}, buffer(t), ublk::token::io(0, ublk::tag{t}));
+        }
+        (void)port->flush_and_collect();
+    }
+    ~bare_server() {
+        port.reset();
+        channel_.reset();
+        in_.settle();
+        commands_.stop_dev(id, 60s);
+        commands_.del_dev(id);
+    }
+
+    [[nodiscard]] std::byte* buffer(unsigned tag) { return &buffers_[tag * buffer_bytes]; }
+
+    /// Starts the disk and answers what the search for partitions asks.
+    void start() {
+        bool started = false;
+        sim::thread starter{[&] {
+            commands_.start_dev(id, self_.process_id());
+            started = true;
+        }};
+        while (!started) {
+            in_.on().tasks.sleep(1ms);
+        }
+        starter.join();
+        serve([this](unsigned tag, int bytes) { commit(tag, bytes); }, 1);
+    }
+
+    void commit(unsigned tag, int result) {
+        const ublk::tag which{static_cast<std::uint16_t>(tag)};
+        port->commit(queue_0, which, result, buffer(tag), ublk::token::io(0, which));
+    }
+
+    /// Waits for so many requests of 4096 bytes and answers each by `how(tag, bytes)`.
+    template <class How>
+    void serve(How how, unsigned requests) {
+        while (requests != 0) {
+            ASSERT_EQ(port->wait(), 0);
+            port->drain([&](ublk::token t, int answer) {
+                if (t.is_io() && answer == 0) {
+                    how(t.which().value(), 4096);
+                    --requests;
+                }
+            });
+        }
+        (void)port->flush();
+    }
+
+    std::uint32_t id = 0;
+    std::optional<sim::kernel::port> port;
+
+private:
+    sim::world& in_;
+    sim::kernel self_;
+    ublk::control<sim::kernel> commands_;
+    std::vector<std::byte> buffers_;
+    std::optional<sim::kernel::channel> channel_;
+    sim::kernel::waker waker_;
+};
+
+bool mentions(const std::vector<std::string>& violations, const std::string& words) {
+    return std::any_of(violations.begin(), violations.end(), [&words](const std::string& each) {
+        return each.find(words) != std::string::npos;
+    });
+}
+
+/// What a world says of a server that answers one request of a client in that way.
+template <class How>
+std::vector<std::string> verdict_on(uapi::op op, How how) {
+    sim::world in{{.seed = 3}};
+    {
+        bare_server server{in};
+        server.start();
+        sim::client disk{in, server.id};
+        std::vector<std::byte> data(4096);
+        sim::bio asked;
+        asked.op = op;
+        asked.sectors = 8;
+        asked.data = data.data();
+        disk.submit(asked);
+        server.serve([&](unsigned tag, int bytes) { how(server, tag, bytes); }, 1);
+    }
+    return in.take_violations();
+}
+
+TEST(world, blames_nobody_for_a_right_answer) {
+    for (const uapi::op op : {uapi::op::read, uapi::op::write}) {
+        EXPECT_TRUE(verdict_on(op, [](bare_server& s, unsigned tag, int bytes) {
+                        s.commit(tag, bytes);
+                    }).empty());
+    }
+}
+
+TEST(world, reports_a_tag_completed_twice) {
+    EXPECT_TRUE(mentions(verdict_on(uapi::op::read,
+                                    [](bare_server& s, unsigned tag, int bytes) {
+                                        s.commit(tag, bytes);
+                                        s.commit(tag, bytes);
+                                    }),
+                         "is refused: Device or resource busy"));
+}
+
+TEST(world, reports_a_short_result) {
+    for (const uapi::op op : {uapi::op::read, uapi::op::write}) {
+        EXPECT_TRUE(
+            mentions(verdict_on(op, [](bare_server& s, unsigned tag, int) { s.commit(tag, 512); }),
+                     "a short result is committed"));
+    }
+}
+
+TEST(world, reports_a_result_that_clients_misread) {
+    EXPECT_TRUE(mentions(verdict_on(uapi::op::read, [](bare_server& s, unsigned tag,
+                                                       int) { s.commit(tag, -EAGAIN); }),
+                         "that clients misread"));
+}
+
+TEST(world, reports_a_ring_used_by_another_thread) {
+    EXPECT_TRUE(mentions(verdict_on(uapi::op::read,
+                                    [](bare_server& s, unsigned tag, int bytes) {
+                                        s.commit(tag, bytes);
+                                        sim::thread other{[&s] { (void)s.port->flush(); }};
+                                        other.join();
+                                    }),
+                         "a thread that did not make it"));
+}
+
+// AddressSanitizer would end the program at the very access.
+#ifndef UBLK_SIM_ASAN
+TEST(world, reports_a_buffer_touched_while_the_driver_has_it) {
+    sim::world in{{.seed = 3}};
+    {
+        bare_server server{in};
+        server.start();
+        sim::client disk{in, server.id};
+        *server.buffer(0) = *server.buffer(1) = std::byte{1};
+        std::vector<std::byte> data(4096);
+        sim::bio asked;
+        asked.sectors = 8;
+        asked.data = data.data();
+        disk.submit(asked);
+        server.serve([&](unsigned tag, int bytes) { server.commit(tag, bytes); }, 1);
+    }
+    EXPECT_TRUE(mentions(in.take_violations(), "was written to while the driver had it"));
+}
+#endif
+
+TEST(world, reports_a_request_that_is_never_answered) {
+    sim::world in{{.seed = 3}};
+    {
+        bare_server server{in};
+        server.start();
+        sim::client disk{in, server.id};
+        std::vector<std::byte> data(4096);
+        EXPECT_EQ(disk.read(0, data), ETIMEDOUT);
+        EXPECT_TRUE(mentions(in.take_violations(), "hang: a request is not answered"));
+    }
+    EXPECT_TRUE(in.take_violations().empty());
+}
+
+TEST(world, says_who_waits_for_what) {
+    sim::world in{{.seed = 1}};
+    EXPECT_NE(in.on().tasks.describe_waits().find("main: is running"), std::string::npos);
+}
+
+using world_death_test = testing::Test;
+
+TEST(world_death_test, a_world_where_nobody_can_move_ends_the_program) {
+    const auto deadlock = [] {
+        sim::world in{{.seed = 1}};
+        sim::mutex twice;
+        twice.lock();
+        twice.lock();
+    };
+    EXPECT_DEATH(deadlock(), "nothing can move any more.*main: waits for a mutex");
+}
+
+TEST(world_death_test, violations_that_nobody_asks_for_end_the_program) {
+    const auto careless = [] {
+        sim::world in{{.seed = 1}};
+        in.on().violation("of some kind");
+    };
+    EXPECT_DEATH(careless(), "violations that nobody asked for");
+}
+
+TEST(world_death_test, a_thread_has_one_world_at_a_time) {
+    const auto two = [] {
+        sim::world one{{.seed = 1}};
+        sim::world other{{.seed = 1}};
+    };
+    EXPECT_DEATH(two(), "one simulated world at a time");
+}
+
+/// Everything that can be seen of a life.
+std::string life(std::uint64_t seed) {
+    sim::rig<simple> r{{.seed = seed, .often = {5, 5, 5, 5, 5}}};
+    r.start();
+    std::string seen;
+    {
+        sim::habits how;
+        how.requests = 50;
+        sim::workload clients{r.in, r.server->id(), r.expected, how};
+        clients.run();
+        seen = std::to_string(clients.answered());
+    }
+    r.server->stop();
+    r.in.settle();
+    EXPECT_TRUE(r.in.take_violations().empty());
+    return seen + " answers, " + std::to_string(r.in.on().steps) + " calls, " +
+           std::to_string(r.in.on().tasks.now().time_since_epoch().count()) + " ns, " +
+           std::to_string(r.in.dice()());
+}
+
+TEST(world, is_decided_by_its_seed) {
+    EXPECT_EQ(life(7), life(7));
+    EXPECT_NE(life(7), life(8));
+}
+
+// What is thrown and caught belongs to a task, also while others throw and catch.
+TEST(world, tasks_throw_and_catch_each_for_itself) {
+    sim::world in{{.seed = 5}};
+    sim::wait_list gate;
+    std::string heard;
+    const auto thrower = [&](const char* own) {
+        try {
+            throw std::runtime_error{own};
+        } catch (const std::exception&) {
+            in.on().tasks.sleep(1ms);
+            try {
+                throw;
+            } catch (const std::exception& again) {
+                heard += again.what();
+            }
+        }
+    };
+    for (const char* own : {"a", "b", "c"}) {
+        (void)in.on().tasks.spawn("thrower", [&, own] { thrower(own); });
+    }
+    in.settle();
+    std::sort(heard.begin(), heard.end());
+    EXPECT_EQ(heard, "abc");
+}
+
+TEST(world, time_passes_at_once) {
+    const auto began = std::chrono::steady_clock::now();
+    sim::world in{{.seed = 1}};
+    const ublk::deadline before = in.on().tasks.now();
+    in.on().tasks.sleep(24h);
+    EXPECT_GE(in.on().tasks.now() - before, 24h);
+    EXPECT_LT(std::chrono::steady_clock::now() - began, 10s);
+}
+
+TEST(world, starts_serves_and_stops_within_a_millisecond) {
+    std::vector<std::chrono::nanoseconds> took;
+    for (std::uint64_t seed = 1; seed <= 21; ++seed) {
+        const auto began = std::chrono::steady_clock::now();
+        sim::rig<simple> r{{.seed = seed}};
+        r.start();
+        std::vector<std::byte> data(4096);
+        {
+            sim::client disk{r.in, r.server->id()};
+            EXPECT_EQ(disk.write(0, data), 0);
+            EXPECT_EQ(disk.read(0, data), 0);
+        }
+        r.server->stop();
+        took.push_back(std::chrono::steady_clock::now() - began);
+    }
+    std::nth_element(took.begin(), took.begin() + 10, took.end());
+    RecordProperty("median_ns", std::to_string(took[10].count()));
+    std::cout << "median of 21: " << took[10].count() / 1000 << " us\n";
+#if !defined UBLK_SIM_ASAN && !defined UBLK_SIM_TSAN
+    EXPECT_LT(took[10], 1ms);
+#endif
+}
+
+}  // namespace
