@@ -237,7 +237,7 @@ public:
         [[nodiscard]] const std::string& label(ublk::token t) { return at(t).label; }
 
         /// The descriptor of a request and the bytes that came with it.
-        [[nodiscard]] std::string describe(ublk::token t) {
+        [[nodiscard]] std::string describe(ublk::token t, bool complete) {
             const auto found = where_.find(t.place());
             if (found == where_.end()) {
                 return "without a map";
@@ -247,7 +247,8 @@ public:
                                " " + std::to_string(seen.start_sector) + "+" +
                                std::to_string(seen.nr_sectors);
             slot& s = at(t);
-            if (seen.op_flags % 256 == 1 && s.with_buffer) {
+            if (seen.op_flags % 256 == 1 && s.with_buffer &&
+                complete) {  // else it is not there yet
                 text += summary({s.buffer.get(), length(seen)});
             }
             const bool ours = seen.addr == reinterpret_cast<std::uintptr_t>(buffer(s));
@@ -854,7 +855,7 @@ private:
                     text = w.label(e->which) + " " + name_of(e->result);
                 } else if (e) {
                     text = (e->result == 0 ? "" : "result " + name_of(e->result) + " ") +
-                           w.describe(e->which);
+                           w.describe(e->which, e->result == 0);
                     requests_[s.number] = {e->which.place(), e->which.which().value()};
                 }
             },

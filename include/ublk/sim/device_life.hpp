@@ -192,7 +192,7 @@ private:
         ub.live.reset();
     }
 
-    /// What clients left in the page cache, and a flush after it.
+    /// What clients left in the page cache.
     void write_back(driver_device& ub) {
         const std::shared_ptr<driver_device::disk> disk = ub.live;
         for (dirty_page& page : std::exchange(ub.dirty, {})) {
@@ -259,7 +259,9 @@ private:
     void quiesce_old(const device_ptr& ub) {
         {
             const std::lock_guard guard{ub->lock};
-            if (ub->info.state == uapi::dev_state::live) {
+            if (ub->has(uapi::feature::user_recovery_fail_io)) {
+                lose_server(*ub);
+            } else if (ub->info.state == uapi::dev_state::live) {
                 ub->live->hold();
                 wait_until_idle(*ub);
                 ub->info.state = uapi::dev_state::quiesced;

@@ -37,7 +37,7 @@ public:
             abort(rq);
         } else {
             rq.started = true;
-            slot.to->give_work({&rq});
+            slot.to->give_work({this, &rq});
         }
     }
 
@@ -53,6 +53,9 @@ public:
             code = has(uapi::feature::batch_io) ? -EOPNOTSUPP
                    : per_io_daemon()            ? check_fetch(*slot, c)
                                                 : check_old_fetch(*slot, c);
+            if (from.gone) {
+                return -EOWNERDEAD;  // the process was killed while this waited for the lock
+            }
             if (code == 0) {
                 watch_place(*slot, c);
                 take_command(*slot, from, c, 64);
@@ -126,7 +129,7 @@ public:
     void forget(ring& leaving, std::vector<ring::task_work>& work) {
         std::erase_if(work, [&](const ring::task_work& item) {
             request_slot* const rq = item.rq;
-            if (rq == nullptr || live == nullptr || &live->slot(rq->queue, rq->tag) != rq) {
+            if (item.of != this || rq == nullptr) {
                 return false;
             }
             (void)queues[rq->queue].slots[rq->tag].open_buffer();
@@ -259,7 +262,7 @@ private:
             on.violation("a buffer was written to while the driver had it");
         }
         if (slot.to != nullptr) {
-            slot.to->give_work({nullptr, {slot.t, uapi::io_res_abort}});
+            slot.to->give_work({this, nullptr, {slot.t, uapi::io_res_abort}});
         }
     }
 };

@@ -143,7 +143,7 @@ struct driver_state {
                 slot = io_slot{.canceled = per_io_daemon() && slot.canceled};
             }
             if (!per_io_daemon()) {
-                q.canceling = false;
+                q.canceling = q.fail_io = false;
             }
         }
         canceling = false;
@@ -189,7 +189,7 @@ struct driver_state {
             for (const io_slot& other : q.slots) {
                 const auto there = reinterpret_cast<std::uintptr_t>(other.buffer);
                 const std::uintptr_t apart = here < there ? there - here : here - there;
-                if (&other != &mine && other.active && there != 0 && copies() &&
+                if (&other != &mine && other.active && !other.canceled && there != 0 && copies() &&
                     apart < info.max_io_buf_bytes) {
                     on.violation("the buffer of " + name(c) + " overlaps with another tag's");
                     return;

@@ -87,13 +87,17 @@ public:
     /// A call into the kernel: time passes, somebody else may go first, and this may be the one
     /// that fails. Returns 0, -errno, or `dies_here`.
     [[nodiscard]] int step(std::string_view call) {
-        ++steps;
+        const std::uint64_t mine = ++steps;  // others may call before this one goes on
         tasks.pass(std::chrono::microseconds{1});
         if (dice.chance(is.switches)) {
             tasks.yield();
         }
+        if (std::exchange(overdue_, false)) {
+            hit = call;
+            return dies_here;
+        }
         const bool chosen =
-            is.once.step != 0 && steps >= is.once.step && steps < is.once.step + is.once.times;
+            is.once.step != 0 && mine >= is.once.step && mine < is.once.step + is.once.times;
         if (!chosen) {
             return 0;
         }
@@ -101,6 +105,9 @@ public:
         return is.once.code == 0 ? dies_here : -is.once.code;
     }
     static constexpr int dies_here = 1;
+
+    /// For a call that cannot tell whose it is: the next one dies instead.
+    void die_later() noexcept { overdue_ = true; }
 
     /// Somebody did what he must not. Said at once, with what replays it.
     [[gnu::cold]] void violation(std::string what) {
@@ -136,6 +143,7 @@ private:
     static constexpr std::size_t shown = 3;  // what follows a violation is seldom news
 
     std::vector<std::string> violations_;
+    bool overdue_ = false;
 };
 
 }  // namespace ublk::inline v0::sim

@@ -74,6 +74,7 @@ struct ring {
     /// Task work: a request to be looked at in the ring's own thread, or, without one, a completion
     /// that comes after the work before it.
     struct task_work {
+        driver_device* of = nullptr;
         request_slot* rq = nullptr;
         completion_event event{token{0}, 0};
     };

@@ -17,7 +17,10 @@ public:
     template <class Body>
     explicit thread(Body body) {
         machine& on = *machine::here();
-        if (const int code = on.step("clone"); code < 0) {
+        const int code = on.step("clone");
+        if (code == machine::dies_here) {
+            on.die_later();
+        } else if (code != 0) {
             throw std::system_error{-code, std::generic_category(), "simulated thread"};
         }
         task_ = on.tasks.spawn("thread of the server", std::move(body));
