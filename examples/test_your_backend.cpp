@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tries a backend by the laws that every disk has to keep, on a simulated driver: no root, no kernel
-// module, no waiting. Break a line of it and see what the laws say.
+// Tries a backend by the laws that every disk has to keep, on a simulated driver: no root, no
+// kernel module, no waiting. Break a line of it and see what the laws say.
 #include <ublk/sim/laws.hpp>
 
 #include <cstring>
