@@ -18,7 +18,8 @@ public:
 
     [[nodiscard]] constexpr uapi::op op() const noexcept { return uapi::op_of(op_flags_); }
 
-    /// First byte on the disk, in bytes; a multiple of the logical block size.
+    /// First byte on the disk, in bytes; a multiple of the logical block size. FLUSH has none, and
+    /// the kernel puts a number there that means nothing.
     [[nodiscard]] constexpr std::uint64_t offset() const noexcept {
         return sectors_to_bytes(start_sector_);
     }

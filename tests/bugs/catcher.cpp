@@ -2,7 +2,10 @@
 
 // What each planted bug is tried with: the laws of a few compositions, and the regression tests.
 
+#ifndef UBLK_NO_REGRESSION
 #include "../sim/regression_test.cpp"
+#endif
+#ifndef UBLK_NO_LAWS
 #include "../sim/specimens.hpp"
 
 #include <ublk/batch_policy/each.hpp>
@@ -24,3 +27,4 @@ INSTANTIATE_TYPED_TEST_SUITE_P(library, batch_policy_laws, batch_policies);
 UBLK_LAWS_OF(memory, ::testing::Types<composition<::memory, per_cpu, each>,
                                       composition<::memory, shared, per_wakeup>>)
 UBLK_LAWS_OF(cached_disk, ::testing::Types<composition<::cached_disk, per_cpu, up_to<3>>>)
+#endif

@@ -26,6 +26,12 @@ namespace feature = ublk::uapi::feature;
 /// Sends raw commands as a user who is not root.
 class ordinary_user : public testing::Test {
 protected:
+    void TearDown() override {
+        for (std::uint32_t id = 0; in.devices() != 0 && id < 8; ++id) {
+            (void)tell(ctrl::del_dev, id, "/dev/ublkc" + std::to_string(id));
+        }
+    }
+
     /// The answer to a command whose buffer is a path, if one is given, and `value`.
     template <class Value>
     int ask(std::uint32_t op, std::uint32_t id, const std::string& path, Value& value) {

@@ -146,7 +146,7 @@ void run_world(std::uint64_t seed, tally& sum) {
     }
     r.server.reset();
     r.in.settle();
-    if (r.in.devices() != 0) {
+    if (r.in.forget_devices() != 0) {
         r.in.on().violation("a device is left behind");
     }
     sum.bad += r.in.take_violations().empty() ? 0 : 1;

@@ -13,6 +13,13 @@ using ublk::backends::memory;
 using null_disk = ublk::backends::null;
 using ublk::sim::cached_disk;
 
+#ifdef UBLK_TEST_TWO_POLICIES
+#undef UBLK_BACKEND_LAWS
+#define UBLK_BACKEND_LAWS(backend)                                                                 \
+    UBLK_LAWS_OF(backend, ::testing::Types<composition<::backend, per_cpu, each>,                  \
+                                           composition<::backend, shared, per_wakeup>>)
+#endif
+
 /// A memory disk of large blocks that nobody may write to.
 struct read_only_disk : memory {
     read_only_disk() : memory{256u << 10, {.logical_block_size = 4096, .read_only = true}} {}

@@ -233,6 +233,20 @@ TEST(world_death_test, violations_that_nobody_asks_for_end_the_program) {
     EXPECT_DEATH(careless(), "violations that nobody asked for");
 }
 
+TEST(world_death_test, a_device_that_is_left_ends_the_program) {
+    const auto careless = [] {
+        sim::world in{{.seed = 1}};
+        const sim::kernel self = in.boot();
+        ublk::control<sim::kernel> commands{self, 60s};
+        uapi::dev_info info;
+        info.dev_id = uapi::any_dev_id;
+        info.nr_hw_queues = info.queue_depth = 1;
+        info.max_io_buf_bytes = buffer_bytes;
+        (void)commands.add_dev(info);
+    };
+    EXPECT_DEATH(careless(), "device 0 is left behind");
+}
+
 TEST(world_death_test, a_thread_has_one_world_at_a_time) {
     const auto two = [] {
         sim::world one{{.seed = 1}};

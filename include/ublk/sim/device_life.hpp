@@ -24,10 +24,14 @@ public:
     explicit device_life(machine& m) : on{m} {}
     device_life(const device_life&) = delete;
     device_life& operator=(const device_life&) = delete;
-    ~device_life() {
-        for (const auto& each : ids) {
+    ~device_life() { (void)forget_all(); }
+
+    std::size_t forget_all() {
+        const auto left = std::exchange(ids, {});
+        for (const auto& each : left) {
             each.second->live.reset();  // which refers back to its device
         }
+        return left.size();
     }
 
     [[nodiscard]] device_ptr find(std::uint32_t id) const {

@@ -26,6 +26,11 @@ public:
 
     world(const world&) = delete;
     world& operator=(const world&) = delete;
+    ~world() {
+        for (const auto& each : driver_.life.ids) {
+            on_.violation("device " + std::to_string(each.first) + " is left behind");
+        }
+    }
 
     /// A new process that can serve devices.
     [[nodiscard]] kernel boot();
@@ -81,8 +86,11 @@ public:
     [[nodiscard]] std::uint64_t seed() const noexcept { return on_.is.seed; }
 
     /// What was done that must not be. Whoever asks has seen it; a world that ends with violations
-    /// unseen ends the program.
+    /// unseen, or with a device left, ends the program.
     [[nodiscard]] std::vector<std::string> take_violations() { return on_.take_violations(); }
+
+    /// Gives up on the devices that are left, and says how many there are.
+    [[nodiscard]] std::size_t forget_devices() { return driver_.life.forget_all(); }
 
     /// Devices that exist.
     [[nodiscard]] std::size_t devices() const noexcept { return driver_.life.ids.size(); }

@@ -73,7 +73,7 @@ void expect_clean(rig<Composition>& r) {
     r.server.reset();
     r.in.settle();
     expect_no_violation(r);
-    EXPECT_EQ(r.in.devices(), 0u) << "a device is left behind";
+    EXPECT_EQ(r.in.forget_devices(), 0u) << "a device is left behind";
     EXPECT_EQ(r.in.on().tasks.tasks(), 0u) << "threads are left behind:\n"
                                            << r.in.on().tasks.describe_waits();
 }
