@@ -219,6 +219,7 @@ std::optional<std::uint64_t> add_with(std::uint64_t flags, ublk::kernel_version 
     const int code = control.finish(ticket, c, as.now() + 10s);
     std::memcpy(static_cast<void*>(&info), c.payload, sizeof info);
     in.settle();
+    expect(in.forget_devices() == (code == 0 ? 1 : 0), "ADD_DEV and the devices disagree");
     if (code == 0) {
         return info.flags;
     }

@@ -85,6 +85,7 @@ public:
         if (c.buffer != slot->buffer) {
             watch_place(*slot, c);
         }
+        (void)slot->open_buffer();
         // The data is copied from the buffer that this very command names.
         slot->buffer = const_cast<std::byte*>(c.buffer);
         complete(*slot, rq, static_cast<std::size_t>(sectors_to_bytes(rq.what.sectors)), from, c);
@@ -119,6 +120,9 @@ public:
             std::memcpy(slot.buffer, rq.what.data, bytes);
         } else if (copies() && rq.what.op == uapi::op::read && slot.buffer != nullptr) {
             std::memset(slot.buffer, static_cast<int>(stale), bytes);
+        }
+        if (copies()) {
+            slot.lend_buffer(rq.what.data != nullptr ? bytes : 0, info.max_io_buf_bytes);
         }
         through.post(slot.t, uapi::io_res_ok);
     }

@@ -69,6 +69,14 @@ struct io_slot {
         forbid(buffer, closed);
     }
 
+    /// The server has it, of which so many bytes belong to the request and the rest to nobody.
+    void lend_buffer(std::size_t bytes, std::size_t reach) noexcept {
+        if (buffer != nullptr && bytes < reach) {
+            closed = reach;
+            forbid(buffer + bytes, reach - bytes);
+        }
+    }
+
     /// The server gets it back. False where it was written to meanwhile.
     [[nodiscard]] bool open_buffer() noexcept {
         if (buffer == nullptr) {
