@@ -31,8 +31,6 @@ public:
 
     /// A next server on what is left: everything is read and compared, then it works on.
     static void live_again(rig<Composition>& r) {
-        r.server.reset();
-        r.clean_up();
         r.start();
         habits calm;
         calm.requests = 20;
@@ -41,44 +39,47 @@ public:
         clients.run();
         clients.read_all();
     }
+
+    /// `come_back` makes of a dead disk what the next server finds.
+    template <class ComeBack>
+    static void three_lives(const conditions& how, ComeBack come_back) {
+        rig<Composition> r{how};
+        for (int lives = 0; lives < 3; ++lives) {
+            live_and_die(r);
+            r.server.reset();
+            r.clean_up();
+            come_back(r);
+            live_again(r);
+            r.server->stop();
+        }
+        expect_clean(r);
+    }
 };
 TYPED_TEST_SUITE_P(keeping_laws);
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(keeping_laws);
 
 /// What was acknowledged is there.
 TYPED_TEST_P(keeping_laws, it_survives_its_server) {
-    if constexpr (revivable<typename TypeParam::backend>) {
+    using disk = typename TypeParam::backend;
+    if constexpr (revivable<disk>) {
         in_many_worlds([](const conditions& how) {
-            rig<TypeParam> r{how};
-            for (int lives = 0; lives < 3; ++lives) {
-                TestFixture::live_and_die(r);
-                r.server.reset();
-                r.clean_up();
-                r.store = specimen<typename TypeParam::backend>::revive(r.store);
+            TestFixture::three_lives(how, [](rig<TypeParam>& r) {
+                r.store = specimen<disk>::revive(r.store);
                 r.expected.server_died();
-                TestFixture::live_again(r);
-                r.server->stop();
-            }
-            expect_clean(r);
+            });
         });
     }
 }
 
 /// What was flushed or written with FUA is there; nothing is there that was never written.
 TYPED_TEST_P(keeping_laws, it_keeps_what_was_flushed) {
-    if constexpr (loses_power<typename TypeParam::backend>) {
+    using disk = typename TypeParam::backend;
+    if constexpr (loses_power<disk>) {
         in_many_worlds([](const conditions& how) {
-            rig<TypeParam> r{how};
-            for (int lives = 0; lives < 3; ++lives) {
-                TestFixture::live_and_die(r);
-                r.server.reset();
-                r.clean_up();
-                r.store = specimen<typename TypeParam::backend>::power_cut(r.store, r.in.dice());
+            TestFixture::three_lives(how, [](rig<TypeParam>& r) {
+                r.store = specimen<disk>::power_cut(r.store, r.in.dice());
                 r.expected.power_cut();
-                TestFixture::live_again(r);
-                r.server->stop();
-            }
-            expect_clean(r);
+            });
         });
     }
 }
