@@ -122,7 +122,7 @@ public:
             std::memset(slot.buffer, static_cast<int>(stale), bytes);
         }
         if (copies()) {
-            slot.lend_buffer(rq.what.data != nullptr ? bytes : 0, info.max_io_buf_bytes);
+            slot.lend_buffer(rq.what.data != nullptr ? bytes : 0, forbidden_reach());
         }
         through.post(slot.t, uapi::io_res_ok);
     }

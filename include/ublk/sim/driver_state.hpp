@@ -150,6 +150,11 @@ struct driver_state {
         queues_ready = 0;
     }
 
+    /// What AddressSanitizer is to report of a buffer: nothing where a server may do anything.
+    [[nodiscard]] std::size_t forbidden_reach() const noexcept {
+        return on.is.strict ? info.max_io_buf_bytes : 0;
+    }
+
     void take_command(io_slot& slot, ring& from, const io_command& c, std::size_t watched) {
         slot.to = &from;
         slot.t = c.t;
@@ -158,7 +163,7 @@ struct driver_state {
         slot.owned = slot.aborted = false;
         if (copies()) {
             slot.close_buffer(std::min<std::size_t>(watched, info.max_io_buf_bytes),
-                              info.max_io_buf_bytes);
+                              forbidden_reach());
         }
     }
 
