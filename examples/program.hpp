@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <functional>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -29,6 +30,7 @@ struct settings {
     std::int64_t id = -1;
     std::uint64_t max_io = ublk::options{}.max_io_bytes;
     std::string buffers = "standard";
+    std::string data_path = "best";
     ublk::options asked;
 };
 
@@ -58,6 +60,13 @@ inline void add_options(CLI::App& app, settings& s) {
     app.add_option("--buffers", s.buffers, "what backs the tag buffers")
         ->check(CLI::IsMember({"standard", "transparent", "huge"}))
         ->capture_default_str();
+    std::set<std::string> paths{"best"};
+    for (const auto& [path, name] : ublk::data_path_names) {
+        paths.emplace(name);
+    }
+    app.add_option("--data-path", s.data_path, "how the bytes of requests travel")
+        ->check(CLI::IsMember(paths))
+        ->capture_default_str();
     app.add_flag("--lock", s.asked.lock_buffers, "lock the tag buffers in memory");
 }
 
@@ -73,6 +82,7 @@ inline void add_options(CLI::App& app, settings& s) {
     asked.buffer_pages = s.buffers == "huge"          ? ublk::pages::huge
                          : s.buffers == "transparent" ? ublk::pages::transparent
                                                       : ublk::pages::standard;
+    asked.path = ublk::data_path_named(s.data_path);
     return asked;
 }
 
@@ -116,6 +126,8 @@ void serve(Backend backend, const settings& s) {
     fmt::print("{}: {} bytes, {} queue{} of depth {}, {} thread{}, {} {}\n", disk.path(),
                disk.backend().size(), info.queues, info.queues == 1 ? "" : "s", info.depth,
                info.threads, info.threads == 1 ? "" : "s", s.threads, s.batch);
+    fmt::print("data path: {}{}{}\n", ublk::to_string(info.path),
+               info.path_reason.empty() ? "" : "; ", info.path_reason);
     std::fflush(stdout);  // whoever reads it through a pipe waits for this line
     disk.wait(caught.token());
 }

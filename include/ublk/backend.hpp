@@ -2,8 +2,12 @@
 #pragma once
 
 #include <ublk/error.hpp>
+#include <ublk/io.hpp>
 #include <ublk/params.hpp>
+#include <ublk/payload.hpp>
 #include <ublk/request.hpp>
+#include <ublk/task.hpp>
+#include <ublk/traits.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -29,6 +33,17 @@
 /// | `b.discard(const request&)`      | discard is advertised          | clients get EOPNOTSUPP |
 /// | `b.write_zeroes(const request&)` | the kernel sends no zero bytes | it writes zeroes       |
 ///
+/// Each of these five may instead be asynchronous: `ublk::task read(ublk::io&, const
+/// ublk::request&, std::span<std::byte>)`, a coroutine that awaits operations of the queue's own
+/// io_uring (io.hpp). Its request is a copy that lives as long as the task.
+///
+/// `read` and `write` may take other payloads than a span, also several (overloads): a
+/// `user_copy`, `client_pages` or, if asynchronous, a `registered_buffer` (payload.hpp). A backend
+/// whose bytes lie in memory may also have `std::span<std::byte> lend(const request&) noexcept`,
+/// the very bytes that are meant: then the kernel copies straight from and to them, and neither
+/// function is called. The device takes the best data path that backend and kernel allow
+/// (data_path.hpp).
+///
 /// | constant or const member function    | default                                              |
 /// |--------------------------------------|------------------------------------------------------|
 /// | `bool read_only`, `rotational`       | false                                                |
@@ -37,9 +52,17 @@
 /// | `std::uint32_t logical_block_size`   | 512                                                  |
 /// | `std::uint32_t physical_block_size`  | the logical block size                               |
 /// | `std::uint32_t minimum_io_size`, `optimal_io_size` | the physical block size                |
+/// | `std::uint32_t dma_alignment`        | 4: where clients' memory may begin; Linux 6.15 |
 /// | `std::uint32_t discard_granularity`  | the physical block size                              |
 /// | `std::uint32_t discard_alignment`    | 0                                                    |
-/// | `std::uint64_t max_discard_size`, `max_write_zeroes_size` | 4 GiB, as much as a bio holds   |
+/// | `std::uint64_t max_discard_size`, `max_write_zeroes_size` | 4 GiB; 0: not offered           |
+/// | `std::optional<data_path> preferred_path` | none: the one with the fewest copies            |
+/// | `std::vector<int> ring_files`        | none: files for the rings to register, of those used |
+///
+/// | constant of an asynchronous backend       | default                                         |
+/// |-------------------------------------------|-------------------------------------------------|
+/// | `unsigned operations_in_flight`           | 1: operations of one request at the same time   |
+/// | `std::size_t task_bytes`                  | 2048: the frames of one request's coroutines    |
 ///
 /// The operations are called from the queue threads: several at once where the queue policy has
 /// several threads, never two at once for the same tag. An exception becomes EIO for its request.
@@ -51,123 +74,76 @@ template <class B>
 concept has_size = requires(const B& b) {
     { b.size() } -> std::convertible_to<std::uint64_t>;
 };
-template <class B>
-concept has_read = requires(B& b, const request& r, std::span<std::byte> out) {
+
+/// What `write` gets where `read` gets P.
+template <class P>
+struct written {
+    using type = P;
+};
+template <>
+struct written<std::span<std::byte>> {
+    using type = std::span<const std::byte>;
+};
+
+// An operation answers now (a result), or later (a task).
+template <class B, class P>
+concept reads_now = requires(B& b, const request& r, P out) {
     { b.read(r, out) } -> std::same_as<result>;
 };
-template <class B>
-concept has_write = requires(B& b, const request& r, std::span<const std::byte> in) {
+template <class B, class P>
+concept reads_later = requires(B& b, io& i, const request& r, P out) {
+    { b.read(i, r, out) } -> std::same_as<task>;
+};
+template <class B, class P>
+concept writes_now = requires(B& b, const request& r, typename written<P>::type in) {
     { b.write(r, in) } -> std::same_as<result>;
 };
+template <class B, class P>
+concept writes_later = requires(B& b, io& i, const request& r, typename written<P>::type in) {
+    { b.write(i, r, in) } -> std::same_as<task>;
+};
 template <class B>
-concept has_flush = requires(B& b, const request& r) {
+concept flushes_now = requires(B& b, const request& r) {
     { b.flush(r) } -> std::same_as<result>;
 };
 template <class B>
-concept has_discard = requires(B& b, const request& r) {
+concept flushes_later = requires(B& b, io& i, const request& r) {
+    { b.flush(i, r) } -> std::same_as<task>;
+};
+template <class B>
+concept discards_now = requires(B& b, const request& r) {
     { b.discard(r) } -> std::same_as<result>;
 };
 template <class B>
-concept has_write_zeroes = requires(B& b, const request& r) {
+concept discards_later = requires(B& b, io& i, const request& r) {
+    { b.discard(i, r) } -> std::same_as<task>;
+};
+template <class B>
+concept zeroes_now = requires(B& b, const request& r) {
     { b.write_zeroes(r) } -> std::same_as<result>;
 };
-
-// Does B have a member of that name, of any kind and access? A class that inherits the name twice
-// cannot name it; a final class can only be asked for what has an address.
-#define UBLK_DETAIL_NAMES(name)                                                                    \
-    struct name##_carrier {                                                                        \
-        int name;                                                                                  \
-    };                                                                                             \
-    template <class B>                                                                             \
-    struct name##_twice : B, name##_carrier {};                                                    \
-    template <class B>                                                                             \
-    consteval bool names_##name() {                                                                \
-        if constexpr (std::is_final_v<B> || !std::is_class_v<B>) {                                 \
-            return requires {                                                                      \
-                &B::name;                                                                          \
-            };                                                                                     \
-        } else {                                                                                   \
-            return !requires {                                                                     \
-                &name##_twice<B>::name;                                                            \
-            };                                                                                     \
-        }                                                                                          \
-    }
-
-// A value that a backend may give as a constant or as a member function.
-#define UBLK_DETAIL_TRAIT(type, name)                                                              \
-    UBLK_DETAIL_NAMES(name)                                                                        \
-    template <class B>                                                                             \
-    concept has_##name = requires(const B& b) {                                                    \
-        { b.name() } -> std::convertible_to<type>;                                                 \
-    }                                                                                              \
-    || (!std::is_member_function_pointer_v<decltype(&B::name)> && requires(const B& b) {           \
-        { b.name } -> std::convertible_to<type>;                                                   \
-    });                                                                                            \
-    template <class B>                                                                             \
-    constexpr type name##_or(const B& b, type fallback) {                                          \
-        static_assert(!names_##name<B>() || has_##name<B>,                                         \
-                      "ublk: a backend's " #name " must be: " #type " " #name "() const noexcept;" \
-                      " or: static constexpr " #type " " #name " = ...;");                         \
-        if constexpr (requires { b.name(); }) {                                                    \
-            return static_cast<type>(b.name());                                                    \
-        } else if constexpr (requires { b.name; }) {                                               \
-            return static_cast<type>(b.name);                                                      \
-        } else {                                                                                   \
-            return fallback;                                                                       \
-        }                                                                                          \
-    }
-
-UBLK_DETAIL_TRAIT(bool, read_only)
-UBLK_DETAIL_TRAIT(bool, rotational)
-UBLK_DETAIL_TRAIT(bool, volatile_cache)
-UBLK_DETAIL_TRAIT(bool, fua)
-UBLK_DETAIL_TRAIT(std::uint32_t, logical_block_size)
-UBLK_DETAIL_TRAIT(std::uint32_t, physical_block_size)
-UBLK_DETAIL_TRAIT(std::uint32_t, minimum_io_size)
-UBLK_DETAIL_TRAIT(std::uint32_t, optimal_io_size)
-UBLK_DETAIL_TRAIT(std::uint32_t, discard_granularity)
-UBLK_DETAIL_TRAIT(std::uint32_t, discard_alignment)
-UBLK_DETAIL_TRAIT(std::uint64_t, max_discard_size)
-UBLK_DETAIL_TRAIT(std::uint64_t, max_write_zeroes_size)
-
-UBLK_DETAIL_NAMES(flush)
-UBLK_DETAIL_NAMES(discard)
-UBLK_DETAIL_NAMES(write_zeroes)
-
-// Near misses of an optional member would otherwise be ignored in silence, and a flush() that is
-// never called is lost data. Only names that nobody has for another purpose.
-#define UBLK_DETAIL_MISSPELLINGS(X)                                                                \
-    X(Flush, "ublk::result flush(const ublk::request&) noexcept;")                                 \
-    X(Discard, "ublk::result discard(const ublk::request&) noexcept;")                             \
-    X(write_zeros, "ublk::result write_zeroes(const ublk::request&) noexcept;")                    \
-    X(write_zero, "ublk::result write_zeroes(const ublk::request&) noexcept;")                     \
-    X(writezeroes, "ublk::result write_zeroes(const ublk::request&) noexcept;")                    \
-    X(WriteZeroes, "ublk::result write_zeroes(const ublk::request&) noexcept;")                    \
-    X(readonly, "bool read_only() const noexcept;")                                                \
-    X(is_read_only, "bool read_only() const noexcept;")                                            \
-    X(is_rotational, "bool rotational() const noexcept;")                                          \
-    X(has_volatile_cache, "bool volatile_cache() const noexcept;")                                 \
-    X(has_fua, "bool fua() const noexcept;")                                                       \
-    X(logical_blocksize, "std::uint32_t logical_block_size() const noexcept;")                     \
-    X(physical_blocksize, "std::uint32_t physical_block_size() const noexcept;")                   \
-    X(min_io_size, "std::uint32_t minimum_io_size() const noexcept;")                              \
-    X(optimum_io_size, "std::uint32_t optimal_io_size() const noexcept;")
-#define UBLK_DETAIL_NAMES_WRONG(wrong, right) UBLK_DETAIL_NAMES(wrong)
-#define UBLK_DETAIL_REFUSE(wrong, right)                                                           \
-    static_assert(!names_##wrong<B>(), "ublk: not " #wrong " but: " right);
-
-UBLK_DETAIL_MISSPELLINGS(UBLK_DETAIL_NAMES_WRONG)
-
 template <class B>
-consteval void refuse_misspellings() {
-    UBLK_DETAIL_MISSPELLINGS(UBLK_DETAIL_REFUSE)
-}
+concept zeroes_later = requires(B& b, io& i, const request& r) {
+    { b.write_zeroes(i, r) } -> std::same_as<task>;
+};
 
-#undef UBLK_DETAIL_REFUSE
-#undef UBLK_DETAIL_NAMES_WRONG
-#undef UBLK_DETAIL_MISSPELLINGS
-#undef UBLK_DETAIL_TRAIT
-#undef UBLK_DETAIL_NAMES
+template <class B, class P>
+concept has_read = reads_now<B, P> || reads_later<B, P>;
+template <class B, class P>
+concept has_write = writes_now<B, P> || writes_later<B, P>;
+template <class B>
+concept has_flush = flushes_now<B> || flushes_later<B>;
+template <class B>
+concept has_discard = discards_now<B> || discards_later<B>;
+template <class B>
+concept has_write_zeroes = zeroes_now<B> || zeroes_later<B>;
+template <class B>
+concept lends = requires(B& b, const request& r) {
+    { b.lend(r) }
+    noexcept->std::same_as<std::span<std::byte>>;
+};
+
+using memory_span = std::span<std::byte>;
 
 template <class B>
 consteval bool constantly_read_only() {
@@ -180,24 +156,58 @@ consteval bool constantly_read_only() {
 
 }  // namespace detail
 
+/// Whether B can serve all its reads and writes with their bytes in a P: std::span<std::byte>,
+/// user_copy, registered_buffer or client_pages.
+template <class B, class P>
+concept accepts = detail::has_read<B, P> &&
+    (detail::has_write<B, P> || detail::constantly_read_only<B>());
+
 /// The least that a disk needs; `check_backend` says in words what is missing.
 template <class B>
-concept backend = detail::has_size<B> && detail::has_read<B> &&
-    (detail::has_write<B> || detail::constantly_read_only<B>());
+concept backend = detail::has_size<B> &&(accepts<B, detail::memory_span> || accepts<B, user_copy> ||
+                                         accepts<B, registered_buffer> || accepts<B, client_pages>);
+
+/// Whether one of B's operations is a coroutine when its bytes are in a P.
+template <class B, class P>
+inline constexpr bool asynchronous =
+    detail::reads_later<B, P> || detail::writes_later<B, P> || detail::flushes_later<B> ||
+    detail::discards_later<B> || detail::zeroes_later<B>;
 
 /// Compile-time review of a backend: each message is the line to write.
 template <class B>
 consteval bool check_backend() {
+    using detail::memory_span;
     static_assert(detail::has_size<B>,
                   "ublk: a backend needs: std::uint64_t size() const noexcept;  // bytes");
-    static_assert(detail::has_read<B>,
+    static_assert(detail::has_read<B, memory_span> || detail::has_read<B, user_copy> ||
+                      detail::has_read<B, registered_buffer> || detail::has_read<B, client_pages>,
                   "ublk: a backend needs: "
                   "ublk::result read(const ublk::request&, std::span<std::byte> out) noexcept;");
+    constexpr bool never_written = detail::constantly_read_only<B>();
     static_assert(
-        detail::has_write<B> || detail::constantly_read_only<B>(),
+        !detail::has_read<B, memory_span> || detail::has_write<B, memory_span> || never_written,
         "ublk: a backend needs: "
         "ublk::result write(const ublk::request&, std::span<const std::byte> in) noexcept; "
         "or: static constexpr bool read_only = true;");
+    static_assert(!detail::has_read<B, user_copy> || detail::has_write<B, user_copy> ||
+                      never_written,
+                  "ublk: a backend needs: "
+                  "ublk::result write(const ublk::request&, ublk::user_copy in) noexcept; "
+                  "or: static constexpr bool read_only = true;");
+    static_assert(!detail::has_read<B, registered_buffer> ||
+                      detail::has_write<B, registered_buffer> || never_written,
+                  "ublk: a backend needs: "
+                  "ublk::task write(ublk::io&, const ublk::request&, ublk::registered_buffer in); "
+                  "or: static constexpr bool read_only = true;");
+    static_assert(!detail::has_read<B, client_pages> || detail::has_write<B, client_pages> ||
+                      never_written,
+                  "ublk: a backend needs: "
+                  "ublk::task write(ublk::io&, const ublk::request&, ublk::client_pages in); "
+                  "or: static constexpr bool read_only = true;");
+    static_assert(!detail::reads_now<B, registered_buffer> &&
+                      !detail::writes_now<B, registered_buffer>,
+                  "ublk: only an asynchronous function can use a registered buffer: "
+                  "ublk::task read(ublk::io&, const ublk::request&, ublk::registered_buffer out);");
     static_assert(!detail::names_flush<B>() || detail::has_flush<B>,
                   "ublk: a backend's flush must be: "
                   "ublk::result flush(const ublk::request&) noexcept;");
@@ -207,6 +217,9 @@ consteval bool check_backend() {
     static_assert(!detail::names_write_zeroes<B>() || detail::has_write_zeroes<B>,
                   "ublk: a backend's write_zeroes must be: "
                   "ublk::result write_zeroes(const ublk::request&) noexcept;");
+    static_assert(!detail::names_lend<B>() || detail::lends<B>,
+                  "ublk: a backend's lend must be: "
+                  "std::span<std::byte> lend(const ublk::request&) noexcept;");
     detail::refuse_misspellings<B>();
     static_assert(!(detail::names_volatile_cache<B>() || detail::names_fua<B>()) ||
                       detail::has_flush<B>,
@@ -229,69 +242,16 @@ template <class B>
     disk.rotational = detail::rotational_or(b, false);
     disk.volatile_cache = detail::volatile_cache_or(b, detail::has_flush<B>);
     disk.fua = detail::fua_or(b, false);
-    disk.discards = detail::has_discard<B>;
+    disk.dma_alignment = detail::dma_alignment_or(b, 0);
     disk.discard_granularity = detail::discard_granularity_or(b, disk.physical_block_size);
     disk.discard_alignment = detail::discard_alignment_or(b, 0);
     disk.max_discard_size = detail::has_discard<B> ? detail::max_discard_size_or(b, bio_max) : 0;
+    disk.discards = disk.max_discard_size != 0;
     disk.max_write_zeroes_size =
         detail::has_write_zeroes<B> ? detail::max_write_zeroes_size_or(b, bio_max) : 0;
+    disk.preferred_path = detail::preferred_path_or(b, std::nullopt);
+    disk.ring_files = detail::ring_files_or(b, {});
     return disk;
-}
-
-namespace detail {
-
-/// Calls a backend and turns what it throws into EIO; a noexcept one has no landing pad at all.
-template <class Call>
-[[nodiscard, gnu::always_inline]] inline result guarded(Call&& call) noexcept {
-    if constexpr (noexcept(call())) {
-        return call();
-    } else {
-        try {
-            return call();
-        } catch (...) {
-            return std::errc::io_error;
-        }
-    }
-}
-
-}  // namespace detail
-
-/// The one table from operation to backend function. `payload` holds `r.length()` bytes for reads
-/// and writes and is empty for all others.
-template <class B>
-[[nodiscard, gnu::always_inline]] inline result dispatch(B& b, const request& r,
-                                                         std::span<std::byte> payload) noexcept {
-    switch (r.op()) {
-    case uapi::op::read:
-        return detail::guarded(
-            [&]() noexcept(noexcept(b.read(r, payload))) { return b.read(r, payload); });
-    case uapi::op::write:
-        if constexpr (detail::has_write<B>) {
-            const std::span<const std::byte> in{payload};
-            return detail::guarded(
-                [&]() noexcept(noexcept(b.write(r, in))) { return b.write(r, in); });
-        }
-        return std::errc::operation_not_permitted;
-    case uapi::op::flush:
-        if constexpr (detail::has_flush<B>) {
-            return detail::guarded([&]() noexcept(noexcept(b.flush(r))) { return b.flush(r); });
-        }
-        return ok;  // nothing is volatile
-    case uapi::op::discard:
-        if constexpr (detail::has_discard<B>) {
-            return detail::guarded([&]() noexcept(noexcept(b.discard(r))) { return b.discard(r); });
-        }
-        break;
-    case uapi::op::write_zeroes:
-        if constexpr (detail::has_write_zeroes<B>) {
-            return detail::guarded(
-                [&]() noexcept(noexcept(b.write_zeroes(r))) { return b.write_zeroes(r); });
-        }
-        break;
-    default:
-        break;
-    }
-    return std::errc::operation_not_supported;
 }
 
 }  // namespace ublk::inline v0

@@ -5,8 +5,8 @@
 #include <ublk/cpus.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/options.hpp>
-#include <ublk/queue.hpp>
 #include <ublk/queue_policy/queue_policy.hpp>
+#include <ublk/queue_post.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -32,14 +32,7 @@ class crew : public std::enable_shared_from_this<crew<Backend, QueuePolicy, Batc
                   "threads(unsigned queues); static constexpr bool one_queue_a_thread, pinned;");
 
 public:
-    /// What the threads need to know of the device.
-    struct plan {
-        device_info granted;
-        std::size_t page_size;
-        pages buffer_pages;
-        bool lock_buffers;
-        std::vector<cpu_set> affinity;  ///< one a queue
-    };
+    using plan = device_plan;
 
     crew(const Kernel& running, std::shared_ptr<Backend> backend, typename Kernel::channel channel,
          plan what)
@@ -108,14 +101,10 @@ public:
 
     /// From now on answers every request with EIO: what is left of a stop, or of a start, then ends
     /// as soon as the backend has returned.
-    void refuse() noexcept { refusing_ = true; }
+    void refuse() noexcept { tell(orders::refuse); }
 
     /// Tells every thread to leave, whatever the driver still has of its tags.
-    void dismiss() noexcept {
-        for (const auto& waker : wakers_) {
-            waker.wake();
-        }
-    }
+    void dismiss() noexcept { tell(orders::leave); }
 
     /// Joins the threads, which must be gone; the channel is closed by then.
     void disband() {
@@ -161,6 +150,13 @@ public:
     }
 
 private:
+    void tell(unsigned what) noexcept {
+        orders_ |= what;
+        for (const auto& waker : wakers_) {
+            waker.wake();
+        }
+    }
+
     void work(std::size_t index) noexcept {
         int code = 0;
         Kernel::this_thread_mark() = backend_.get();
@@ -186,30 +182,11 @@ private:
     }
 
     int serve(std::size_t index) {
-        const std::vector<queue_id>& mine = shifts_[index];
-        const auto tags = static_cast<unsigned>(mine.size()) * plan_.granted.depth;
-        // Before the port, so that the ring goes first at the end: until then the driver may still
-        // copy a write into a buffer whose tag it holds.
-        std::vector<queue> queues;
-        queues.reserve(mine.size());
-        for (const queue_id id : mine) {
-            queues.push_back(make_queue(id));
-        }
-        typename Kernel::port port{*channel_, wakers_[index], tags};
-        server<Backend, BatchPolicy, typename Kernel::port, QueuePolicy::one_queue_a_thread> loop{
-            *backend_, port, queues, refusing_};
-        const int code = loop.fetch_all();
-        if (code < 0) {
-            fail(code, "FETCH_REQ", plan_.granted.id,
-                 "the driver refuses to hand requests of this device to this thread",
-                 "report it with the kernel's version: it contradicts what START_DEV needs");
-        }
-        report_ready(port.ring_flags());
-        const int failed = loop.run();
-        if (failed != 0) {
-            wait_for_outcome(failed);
-        }
-        return failed;
+        const queue_post<Backend, QueuePolicy, BatchPolicy, Kernel> post{
+            *backend_, *channel_, wakers_[index], orders_, plan_};
+        return post.serve(
+            shifts_[index], [this](unsigned ring_flags) { report_ready(ring_flags); },
+            [this](int failed) { wait_for_outcome(failed); });
     }
 
     // Before 6.16, START_DEV goes on although a thread has left meanwhile, and the first request
@@ -220,19 +197,6 @@ private:
         failure_ = failure_ != 0 ? failure_ : failed;
         changed_.notify_all();
         changed_.wait(lock, std::stop_token{}, [this] { return decided_; });
-    }
-
-    [[nodiscard]] queue make_queue(queue_id id) const {
-        const device_info& granted = plan_.granted;
-        const std::size_t page = plan_.page_size;
-        const std::uint64_t offset =
-            uapi::cmd_buf_offset + id.value() * uapi::cmd_buf_stride(granted.io_desc_size, page);
-        return queue{
-            id,
-            channel_->map(offset, uapi::cmd_buf_size(granted.depth, granted.io_desc_size, page)),
-            granted.io_desc_size,
-            buffers{granted.depth, granted.max_io_bytes, plan_.buffer_pages, plan_.lock_buffers},
-            granted.depth};
     }
 
     void report_ready(unsigned ring_flags) {
@@ -266,7 +230,7 @@ private:
     std::vector<std::vector<queue_id>> shifts_;
     std::deque<typename Kernel::waker> wakers_;
     std::vector<typename Kernel::thread> threads_;
-    std::atomic<bool> refusing_ = false;
+    std::atomic<unsigned> orders_ = orders::serve;
     bool abandoned_ = false;
 
     mutable typename Kernel::mutex mutex_;

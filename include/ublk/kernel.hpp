@@ -5,9 +5,12 @@
 #include <ublk/host.hpp>
 #include <ublk/kernel_version.hpp>
 #include <ublk/mapping.hpp>
+#include <ublk/operation.hpp>
 #include <ublk/token.hpp>
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
+
+#include <sys/uio.h>
 
 #include <concepts>
 #include <cstddef>
@@ -27,6 +30,22 @@ struct control_command {
     alignas(8) std::byte payload[payload_max]{};
 };
 
+/// What a queue thread will ask of its port.
+struct port_needs {
+    unsigned tags = 0;                     ///< requests that it may own
+    unsigned operations = 0;               ///< operations of backends at the same time
+    unsigned reserved_buffers = 0;         ///< places for clients' pages in the table of buffers
+    std::span<const iovec> tag_buffers{};  ///< to register, one a tag
+    std::span<const int> files{};          ///< of the backend, to register
+};
+
+/// What goes with a tag to the driver: where the kernel is to copy to or from, and in which place
+/// of the ring's table of buffers it is to register the client's pages (uapi::auto_buf_reg).
+struct buffer_address {
+    std::uint64_t memory = 0;
+    std::uint64_t registration = 0;
+};
+
 /// Names one command on its way.
 using control_ticket = std::uint32_t;
 
@@ -42,11 +61,16 @@ inline constexpr int control_pending = -ETIME;
 /// payload copied out, or `control_pending`; `cancel` asks the kernel to give up on a command. Both
 /// take the command's ticket.
 /// `channel` is an open /dev/ublkcN; it throws `error` where opening fails until the deadline.
-/// `port` is what one queue thread talks to, created and used by that thread alone except `waker`:
-///   `fetch` and `commit` queue a command, `flush` hands over what is queued, `wait` does so and
-///   sleeps until there is an event, both returning 0 or -errno; `drain` passes each event to a
-///   function of (token, int result).
-/// `waker` makes a port's `wait` return with an event of `token::wake()`, from any thread.
+///   `file()` is a descriptor for pread and pwrite of a request's bytes.
+/// `port` is what one queue thread talks to, created (from channel, waker and port_needs) and used
+/// by that thread alone except `waker`:
+///   `fetch`, `commit` and `get_data` queue a command on a tag, whose answer is an event;
+///   `register_buffer` and `unregister_buffer` one that is an event only where it fails;
+///   `start` queues an operation of a backend, `cancel_operations` asks to give up all of them;
+///   `flush` hands over what is queued, `wait` does so and sleeps until there is an event, both
+///   returning 0 or -errno; `drain` passes each event to a function of (token, int result).
+/// `waker` makes a port's `wait` return with an event of `token::wake()`, from any thread, once for
+/// each call of `listen` (the port's constructor makes the first).
 template <class K>
 concept kernel = host<K> && std::copyable<K> &&
     requires(const K& k, typename K::control& control, control_command command, deadline until,
@@ -60,11 +84,25 @@ concept kernel = host<K> && std::copyable<K> &&
     { k.open_control() } -> std::same_as<typename K::control>;
     { k.open_channel(id, until) } -> std::same_as<typename K::channel>;
     { channel.map(std::uint64_t{}, std::size_t{}) } -> std::same_as<mapping>;
-} && requires(typename K::port& port, queue_id queue, tag which, const std::byte* buffer, token t,
-              const typename K::waker& waker) {
+    { channel.file() } -> std::same_as<int>;
+    { k.lockable_bytes() } -> std::same_as<std::uint64_t>;
+} && requires(typename K::port& port, queue_id queue, tag which, buffer_address buffer, token t,
+              const typename K::waker& waker, const operation& asked) {
     { port.fetch(queue, which, buffer, t) }
     noexcept;
     { port.commit(queue, which, int{}, buffer, t) }
+    noexcept;
+    { port.get_data(queue, which, std::uint64_t{}, t) }
+    noexcept;
+    { port.register_buffer(queue, which, std::uint16_t{}) }
+    noexcept;
+    { port.unregister_buffer(queue, which, std::uint16_t{}) }
+    noexcept;
+    { port.start(asked) }
+    noexcept;
+    { port.cancel_operations() }
+    noexcept;
+    { port.listen() }
     noexcept;
     { port.flush() }
     noexcept->std::same_as<int>;

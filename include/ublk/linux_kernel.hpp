@@ -3,10 +3,12 @@
 
 #include <ublk/fd.hpp>
 #include <ublk/kernel.hpp>
+#include <ublk/linux_port.hpp>
 #include <ublk/ring.hpp>
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 
 #include <cstdio>
@@ -22,9 +24,9 @@ namespace ublk::inline v0 {
 class linux_kernel : public native_host {
 public:
     class control;
-    class channel;
-    class port;
-    class waker;
+    using channel = linux_channel;
+    using port = linux_port;
+    using waker = linux_waker;
 
     [[nodiscard]] kernel_version version() const noexcept {
         utsname name{};
@@ -37,6 +39,13 @@ public:
 
     [[nodiscard]] std::size_t page_size() const noexcept {
         return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    }
+
+    /// Bytes that this process may pin for io_uring.
+    [[nodiscard]] std::uint64_t lockable_bytes() const noexcept {
+        rlimit limit{};
+        const bool unlimited = ::geteuid() == 0 || ::getrlimit(RLIMIT_MEMLOCK, &limit) != 0;
+        return unlimited ? ~std::uint64_t{0} : limit.rlim_cur;
     }
 
     [[nodiscard]] control open_control() const;
@@ -129,98 +138,6 @@ private:
     std::unique_ptr<state> state_;
 };
 
-/// An open /dev/ublkcN. The driver lets nobody else open it meanwhile, and treats its closing as
-/// the end of the server.
-class linux_kernel::channel {
-public:
-    explicit channel(fd file) noexcept : file_{std::move(file)} {}
-
-    /// Maps descriptors: read-only, since the driver refuses anything else.
-    [[nodiscard]] mapping map(std::uint64_t offset, std::size_t bytes) const {
-        return mapping{bytes,
-                       PROT_READ,
-                       MAP_SHARED | MAP_POPULATE,
-                       file_.get(),
-                       static_cast<off_t>(offset),
-                       "mapping the descriptors of /dev/ublkcN"};
-    }
-
-    [[nodiscard]] int file() const noexcept { return file_.get(); }
-
-private:
-    fd file_;
-};
-
-/// Rouses a port from its sleep, from any thread and as often as one likes.
-class linux_kernel::waker {
-public:
-    waker() : file_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
-        if (!file_) {
-            fail(errno, "eventfd", std::nullopt, "no file descriptor is left", "raise `ulimit -n`");
-        }
-    }
-
-    void wake() const noexcept { (void)::eventfd_write(file_.get(), 1); }
-    [[nodiscard]] int file() const noexcept { return file_.get(); }
-
-private:
-    fd file_;
-};
-
-/// The I/O commands of one thread. Its ring is created in the thread that uses it, since only the
-/// creator of a SINGLE_ISSUER ring may submit.
-class linux_kernel::port {
-public:
-    /// `tags` is how many requests the thread may own. The channel and the waker outlive the port.
-    port(const channel& device, const waker& rouse, unsigned tags)
-        : io_{ring::kind::queue, tags + 1} {
-        const int code = io_.register_file(device.file());
-        if (code < 0) {
-            fail(code, "registering /dev/ublkcN with io_uring", std::nullopt);
-        }
-        io_.poll_readable(rouse.file(), token::wake());
-    }
-
-    /// Offers a tag and its buffer to the driver; the event is the first request.
-    void fetch(queue_id queue, tag which, const std::byte* buffer, token t) noexcept {
-        io_.fixed_command(uapi::io::fetch_req, io_command(queue, which, 0, buffer), t);
-    }
-
-    /// Hands a result back and the tag with it; the event is the next request.
-    void commit(queue_id queue, tag which, int result, const std::byte* buffer, token t) noexcept {
-        io_.fixed_command(uapi::io::commit_and_fetch_req, io_command(queue, which, result, buffer),
-                          t);
-    }
-
-    int flush() noexcept { return io_.submit(); }
-    int wait() noexcept { return io_.submit_and_wait(); }
-
-    /// Hands over and collects what the kernel says at once, without waiting.
-    int flush_and_collect() noexcept { return io_.submit_and_run_deferred(); }
-
-    template <class Consume>
-    [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
-        io_.drain([&consume](std::uint64_t user, int answer)
-                      __attribute__((always_inline)) { consume(token{user}, answer); });
-    }
-
-    /// IORING_SETUP_* as granted.
-    [[nodiscard]] unsigned ring_flags() const noexcept { return io_.flags(); }
-
-private:
-    static uapi::io_cmd io_command(queue_id queue, tag which, int result,
-                                   const std::byte* buffer) noexcept {
-        uapi::io_cmd command;
-        command.q_id = queue.value();
-        command.tag = which.value();
-        command.result = result;
-        command.addr = reinterpret_cast<std::uintptr_t>(buffer);
-        return command;
-    }
-
-    ring io_;
-};
-
 namespace detail {
 
 [[noreturn, gnu::cold]] inline void control_missing(int code) {
@@ -255,7 +172,7 @@ inline linux_kernel::control linux_kernel::open_control() const {
 }
 
 // udev creates the node, and its rules open it for a moment: ENOENT, EACCES and EBUSY pass.
-inline linux_kernel::channel linux_kernel::open_channel(std::uint32_t id, deadline until) const {
+inline linux_channel linux_kernel::open_channel(std::uint32_t id, deadline until) const {
     const std::string path = "/dev/ublkc" + std::to_string(id);
     while (true) {
         fd file{::open(path.c_str(), O_RDWR | O_CLOEXEC)};

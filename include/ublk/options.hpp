@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/buffers.hpp>
+#include <ublk/data_path.hpp>
 #include <ublk/error.hpp>
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
@@ -16,8 +17,8 @@ namespace ublk::inline v0 {
 
 /// What is asked of the driver and of the library. What was granted is `device_info`.
 ///
-/// In copy mode the tag buffers take queues x depth x max_io_bytes of memory, all of it touched at
-/// start.
+/// Where the data path is a copy, the tag buffers take queues x depth x max_io_bytes of memory, all
+/// of it touched at start.
 struct options {
     /// Number N of /dev/ublkbN, below 1048576; empty: the driver picks a free one.
     std::optional<std::uint32_t> id{};
@@ -31,6 +32,14 @@ struct options {
     /// Largest read or write in one request: a page to 32 MiB; rounded down to pages. The kernel
     /// splits what is larger.
     std::uint32_t max_io_bytes = 256u << 10;
+
+    /// Requires one data path; start fails where backend, kernel or limits do not allow it. Empty:
+    /// the best that they allow (device_info::path tells which, and why).
+    std::optional<data_path> path{};
+
+    /// Hears what was chosen and why, in a sentence, on the thread that calls start. May throw,
+    /// which start then passes on.
+    void (*log)(const std::string& sentence) = nullptr;
 
     /// What backs the tag buffers.
     pages buffer_pages = pages::standard;
@@ -61,6 +70,8 @@ struct device_info {
     std::uint64_t flags = 0;            ///< uapi::feature bits in force for this device
     std::uint64_t driver_features = 0;  ///< uapi::feature bits that the driver knows
     unsigned ring_flags = 0;            ///< IORING_SETUP_* of the queue threads' rings
+    data_path path = data_path::copy;   ///< how the bytes of requests travel
+    std::string path_reason{};          ///< why not in a better way; "" where there is none
 };
 
 enum class device_state {

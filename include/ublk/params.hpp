@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/data_path.hpp>
 #include <ublk/error.hpp>
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
@@ -8,7 +9,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace ublk::inline v0 {
 
@@ -24,10 +27,15 @@ struct disk_attributes {
     bool volatile_cache = false;  ///< the kernel sends FLUSH
     bool fua = false;             ///< the kernel sends writes with FUA instead of write + FLUSH
     bool discards = false;
+    std::uint32_t dma_alignment = 0;  ///< where a client's memory may begin; 0: the driver's 4
     std::uint32_t discard_granularity = sector_size;
     std::uint32_t discard_alignment = 0;
     std::uint64_t max_discard_size = 0;       ///< bytes in one DISCARD
     std::uint64_t max_write_zeroes_size = 0;  ///< bytes in one WRITE_ZEROES; 0: not offered
+
+    // For the library, not for the driver.
+    std::optional<data_path> preferred_path{};  ///< which the backend would rather have
+    std::vector<int> ring_files{};              ///< which the rings are to register
 };
 
 namespace detail {
@@ -73,6 +81,9 @@ inline void validate(const disk_attributes& disk, std::uint32_t page_size) {
         bad_attribute("fua without a volatile cache",
                       "leave fua out: without a volatile cache every write is durable anyway");
     }
+    if (disk.dma_alignment != 0) {
+        detail::check_block_size("dma_alignment", disk.dma_alignment, 1, page_size);
+    }
     if (disk.discards || disk.max_write_zeroes_size != 0) {  // both travel in one section
         detail::check_block_size("discard_granularity", disk.discard_granularity,
                                  disk.logical_block_size, block_size_max);
@@ -109,6 +120,11 @@ inline void validate(const disk_attributes& disk, std::uint32_t page_size) {
     params.basic.io_opt_shift = shift_of(disk.optimal_io_size);
     params.basic.max_sectors = sectors(max_io_bytes, disk.logical_block_size);
     params.basic.dev_sectors = bytes_to_sectors(disk.size);
+    // Drivers before 6.15 know no such section, and take alignments of 4 for granted.
+    if (disk.dma_alignment != 0) {
+        params.types |= uapi::param_type::dma_align;
+        params.dma.alignment = disk.dma_alignment - 1;
+    }
     if (disk.discards || disk.max_write_zeroes_size != 0) {
         params.types |= uapi::param_type::discard;
         params.discard.discard_alignment = disk.discard_alignment;

@@ -16,6 +16,20 @@ public:
         : start_sector_{descriptor.start_sector}, op_flags_{descriptor.op_flags},
           sectors_{descriptor.nr_sectors}, queue_{queue}, tag_{which} {}
 
+    /// Whether bytes travel with it: a read or a write.
+    [[nodiscard]] constexpr bool carries_data() const noexcept {
+        return op() == uapi::op::read || op() == uapi::op::write;
+    }
+
+    /// A part of it as a request of its own, for a backend that passes it on: `bytes` long, at
+    /// `place` of another disk. All are multiples of the sector size.
+    [[nodiscard]] constexpr request part(std::uint64_t place, std::uint64_t bytes) const noexcept {
+        request other = *this;
+        other.start_sector_ = bytes_to_sectors(place);
+        other.sectors_ = static_cast<std::uint32_t>(bytes_to_sectors(bytes));
+        return other;
+    }
+
     [[nodiscard]] constexpr uapi::op op() const noexcept { return uapi::op_of(op_flags_); }
 
     /// First byte on the disk, in bytes; a multiple of the logical block size. FLUSH has none, and

@@ -3,17 +3,22 @@
 
 #include <ublk/config.hpp>
 #include <ublk/error.hpp>
+#include <ublk/operation.hpp>
 #include <ublk/token.hpp>
 
 #include <liburing.h>
 #include <poll.h>
+#include <sys/uio.h>
 
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace ublk::inline v0 {
 
@@ -48,15 +53,70 @@ public:
     /// IORING_SETUP_* as granted.
     [[nodiscard]] unsigned flags() const noexcept { return ring_.flags; }
 
-    /// Makes `file` the ring's fixed file number 0. Returns 0 or -errno.
-    [[nodiscard]] int register_file(int file) noexcept {
-        return io_uring_register_files(&ring_, &file, 1);
+    /// Makes `first` the ring's fixed file number 0, and spares operations on the others the look-
+    /// up of their file. Returns 0 or -errno. May throw std::bad_alloc.
+    [[nodiscard]] int register_files(int first, std::span<const int> others) {
+        std::vector<int> all{first};
+        for (const int each : others) {
+            if (each >= 0 && static_cast<std::size_t>(each) < fixed_.size() && all.size() < 256) {
+                fixed_[static_cast<std::size_t>(each)] = static_cast<std::uint8_t>(all.size());
+                all.push_back(each);
+            }
+        }
+        return io_uring_register_files(&ring_, all.data(), static_cast<unsigned>(all.size()));
+    }
+
+    /// Makes room in the table of registered buffers, for others to fill. Returns 0 or -errno.
+    [[nodiscard]] int reserve_buffers(unsigned count) noexcept {
+        return io_uring_register_buffers_sparse(&ring_, count);
+    }
+
+    /// Registers memory, whose pages are pinned from now on. Returns 0 or -errno.
+    [[nodiscard]] int register_buffers(std::span<const iovec> memory) noexcept {
+        return io_uring_register_buffers(&ring_, memory.data(),
+                                         static_cast<unsigned>(memory.size()));
     }
 
     /// Queues an IORING_OP_URING_CMD on fixed file 0. A full submission queue is handed over first.
+    /// `address` goes into the field that commands on plain files have no use for.
     template <class Command>
-    void fixed_command(std::uint32_t op, const Command& command, token t) noexcept {
-        put(0, IOSQE_FIXED_FILE, op, command, t.raw());
+    void fixed_command(std::uint32_t op, const Command& command, token t,
+                       std::uint64_t address = 0) noexcept {
+        put(0, IOSQE_FIXED_FILE, op, command, t.raw())->addr = address;
+    }
+
+    /// The same, with an event only if it fails.
+    template <class Command>
+    void quiet_command(std::uint32_t op, const Command& command, token t) noexcept {
+        put(0, IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS, op, command, t.raw());
+    }
+
+    /// Queues an operation of a backend.
+    void start(const operation& asked) noexcept {
+        io_uring_sqe* const sqe = next();
+        std::memcpy(static_cast<void*>(sqe), &asked.what, offsetof(submission, buffer));
+        const auto file = static_cast<std::uint32_t>(asked.what.file);
+        if (file < fixed_.size() && fixed_[file] != 0) {
+            sqe->fd = fixed_[file];
+            sqe->flags |= IOSQE_FIXED_FILE;
+        }
+        sqe->user_data = token::of(asked).raw();
+        sqe->buf_index = asked.what.buffer;
+        sqe->personality = 0;
+        sqe->file_index = 0;
+        sqe->addr3 = 0;
+        sqe->__pad2[0] = 0;
+    }
+
+    /// Asks to give up all operations of that kind; the answer carries `own`.
+    void cancel(opcode which, token own) noexcept {
+        constexpr unsigned all = 1u << 0;        // IORING_ASYNC_CANCEL_ALL
+        constexpr unsigned by_opcode = 1u << 5;  // IORING_ASYNC_CANCEL_OP, since 6.6
+        io_uring_sqe* const sqe = next();
+        io_uring_prep_cancel64(sqe, 0, 0);
+        sqe->len = static_cast<std::uint32_t>(which);
+        sqe->cancel_flags = all | by_opcode;
+        sqe->user_data = own.raw();
     }
 
     /// Queues an IORING_OP_URING_CMD on any file; of a `control` ring the command may have 80
@@ -115,6 +175,7 @@ private:
     // The kernel's limits, IORING_MAX_ENTRIES and IORING_MAX_CQ_ENTRIES.
     static constexpr unsigned submissions_max = 32768;
     static constexpr unsigned completions_max = 65536;
+    static constexpr std::size_t command_offset = 48;  // of what belongs to the file in an SQE
     static constexpr unsigned control_flags = IORING_SETUP_SQE128 | IORING_SETUP_CLAMP;
 
     int open(unsigned submissions, unsigned entries, unsigned flags) noexcept {
@@ -185,21 +246,40 @@ private:
 
     // Every field is written: the slot still holds an older operation.
     template <class Command>
-    void put(int file, std::uint8_t sqe_flags, std::uint32_t op, const Command& command,
-             std::uint64_t user) noexcept {
+    io_uring_sqe* put(int file, unsigned sqe_flags, std::uint32_t op, const Command& command,
+                      std::uint64_t user) noexcept {
         static_assert(std::is_trivially_copyable_v<Command>);
         io_uring_sqe* const sqe = next();
-        constexpr std::size_t command_offset = 48;
         std::memset(static_cast<void*>(sqe), 0, command_offset);
         sqe->opcode = IORING_OP_URING_CMD;
-        sqe->flags = sqe_flags;
+        sqe->flags = static_cast<std::uint8_t>(sqe_flags);
         sqe->fd = file;
         sqe->off = op;  // cmd_op is its low half
         sqe->user_data = user;
         std::memcpy(reinterpret_cast<std::byte*>(sqe) + command_offset, &command, sizeof command);
+        return sqe;
     }
 
     io_uring ring_{};
+    std::array<std::uint8_t, 1024> fixed_{};  ///< number of each descriptor in the table; 0: none
 };
+
+static_assert(offsetof(submission, offset) == offsetof(io_uring_sqe, off) &&
+              offsetof(submission, address) == offsetof(io_uring_sqe, addr) &&
+              offsetof(submission, length) == offsetof(io_uring_sqe, len) &&
+              offsetof(submission, op_flags) == offsetof(io_uring_sqe, rw_flags) &&
+              offsetof(submission, buffer) == offsetof(io_uring_sqe, user_data));
+static_assert(static_cast<int>(opcode::readv) == IORING_OP_READV &&
+              static_cast<int>(opcode::writev) == IORING_OP_WRITEV &&
+              static_cast<int>(opcode::fsync) == IORING_OP_FSYNC &&
+              static_cast<int>(opcode::read_fixed) == IORING_OP_READ_FIXED &&
+              static_cast<int>(opcode::write_fixed) == IORING_OP_WRITE_FIXED &&
+              static_cast<int>(opcode::poll_add) == IORING_OP_POLL_ADD &&
+              static_cast<int>(opcode::timeout) == IORING_OP_TIMEOUT &&
+              static_cast<int>(opcode::fallocate) == IORING_OP_FALLOCATE &&
+              static_cast<int>(opcode::read) == IORING_OP_READ &&
+              static_cast<int>(opcode::write) == IORING_OP_WRITE &&
+              static_cast<int>(opcode::send) == IORING_OP_SEND &&
+              static_cast<int>(opcode::recv) == IORING_OP_RECV);
 
 }  // namespace ublk::inline v0

@@ -3,7 +3,7 @@
 
 #include <ublk/control.hpp>
 #include <ublk/crew.hpp>
-#include <ublk/features.hpp>
+#include <ublk/device_adder.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/options.hpp>
 #include <ublk/params.hpp>
@@ -40,9 +40,9 @@ public:
 
     /// Adds, configures and starts the device. Throws `error`; `give_up` then cleans up.
     void open(std::shared_ptr<Backend> backend, const disk_attributes& disk) {
-        add(control_.get_features());
+        add(disk);
         control_.set_params(info_.id, to_params(disk, info_.max_io_bytes));
-        hire(std::move(backend));
+        hire(std::move(backend), disk.ring_files);
         crew_->muster();
         if (!crew_->ready(from_now(kernel_, asked_.command_deadline))) {
             fail(ETIMEDOUT, "starting the queue threads", info_.id,
@@ -97,49 +97,18 @@ public:
     [[nodiscard]] const std::shared_ptr<crew_type>& threads() const noexcept { return crew_; }
 
 private:
-    void add(std::uint64_t known) {
-        uapi::dev_info ask;
-        ask.dev_id = asked_.id.value_or(uapi::any_dev_id);
-        ask.nr_hw_queues = static_cast<std::uint16_t>(
-            asked_.queues != 0 ? asked_.queues
-                               : std::min(kernel_.online_cpus(), uapi::max_nr_queues));
-        ask.queue_depth = static_cast<std::uint16_t>(asked_.depth);
-        ask.max_io_buf_bytes = asked_.max_io_bytes;
-        ask.server_flags = cookie_ = new_cookie();
-        ask.flags = asked_.partition_scan ? 0 : uapi::feature::no_auto_part_scan;
-        if ((ask.flags & ~known) != 0) {
-            fail(EOPNOTSUPP, "ADD_DEV", asked_.id, "the driver cannot leave partitions alone",
-                 "use Linux 7.0 or newer, or options::partition_scan = true");
-        }
-        const uapi::dev_info granted = control_.add_dev(ask);
-        added_ = true;
-        info_ = device_info{};
-        info_.id = granted.dev_id;
-        info_.queues = granted.nr_hw_queues;
-        info_.depth = granted.queue_depth;
-        info_.max_io_bytes = granted.max_io_buf_bytes;
-        info_.flags = granted.flags;
-        info_.driver_features = known;
-        // Drivers before 7.3 leave this field as we sent it: zero.
-        const bool spaced = (granted.flags & uapi::feature::io_desc_size) != 0;
-        info_.io_desc_size = spaced ? granted.io_desc_size : sizeof(uapi::io_desc);
-        check_granted(ask, granted);
-    }
-
-    // The driver drops flags in silence, and a thread has only so much room for events.
-    void check_granted(const uapi::dev_info& ask, const uapi::dev_info& granted) const {
-        if (const std::uint64_t dropped = ask.flags & ~granted.flags; dropped != 0) {
-            fail(EOPNOTSUPP, "ADD_DEV", granted.dev_id,
-                 "the driver did not grant " + describe(dropped), "do without");
-        }
-        // Half of io_uring's largest completion queue.
-        constexpr unsigned tags_a_thread_max = 32768;
-        const unsigned queues = QueuePolicy::one_queue_a_thread ? 1u : granted.nr_hw_queues;
-        if (queues * unsigned{granted.queue_depth} > tags_a_thread_max) {
-            fail(EINVAL, "ADD_DEV", granted.dev_id,
-                 "one thread would serve " + std::to_string(queues * granted.queue_depth) +
-                     " requests at once",
-                 "ask for queues x depth <= 32768, or use ublk::per_cpu");
+    void add(const disk_attributes& disk) {
+        const std::uint64_t known = control_.get_features();
+        cookie_ = new_cookie();
+        const device_adder<Backend, QueuePolicy, Kernel> adder{kernel_, asked_, cookie_, disk};
+        info_ = adder.add(control_, known, [this](std::uint32_t id) {
+            info_.id = id;
+            added_ = true;
+        });
+        if (asked_.log != nullptr) {
+            asked_.log("ublk: device " + std::to_string(info_.id) + ": data path " +
+                       std::string{to_string(info_.path)} +
+                       (info_.path_reason.empty() ? "" : " (" + info_.path_reason + ")"));
         }
     }
 
@@ -157,7 +126,7 @@ private:
         crew_->decided();
     }
 
-    void hire(std::shared_ptr<Backend> backend) {
+    void hire(std::shared_ptr<Backend> backend, std::vector<int> files) {
         std::vector<cpu_set> affinity;
         for (unsigned q = 0; QueuePolicy::pinned && q < info_.queues; ++q) {
             affinity.push_back(
@@ -167,7 +136,7 @@ private:
         crew_ = std::make_shared<crew_type>(
             kernel_, std::move(backend), std::move(channel),
             typename crew_type::plan{info_, kernel_.page_size(), asked_.buffer_pages,
-                                     asked_.lock_buffers, std::move(affinity)});
+                                     asked_.lock_buffers, std::move(affinity), std::move(files)});
         info_.threads = static_cast<unsigned>(crew_->size());
     }
 

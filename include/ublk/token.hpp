@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/operation.hpp>
 #include <ublk/units.hpp>
 
 #include <cstdint>
@@ -9,8 +10,9 @@ namespace ublk::inline v0 {
 
 /// The 64 bits that travel with an io_uring operation and come back in its completion.
 ///
-/// Bits 0-15 tag, 16-31 the queue's place among those of one thread, 63 set for the engine's own
-/// housekeeping. A request of the driver has bit 63 clear, so that the hot loop tests one sign bit.
+/// A request of the driver has bit 63 clear, so that the hot loop tests one sign bit; its bits 0-15
+/// are the tag, 16-31 the queue's place among those of one thread. With bits 63 and 62 the rest is
+/// the address of an operation of a backend; with bit 63 alone it is the engine's housekeeping.
 class token {
 public:
     constexpr explicit token(std::uint64_t raw) noexcept : raw_{raw} {}
@@ -21,6 +23,19 @@ public:
 
     /// Somebody outside wants the thread to look up from its queue.
     [[nodiscard]] static constexpr token wake() noexcept { return token{engine_bit}; }
+
+    /// Nobody waits for that answer.
+    [[nodiscard]] static constexpr token nobody() noexcept { return token{engine_bit | 1}; }
+
+    /// A backend's operation; addresses of programs leave the upper bits free.
+    [[nodiscard]] static token of(const operation& asked) noexcept {
+        return token{engine_bit | operation_bit | reinterpret_cast<std::uintptr_t>(&asked)};
+    }
+
+    [[nodiscard]] constexpr bool is_operation() const noexcept { return raw_ >> 62 == 3; }
+    [[nodiscard]] operation& which_operation() const noexcept {
+        return *reinterpret_cast<operation*>(raw_ & ~(engine_bit | operation_bit));
+    }
 
     [[nodiscard]] constexpr bool is_io() const noexcept { return (raw_ & engine_bit) == 0; }
     [[nodiscard]] constexpr tag which() const noexcept {
@@ -36,6 +51,7 @@ public:
 private:
     static constexpr unsigned place_shift = 16;
     static constexpr std::uint64_t engine_bit = 1ull << 63;
+    static constexpr std::uint64_t operation_bit = 1ull << 62;
 
     std::uint64_t raw_;
 };

@@ -9,3 +9,4 @@
 #include <ublk/device.hpp>
 #include <ublk/queue_policy/per_cpu.hpp>
 #include <ublk/queue_policy/shared.hpp>
+#include <ublk/when_all.hpp>

@@ -177,7 +177,8 @@ public:
                               std::size_t desc_size, unsigned tags) {
             try {
                 rouse_ = std::make_unique<typename Kernel::waker>();
-                port_ = std::make_unique<typename Kernel::port>(channel, *rouse_, tags);
+                port_ = std::make_unique<typename Kernel::port>(
+                    channel, *rouse_, ublk::port_needs{.tags = tags});
             } catch (const ublk::error& refused) {
                 return name_of(-refused.errno_value());
             }
@@ -198,7 +199,7 @@ public:
             slot& s = slots_[{queue, tag}];
             s.label = "q" + std::to_string(queue) + " t" + std::to_string(tag);
             s.with_buffer = with_buffer;
-            port_->fetch(ublk::queue_id{queue}, ublk::tag{tag}, buffer(s), token(queue, tag));
+            port_->fetch(ublk::queue_id{queue}, ublk::tag{tag}, address(s), token(queue, tag));
             return port_->flush();
         }
 
@@ -211,7 +212,7 @@ public:
             if (std::byte* const memory = buffer(s); memory != nullptr && s.reading) {
                 std::fill_n(memory, buffer_bytes, std::byte{fill});
             }
-            port_->commit(ublk::queue_id{queue}, ublk::tag{tag}, result, buffer(s),
+            port_->commit(ublk::queue_id{queue}, ublk::tag{tag}, result, address(s),
                           token(queue, tag));
             return port_->flush();
         }
@@ -314,6 +315,10 @@ public:
                 std::fill_n(s.buffer.get(), buffer_bytes, std::byte{0xcc});
             }
             return s.buffer.get();
+        }
+
+        [[nodiscard]] static ublk::buffer_address address(slot& s) {
+            return {.memory = reinterpret_cast<std::uintptr_t>(buffer(s))};
         }
 
         [[nodiscard]] ublk::uapi::io_desc descriptor(ublk::token t) {

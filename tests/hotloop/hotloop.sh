@@ -3,10 +3,13 @@
 #
 # Disassembles the hot loops of a program and fails on what they must not have.
 #
-# Usage: hotloop.sh PROGRAM BACKEND COUNT
+# Usage: hotloop.sh PROGRAM BACKEND COUNT [waits]
 #
 #   BACKEND    the loops of server<...> whose first argument ends in this name
 #   COUNT      how many there have to be: none found is not none bad
+#   waits      of an asynchronous backend: coroutines are resumed and ended through their frames,
+#              which is the only indirect call, and their bodies are read as well. All of it need
+#              not be one function.
 #
 # Follows calls and jumps into other functions of the program until one on the list below. Exit
 # status: 0, 1, or 77 where nothing can be said (not x86-64).
@@ -18,11 +21,19 @@ export LC_ALL=C
 allowed='^(io_uring_[a-z_]+|memcpy|memmove|memset|madvise|__errno_location)(@plt)?$'
 allowed+='|^ublk::v0::detail::assertion_failed[(]|^__clang_call_terminate$'
 
-# What is not part of the one function that the loop is: what hardly ever happens.
-cold='::(make_room|unusual|submit|lose)[(]'
+# Of the data path whose backends copy by themselves, only: that is how.
+copying='^(pread|pwrite)(64)?(@plt)?$'
 
-(($# == 3)) || { sed -n '/^# Usage:/,/^set /{/^set /!s/^# \{0,1\}//p}' "$0" >&2; exit 1; }
-program=$1 backend=$2 count=$3
+# What is not part of the one function that the loop is: what hardly ever happens. It may use atomic
+# instructions, and read the eventfd that roused the thread.
+cold='::(make_room|unusual|submit|lose|resume_returned|abandon|end_all_work)[(]'
+cold_allowed='^(eventfd_read|sched_yield)(@plt)?$'
+
+if [[ $# != 3 && ($# != 4 || ${4-} != waits) ]]; then
+    sed -n '/^# Usage:/,/^set /{/^set /!s/^# \{0,1\}//p}' "$0" >&2
+    exit 1
+fi
+program=$1 backend=$2 count=$3 waits=${4-}
 
 if [[ $(uname -m) != x86_64 ]]; then
     printf 'hotloop.sh: skipped: it reads x86-64 only, and this is %s\n' "$(uname -m)"
@@ -30,7 +41,8 @@ if [[ $(uname -m) != x86_64 ]]; then
 fi
 
 "${OBJDUMP:-objdump}" -d -C --no-show-raw-insn -w "$program" | awk \
-    -v allowed="$allowed" -v backend="$backend" -v expected="$count" -v cold="$cold" '
+    -v allowed="$allowed" -v backend="$backend" -v expected="$count" -v cold="$cold" \
+    -v copying="$copying" -v cold_allowed="$cold_allowed" -v waits="$waits" '
     # "0000000000001139 <name>:"
     /^[0-9a-f]+ <.*>:$/ {
         name = $0
@@ -54,19 +66,65 @@ fi
         ++complaints
     }
 
+    # The last one before i that writes to that register, in the same stretch of code; 0 if unclear.
+    function writer(i, f, register, word) {
+        for (--i; i >= first[f] && text[i] !~ /^(call|ret|jmp)/; --i) {
+            split(text[i], word, " +")
+            if (word[1] !~ /^(cmp|test|push|j)/ && text[i] ~ "[ ,]" register "$") return i
+        }
+        return 0
+    }
+
+    # Whether both registers hold the same at i: the one was copied to the other.
+    function same(i, f, one, other, at) {
+        if (one == other) return 1
+        at = writer(i, f, other)
+        if (at && text[at] == "mov    " one "," other) return !(writer(i, f, one) > at)
+        at = writer(i, f, one)
+        return at && text[at] == "mov    " other "," one && !(writer(i, f, other) > at)
+    }
+
+    # Whether the instruction calls what a coroutine frame begins with, its function to resume or
+    # the next, to end it: with that frame as the argument. A call through a table of virtual
+    # functions reads the table from the object first, and a std::function is longer.
+    function through_frame(i, f, target, base) {
+        if (target ~ /^\*%/) {
+            base = substr(target, 2)
+            i = writer(i, f, base)
+            if (!i || text[i] !~ "^mov +(0x8)?[(]%[a-z0-9]+[)]," base "$") return 0
+            target = text[i]
+            sub(/,.*/, "", target)
+        }
+        if (target !~ /^(mov +|\*)(0x8)?[(]%[a-z0-9]+[)]$/) return 0
+        base = target
+        sub(/.*[(]/, "", base)
+        sub(/[)]/, "", base)
+        return base == "%rdi" || same(i, f, base, "%rdi") || argument_follows(i, f, base)
+    }
+
+    # Between the load of the function and its call.
+    function argument_follows(i, f, base) {
+        for (++i; i <= last[f] && text[i] !~ /^(call|jmp|ret)/; ++i) {
+            if (text[i] == "mov    " base ",%rdi") return 1
+        }
+        return 0
+    }
+
     # Looks at one function, and puts those that it goes to on the list.
-    function read_function(f, i, word, operation, target, to) {
+    function read_function(f, i, word, operation, target, to, seldom) {
+        seldom = f in is_cold
         for (i = first[f]; i <= last[f]; ++i) {
             split(text[i], word, " +")
             operation = word[1] ~ /^(bnd|notrack)$/ ? 2 : 1
             if (word[operation] ~ /^(lock|xacquire|xrelease)$/ ||
                 (word[operation] ~ /^xchg/ && text[i] ~ /\(/)) {
-                complain(f, "locked instruction", text[i])
+                if (!seldom) complain(f, "locked instruction", text[i])
             } else if (word[operation] ~ /^(syscall|sysenter|int)$/) {
                 complain(f, "system call", text[i])
             } else if (word[operation] ~ /^(call|jmp|j[a-z]+)$/) {
                 target = word[operation + 1]
                 if (target ~ /^\*/) {
+                    if (waits && through_frame(i, f, target)) continue
                     complain(f, "indirect " (word[operation] ~ /^c/ ? "call" : "jump"), text[i])
                     continue
                 }
@@ -74,14 +132,19 @@ fi
                 if (to == f) continue
                 if (to == "") {
                     complain(f, "goes nowhere known", text[i])
-                } else if (names[to] ~ allowed) {
+                } else if (names[to] ~ allowed || (seldom && names[to] ~ cold_allowed) ||
+                           (copies && names[to] ~ copying)) {
                     continue
                 } else if (names[to] ~ forbidden) {
                     complain(f, "forbidden call", names[to])
                 } else if (names[to] ~ /@plt$/) {
                     complain(f, "call that is not allowed", names[to])
-                } else if (!(to in seen)) {
-                    if (names[to] !~ cold) complain(f, "not inlined", names[to])
+                } else if (!(to in seen) || (to in is_cold && !seldom && names[to] !~ cold)) {
+                    if (!seldom && !waits && names[to] !~ cold) {
+                        complain(f, "not inlined", names[to])
+                    }
+                    delete is_cold[to]
+                    if (seldom || names[to] ~ cold) is_cold[to] = 1
                     seen[to] = 1
                     todo[++todos] = to
                 }
@@ -91,6 +154,8 @@ fi
 
     function read_loop(root, i, called, size) {
         split("", seen)
+        split("", is_cold)
+        copies = names[root] ~ /paths::user_copy>/
         todos = 0
         seen[root] = 1
         todo[++todos] = root
@@ -112,11 +177,19 @@ fi
 
     END {
         forbidden = "^(operator (new|delete)|malloc|calloc|realloc|free|__cxa_|_Unwind_|pthread_)"
+        body = "^([a-z_0-9]+::)*" backend "::.*[[]clone .(actor|resume)[]]$"
         for (f = 1; f <= functions; ++f) {
             if (names[f] ~ "^ublk::v0::server<([a-z_0-9]+::)*" backend ",.*>::collect\\(\\)$") {
                 ++loops
                 bad += read_loop(f)
+            } else if (waits && names[f] ~ body) {
+                ++bodies
+                bad += read_loop(f)
             }
+        }
+        if (waits && !bodies) {
+            printf "hotloop.sh: no coroutine of %s\n", backend
+            exit 1
         }
         if (loops != expected) {
             printf "hotloop.sh: %d loops of %s instead of %d\n", loops, backend, expected

@@ -664,7 +664,7 @@ struct bad_fetches : ublk::linux_kernel {
     class port : public ublk::linux_kernel::port {
     public:
         using ublk::linux_kernel::port::port;
-        void fetch(ublk::queue_id queue, ublk::tag which, const std::byte* buffer,
+        void fetch(ublk::queue_id queue, ublk::tag which, ublk::buffer_address buffer,
                    ublk::token t) noexcept {
             if (queue.value() != 0) {
                 ublk::linux_kernel::port::fetch(queue, which, buffer, t);

@@ -83,12 +83,12 @@ public:
     public:
         using kernel::port::port;
 
-        void fetch(ublk::queue_id queue, ublk::tag which, const std::byte* buffer,
+        void fetch(ublk::queue_id queue, ublk::tag which, ublk::buffer_address buffer,
                    ublk::token t) noexcept {
             const bool refused = is.refuses_a_fetch && queue.value() == 1 && which.value() == 2;
             kernel::port::fetch(refused ? no_queue : queue, which, buffer, t);
         }
-        void commit(ublk::queue_id queue, ublk::tag which, int result, const std::byte* buffer,
+        void commit(ublk::queue_id queue, ublk::tag which, int result, ublk::buffer_address buffer,
                     ublk::token t) noexcept {
             kernel::port::commit(is.refuses_commits ? no_queue : queue, which, result, buffer, t);
         }

@@ -47,9 +47,9 @@ public:
         disk.size = 1u << 20;
         commands_.set_params(id, ublk::to_params(disk, buffer_bytes));
         channel_.emplace(self_.open_channel(id, self_.now() + 10s));
-        port.emplace(*channel_, waker_, 2);
+        port.emplace(*channel_, waker_, ublk::port_needs{.tags = 2});
         for (const std::uint16_t t : {std::uint16_t{0}, std::uint16_t{1}}) {
-            port->fetch(queue_0, ublk::tag{t}, buffer(t), ublk::token::io(0, ublk::tag{t}));
+            port->fetch(queue_0, ublk::tag{t}, address(t), ublk::token::io(0, ublk::tag{t}));
         }
         (void)port->flush_and_collect();
     }
@@ -62,6 +62,9 @@ public:
     }
 
     [[nodiscard]] std::byte* buffer(unsigned tag) { return &buffers_[tag * buffer_bytes]; }
+    [[nodiscard]] ublk::buffer_address address(unsigned tag) {
+        return {.memory = reinterpret_cast<std::uintptr_t>(buffer(tag))};
+    }
 
     /// Starts the disk and answers what the search for partitions asks.
     void start() {
@@ -79,7 +82,7 @@ public:
 
     void commit(unsigned tag, int result) {
         const ublk::tag which{static_cast<std::uint16_t>(tag)};
-        port->commit(queue_0, which, result, buffer(tag), ublk::token::io(0, which));
+        port->commit(queue_0, which, result, address(tag), ublk::token::io(0, which));
     }
 
     /// Waits for so many requests of 4096 bytes and answers each by `how(tag, bytes)`.

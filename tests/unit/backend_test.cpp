@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/backend.hpp>
+#include <ublk/dispatch.hpp>
+#include <ublk/tag_work.hpp>
 
 #include <gtest/gtest.h>
 
@@ -8,10 +9,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -52,6 +55,7 @@ struct constants : full {
     static constexpr std::uint32_t physical_block_size = 2048;
     static constexpr std::uint32_t minimum_io_size = 8192;
     static constexpr std::uint32_t optimal_io_size = 65536;
+    static constexpr std::uint32_t dma_alignment = 512;
     static constexpr std::uint32_t discard_granularity = 4096;
     static constexpr std::uint32_t discard_alignment = 512;
     static constexpr std::uint64_t max_discard_size = 1ull << 33;
@@ -67,6 +71,7 @@ struct functions : full {
     std::uint32_t physical_block_size() const { return 2048; }
     std::uint32_t minimum_io_size() const { return 8192; }
     std::uint32_t optimal_io_size() const { return 65536; }
+    std::uint32_t dma_alignment() const { return 512; }
     std::uint32_t discard_granularity() const { return 4096; }
     std::uint32_t discard_alignment() const { return 512; }
     std::uint64_t max_discard_size() const { return 1ull << 33; }
@@ -83,6 +88,7 @@ struct members : full {
     std::uint32_t physical_block_size = 2048;
     std::uint32_t minimum_io_size = 8192;
     std::uint32_t optimal_io_size = 65536;
+    std::uint32_t dma_alignment = 512;
     std::uint32_t discard_granularity = 4096;
     std::uint32_t discard_alignment = 512;
     std::uint64_t max_discard_size = 1ull << 33;
@@ -132,6 +138,7 @@ void expect_all(const disk_attributes& disk) {
     EXPECT_EQ(disk.physical_block_size, 2048u);
     EXPECT_EQ(disk.minimum_io_size, 8192u);
     EXPECT_EQ(disk.optimal_io_size, 65536u);
+    EXPECT_EQ(disk.dma_alignment, 512u);
     EXPECT_EQ(disk.discard_granularity, 4096u);
     EXPECT_EQ(disk.discard_alignment, 512u);
     EXPECT_EQ(disk.max_discard_size, 1ull << 33);
@@ -160,6 +167,7 @@ TEST(attributes, of_the_least_backend_are_the_documented_fallbacks) {
     EXPECT_EQ(disk.physical_block_size, 512u);
     EXPECT_EQ(disk.minimum_io_size, 512u);
     EXPECT_EQ(disk.optimal_io_size, 512u);
+    EXPECT_EQ(disk.dma_alignment, 0u);
     EXPECT_EQ(disk.discard_alignment, 0u);
     EXPECT_EQ(disk.max_discard_size, 0u);
     EXPECT_EQ(disk.max_write_zeroes_size, 0u);
@@ -225,6 +233,100 @@ TEST(attributes, limits_without_their_function_offer_nothing) {
 TEST(attributes, of_a_final_class_are_seen) {
     EXPECT_TRUE(attributes_of(last_of_its_kind{}).rotational);
     EXPECT_TRUE(attributes_of(last_of_its_kind{}).discards);
+}
+
+// ---------------------------------------------------------------- asynchronous backends
+
+using bytes = std::span<std::byte>;
+using const_bytes = std::span<const std::byte>;
+using ublk::io;
+using ublk::registered_buffer;
+using ublk::task;
+using ublk::user_copy;
+
+struct later {
+    std::uint64_t size() const noexcept { return 1u << 20; }
+    task read(io&, const request&, bytes) { return std::errc::no_link; }
+    task write(io&, const request&, const_bytes) { return std::errc::no_link; }
+    task flush(io&, const request&) { return std::errc::no_link; }
+    task discard(io&, const request&) { return std::errc::no_link; }
+    task write_zeroes(io&, const request&) { return std::errc::no_link; }
+};
+struct only_flushes_later : least {
+    task flush(io&, const request&) { return ublk::ok; }
+};
+struct by_position {
+    std::uint64_t size() const noexcept { return 1u << 20; }
+    result read(const request&, user_copy) noexcept { return ublk::ok; }
+    result write(const request&, user_copy) noexcept { return ublk::ok; }
+};
+struct by_buffer {
+    static constexpr unsigned operations_in_flight = 3;
+    static constexpr std::size_t task_bytes = 4096;
+    std::uint64_t size() const noexcept { return 1u << 20; }
+    task read(io&, const request&, registered_buffer) { return ublk::ok; }
+    task write(io&, const request&, registered_buffer) { return ublk::ok; }
+};
+struct by_both : by_buffer, least {
+    using by_buffer::read, least::read, by_buffer::write, least::write;
+    std::uint64_t size() const noexcept { return 1u << 20; }
+};
+struct with_wishes : least {
+    std::vector<int> files{3, 4};
+    static constexpr ublk::data_path preferred_path = ublk::data_path::copy;
+    const std::vector<int>& ring_files() const noexcept { return files; }
+};
+struct reads_buffers {
+    static constexpr bool read_only = true;
+    std::uint64_t size() const noexcept { return 1u << 20; }
+    task read(io&, const request&, registered_buffer) { return ublk::ok; }
+};
+struct lender : least {
+    bytes lend(const request&) noexcept { return {}; }
+};
+
+static_assert(ublk::backend<later> && ublk::check_backend<later>());
+static_assert(ublk::backend<only_flushes_later> && ublk::check_backend<only_flushes_later>());
+static_assert(ublk::backend<by_position> && ublk::check_backend<by_position>());
+static_assert(ublk::backend<by_buffer> && ublk::check_backend<by_buffer>());
+static_assert(ublk::backend<by_both> && ublk::check_backend<by_both>());
+static_assert(ublk::backend<reads_buffers> && ublk::check_backend<reads_buffers>());
+static_assert(ublk::backend<lender> && ublk::check_backend<lender>());
+
+static_assert(ublk::accepts<later, bytes> && !ublk::accepts<later, user_copy>);
+static_assert(ublk::accepts<by_position, user_copy> && !ublk::accepts<by_position, bytes>);
+static_assert(ublk::accepts<by_both, bytes> && ublk::accepts<by_both, registered_buffer>);
+static_assert(ublk::accepts<reads_buffers, registered_buffer>);
+static_assert(ublk::detail::lends<lender> && !ublk::detail::lends<least>);
+
+// Of one payload and not of another; flush and its like count for all.
+static_assert(ublk::asynchronous<later, bytes> && !ublk::asynchronous<least, bytes>);
+static_assert(ublk::asynchronous<by_both, registered_buffer> &&
+              !ublk::asynchronous<by_both, bytes>);
+static_assert(ublk::asynchronous<only_flushes_later, bytes>);
+
+TEST(attributes, follow_from_asynchronous_functions_as_well) {
+    const disk_attributes disk = attributes_of(later{});
+    EXPECT_TRUE(disk.volatile_cache);
+    EXPECT_TRUE(disk.discards);
+    EXPECT_EQ(disk.max_discard_size, bio_max);
+    EXPECT_EQ(disk.max_write_zeroes_size, bio_max);
+    EXPECT_TRUE(attributes_of(only_flushes_later{}).volatile_cache);
+    EXPECT_FALSE(attributes_of(only_flushes_later{}).discards);
+}
+
+TEST(attributes, say_which_path_and_files_a_backend_would_like) {
+    EXPECT_EQ(attributes_of(with_wishes{}).preferred_path, ublk::data_path::copy);
+    EXPECT_EQ(attributes_of(with_wishes{}).ring_files, (std::vector<int>{3, 4}));
+    EXPECT_EQ(attributes_of(least{}).preferred_path, std::nullopt);
+    EXPECT_TRUE(attributes_of(least{}).ring_files.empty());
+}
+
+TEST(asynchronous_backend, says_how_much_its_requests_need_or_gets_the_documented_fallback) {
+    EXPECT_EQ(ublk::operations_in_flight<by_buffer>, 3u);
+    EXPECT_EQ(ublk::task_bytes<by_buffer>, 4096u);
+    EXPECT_EQ(ublk::operations_in_flight<later>, 1u);
+    EXPECT_EQ(ublk::task_bytes<later>, 2048u);
 }
 
 // ---------------------------------------------------------------- dispatch
@@ -331,6 +433,73 @@ TEST(dispatch, guards_only_what_may_throw) {
     static_assert(noexcept(plain()) && !noexcept(risky()));
     EXPECT_EQ(ublk::detail::guarded(plain).error(), ENOLINK);
     EXPECT_EQ(ublk::detail::guarded(risky).error(), EIO);
+}
+
+// ---------------------------------------------------------------- dispatch, later
+
+// Some functions answer now, the others later, and payloads differ.
+struct mixed {
+    std::string called{};
+    std::uint64_t size() const noexcept { return 1; }
+    result read(const request&, bytes) { return tell("read by span"); }
+    task read(io&, const request&, registered_buffer) { return tell("read by buffer"); }
+    result write(const request&, const_bytes) { return tell("write by span"); }
+    task write(io&, const request&, registered_buffer) { return tell("write by buffer"); }
+    task flush(io&, const request&) { return tell("flush"); }
+    result discard(const request&) { return tell("discard"); }
+    task write_zeroes(io&, const request&) { throw 1; }
+    result tell(const char* name) {
+        called = name;
+        return std::errc::no_link;
+    }
+};
+
+struct one_tag {
+    ublk::io_thread home{[](const void*) noexcept {}, nullptr};
+    std::array<std::max_align_t, 64> memory;
+    io with{home, std::as_writable_bytes(std::span{memory})};
+};
+
+TEST(dispatch_later, calls_the_function_of_the_operation_and_of_the_payload) {
+    one_tag here;
+    mixed b;
+    const registered_buffer buffer{0, 0, 1024};
+    const auto expect = [&](uapi::op op, auto where, const char* name) {
+        const request r = asking(op);
+        const task answer = ublk::dispatch(b, here.with, r, where);
+        EXPECT_TRUE(answer.done());
+        EXPECT_EQ(answer.answer().error(), ENOLINK);
+        EXPECT_EQ(b.called, name);
+    };
+    expect(uapi::op::read, bytes{payload}, "read by span");
+    expect(uapi::op::write, bytes{payload}, "write by span");
+    expect(uapi::op::read, buffer, "read by buffer");
+    expect(uapi::op::write, buffer, "write by buffer");
+    expect(uapi::op::flush, buffer, "flush");
+    expect(uapi::op::discard, bytes{payload}, "discard");
+}
+
+TEST(dispatch_later, turns_what_is_thrown_before_there_is_a_task_into_eio) {
+    one_tag here;
+    mixed b;
+    const request r = asking(uapi::op::write_zeroes);
+    EXPECT_EQ(ublk::dispatch(b, here.with, r, bytes{payload}).answer().error(), EIO);
+}
+
+TEST(dispatch_later, answers_for_what_a_backend_does_not_have) {
+    one_tag here;
+    by_buffer b;
+    reads_buffers reads;
+    const registered_buffer buffer{0, 0, 1024};
+    const auto answer = [&](auto& of, uapi::op op) {
+        const request r = asking(op);
+        return ublk::dispatch(of, here.with, r, buffer).answer();
+    };
+    EXPECT_TRUE(answer(b, uapi::op::flush).ok());
+    EXPECT_EQ(answer(b, uapi::op::discard).error(), EOPNOTSUPP);
+    EXPECT_EQ(answer(b, uapi::op::write_zeroes).error(), EOPNOTSUPP);
+    EXPECT_EQ(answer(b, uapi::op::zone_open).error(), EOPNOTSUPP);
+    EXPECT_EQ(answer(reads, uapi::op::write).error(), EPERM);
 }
 
 }  // namespace

@@ -103,7 +103,10 @@ public:
     struct state {
         // ---- script
         ublk::kernel_version version{6, 8};
-        std::uint64_t features = (1ull << 11) - 1;
+        // Without other data paths than a copy: these are the simulator's.
+        std::uint64_t features =
+            ((1ull << 11) - 1) & ~(uapi::feature::need_get_data | uapi::feature::user_copy |
+                                   uapi::feature::support_zero_copy);
         std::map<std::uint32_t, reply> script{};
         int control_errno = 0;
         int open_errno = 0;
@@ -339,6 +342,7 @@ public:
     // ---- what a `kernel` has
     [[nodiscard]] ublk::kernel_version version() const { return driver->version; }
     [[nodiscard]] std::size_t page_size() const { return state::page(); }
+    [[nodiscard]] std::uint64_t lockable_bytes() const { return ~std::uint64_t{0}; }
     [[nodiscard]] control open_control() const;
     [[nodiscard]] channel open_channel(std::uint32_t id, ublk::deadline until) const;
 
@@ -505,6 +509,7 @@ public:
                              "mapping the descriptors"};
     }
 
+    [[nodiscard]] int file() const noexcept { return -1; }
     [[nodiscard]] const std::shared_ptr<state>& driver() const { return driver_; }
 
 private:
@@ -527,8 +532,8 @@ private:
 // The server's loop flattens whatever it calls; out of line this costs a compiler minutes less.
 class fake_kernel::port {
 public:
-    port(const channel& device, const waker& rouse, unsigned tags)
-        : driver_{device.driver()}, bell_{rouse.rings()}, room_{tags} {}
+    port(const channel& device, const waker& rouse, const ublk::port_needs& needs)
+        : driver_{device.driver()}, bell_{rouse.rings()}, room_{needs.tags} {}
     port(const port&) = delete;
     ~port() {
         const std::lock_guard lock{driver_->mutex};
@@ -542,17 +547,29 @@ public:
         driver_->changed.notify_all();
     }
 
-    [[gnu::noinline]] void fetch(ublk::queue_id q, ublk::tag t, const std::byte* buffer,
+    [[gnu::noinline]] void fetch(ublk::queue_id q, ublk::tag t, ublk::buffer_address to,
                                  ublk::token e) noexcept {
-        pending_.push_back({false, q.value(), t.value(), 0, buffer, e});
+        pending_.push_back({false, q.value(), t.value(), 0, pointer(to), e});
         if (++offered_ > room_) {
             const std::lock_guard lock{driver_->mutex};
             driver_->complain("a port takes more tags than it was made for");
         }
     }
     [[gnu::noinline]] void commit(ublk::queue_id q, ublk::tag t, int result,
-                                  const std::byte* buffer, ublk::token e) noexcept {
-        pending_.push_back({true, q.value(), t.value(), result, buffer, e});
+                                  ublk::buffer_address to, ublk::token e) noexcept {
+        pending_.push_back({true, q.value(), t.value(), result, pointer(to), e});
+    }
+
+    // This driver knows one data path and no operations.
+    void get_data(ublk::queue_id, ublk::tag, std::uint64_t, ublk::token) noexcept { unknown(); }
+    void register_buffer(ublk::queue_id, ublk::tag, std::uint16_t) noexcept { unknown(); }
+    void unregister_buffer(ublk::queue_id, ublk::tag, std::uint16_t) noexcept { unknown(); }
+    void start(const ublk::operation&) noexcept { unknown(); }
+    void cancel_operations() noexcept {}
+
+    void listen() noexcept {
+        const std::lock_guard lock{bell_->mutex};
+        bell_->woken = roused_ = false;
     }
 
     [[gnu::noinline]] int flush() noexcept {
@@ -604,6 +621,15 @@ private:
         const std::byte* buffer;
         ublk::token event;
     };
+
+    [[nodiscard]] static const std::byte* pointer(ublk::buffer_address to) noexcept {
+        return reinterpret_cast<const std::byte*>(to.memory);
+    }
+
+    [[gnu::noinline]] void unknown() noexcept {
+        const std::lock_guard lock{driver_->mutex};
+        driver_->complain("a command that this driver does not know");
+    }
 
     [[gnu::noinline]] void take_events() {
         const std::lock_guard lock{bell_->mutex};

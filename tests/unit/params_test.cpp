@@ -156,6 +156,30 @@ TEST(validate_attributes, refuses_limits_smaller_than_one_unit) {
               "max_write_zeroes_size is 511");
 }
 
+TEST(validate_attributes, takes_the_alignments_that_the_driver_takes) {
+    for (const std::uint32_t good_one : {0u, 1u, 2u, 4u, 512u, 4096u}) {
+        EXPECT_EQ(refusal([=](auto& d) { d.dma_alignment = good_one; }), "");
+    }
+    for (const std::uint32_t bad : {3u, 6u, 513u, 8192u, 0xffffffffu}) {
+        EXPECT_EQ(refusal([=](auto& d) { d.dma_alignment = bad; }),
+                  "dma_alignment is " + std::to_string(bad));
+    }
+    EXPECT_EQ(refusal([](auto& d) { d.dma_alignment = 65536; }, 65536), "");
+}
+
+// An older driver refuses sections that it does not know.
+TEST(to_params, an_alignment_has_a_section_of_its_own_and_only_where_it_is_asked_for) {
+    disk_attributes disk = good();
+    EXPECT_EQ(to_params(disk, page).types & param_type::dma_align, 0u);
+    EXPECT_EQ(to_params(disk, page).dma.alignment, 0u);
+    for (const std::uint32_t bytes : {1u, 4u, 512u, 4096u}) {
+        disk.dma_alignment = bytes;
+        const uapi::params p = to_params(disk, page);
+        EXPECT_EQ(p.types, param_type::basic | param_type::dma_align);
+        EXPECT_EQ(p.dma.alignment, bytes - 1);  // the driver wants a mask
+    }
+}
+
 TEST(to_params, a_plain_disk_has_the_basic_section_only) {
     const uapi::params p = to_params(good(), 256u << 10);
     EXPECT_EQ(p.len, sizeof p);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <memory>
 
 namespace {
 
@@ -36,6 +37,37 @@ TEST(token, housekeeping_is_told_from_requests_by_the_sign_bit) {
     EXPECT_TRUE(token{~0ull >> 1}.is_io());
     EXPECT_FALSE(token{~0ull}.is_io());
     EXPECT_NE(token::wake(), token::io(0, tag{0}));
+    EXPECT_FALSE(token::nobody().is_io());
+    EXPECT_NE(token::nobody(), token::wake());
+}
+
+TEST(token, an_operation_comes_back_by_its_address) {
+    const ublk::operation on_the_stack;
+    const auto on_the_heap = std::make_unique<const ublk::operation>();
+    static const ublk::operation in_the_image;
+    for (const ublk::operation* each : {&on_the_stack, on_the_heap.get(), &in_the_image}) {
+        const token t = token::of(*each);
+        EXPECT_TRUE(t.is_operation());
+        EXPECT_FALSE(t.is_io());
+        EXPECT_EQ(&t.which_operation(), each);
+        EXPECT_EQ(token{t.raw()}, t);
+    }
+}
+
+// With five levels of page tables a program may have addresses of 56 bits.
+TEST(token, an_operation_may_lie_anywhere_where_programs_do) {
+    for (const std::uint64_t address : {64ull, (1ull << 47) - 64, (1ull << 56) - 64}) {
+        const token t = token::of(*reinterpret_cast<const ublk::operation*>(address));
+        EXPECT_TRUE(t.is_operation());
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(&t.which_operation()), address);
+    }
+}
+
+TEST(token, nothing_else_looks_like_an_operation) {
+    EXPECT_FALSE(token::wake().is_operation());
+    EXPECT_FALSE(token::nobody().is_operation());
+    EXPECT_FALSE(token::io(0xffff, tag{0xffff}).is_operation());
+    EXPECT_FALSE(token{~0ull >> 1}.is_operation());
 }
 
 }  // namespace

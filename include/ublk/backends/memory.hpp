@@ -3,6 +3,7 @@
 
 #include <ublk/error.hpp>
 #include <ublk/mapping.hpp>
+#include <ublk/payload.hpp>
 #include <ublk/request.hpp>
 #include <ublk/units.hpp>
 
@@ -58,6 +59,13 @@ public:
     result write(const request& r, std::span<const std::byte> in) noexcept {
         std::memcpy(at(r), in.data(), in.size());
         return ok;
+    }
+
+    result read(const request& r, user_copy out) noexcept { return out.put(0, lend(r)); }
+    result write(const request& r, user_copy in) noexcept { return in.get(0, lend(r)); }
+
+    std::span<std::byte> lend(const request& r) noexcept {
+        return {at(r), static_cast<std::size_t>(r.length())};
     }
 
     result discard(const request& r) noexcept { return forget(r); }

@@ -43,7 +43,8 @@ struct request_slot {
     fragment what;
     std::uint16_t queue = 0;
     std::uint16_t tag = 0;
-    bool started = false;  ///< with the driver
+    bool started = false;      ///< with the driver
+    std::uint64_t number = 0;  ///< in the journal
 };
 
 }  // namespace ublk::inline v0::sim

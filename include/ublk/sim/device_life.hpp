@@ -106,6 +106,7 @@ public:
     /// way are not served.
     void close_ring(ring& leaving) {
         leaving.gone = true;
+        leaving.buffers.clear();
         std::vector<ring::task_work> work = std::exchange(leaving.work, {});
         for (const auto& each : std::map{ids}) {
             const device_ptr ub = each.second;

@@ -69,6 +69,7 @@ public:
             return -EBUSY;
         }
         ub->opened = true;
+        ub->window = ub->has(uapi::feature::user_copy) ? std::make_shared<copy_window>() : nullptr;
         ub->opener = &by;
         ub->server = by.pid;
         ++ub->refs;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/sim/driver_state.hpp>
+#include <ublk/sim/driver_data.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -10,15 +10,16 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ublk::inline v0::sim {
 
 /// One ublk device in the driver: requests on their way to the server and back. What starts and
 /// ends it is the control plane's.
-class driver_device : public driver_state {
+class driver_device final : public driver_data {
 public:
-    using driver_state::driver_state;
+    using driver_data::driver_data;
 
     // ---------------------------------------------------------------- from the block layer
 
@@ -44,52 +45,29 @@ public:
     // ---------------------------------------------------------------- from the server
 
     /// 0, or the errno (negative) that answers the command at once.
-    [[nodiscard]] int fetch(ring& from, const io_command& c) {
-        int code = 0;
-        io_slot* const slot = find(c);
-        if (slot == nullptr) {
-            code = -EINVAL;
-        } else {
-            code = has(uapi::feature::batch_io) ? -EOPNOTSUPP
-                   : per_io_daemon()            ? check_fetch(*slot, c)
-                                                : check_old_fetch(*slot, c);
-            if (from.gone) {
-                return -EOWNERDEAD;  // the process was killed while this waited for the lock
-            }
-            if (code == 0) {
-                watch_place(*slot, c);
-                take_command(*slot, from, c, 64);
-                slot->daemon = &on.tasks.running();
-                mark_ready(queues[c.queue.value()], *slot);
-                return 0;
-            }
+    [[nodiscard]] int carry_out(ring& from, const io_command& c) {
+        const std::uint32_t nr = c.op & 0xff;
+        if (nr == (uapi::io::fetch_req & 0xff)) {
+            return fetch(from, c);
         }
-        if (code != uapi::io_res_abort) {
-            on.violation("FETCH_REQ of " + name(c) + " is refused: " + reason(code));
+        int code = has(uapi::feature::batch_io) ? -EOPNOTSUPP : -EINVAL;
+        const char* what = "COMMIT_AND_FETCH_REQ";
+        if (nr == (uapi::io::register_io_buf & 0xff)) {
+            what = "REGISTER_IO_BUF";
+            code = on.since(6, 15) ? register_pages(from, c) : -EINVAL;
+        } else if (nr == (uapi::io::unregister_io_buf & 0xff)) {
+            what = "UNREGISTER_IO_BUF";
+            code = on.since(6, 15) ? unregister_pages(from, c) : -EINVAL;
+        } else if (nr == (uapi::io::need_get_data & 0xff)) {
+            what = "NEED_GET_DATA";
+            code = get_data(from, c);
+        } else if (code != -EOPNOTSUPP) {
+            code = commit(from, c);
+        }
+        if (code != 0) {
+            on.violation(std::string{what} + " of " + name(c) + " is refused: " + reason(code));
         }
         return code;
-    }
-
-    [[nodiscard]] int commit(ring& from, const io_command& c) {
-        io_slot* const slot = find(c);
-        const int code = slot == nullptr                ? -EINVAL
-                         : has(uapi::feature::batch_io) ? -EOPNOTSUPP
-                                                        : check_commit(*slot, c);
-        if (code != 0) {
-            on.violation("COMMIT_AND_FETCH_REQ of " + name(c) + " is refused: " + reason(code));
-            return code;
-        }
-        slot->result = c.result;
-        request_slot& rq = live->slot(c.queue.value(), c.which.value());
-        watch_result(c, rq);
-        if (c.buffer != slot->buffer) {
-            watch_place(*slot, c);
-        }
-        (void)slot->open_buffer();
-        // The data is copied from the buffer that this very command names.
-        slot->buffer = const_cast<std::byte*>(c.buffer);
-        complete(*slot, rq, static_cast<std::size_t>(sectors_to_bytes(rq.what.sectors)), from, c);
-        return 0;
     }
 
     /// Task work in the thread that fetched the tag: the request goes to the server.
@@ -104,27 +82,17 @@ public:
             abort(rq);
             return;
         }
-        const std::size_t bytes = sectors_to_bytes(rq.what.sectors);
-        if (has(uapi::feature::auto_buf_reg) && rq.what.data != nullptr) {
-            live->end(rq, EIO);  // no ring here has a table of buffers to register it in
+        const bool asks = asks_for_place(slot, rq);
+        if (!asks && !bring(through, slot, rq)) {
+            live->end(rq, EIO);
             return;
         }
         slot.active = false;
         slot.owned = true;
-        if (has(uapi::feature::need_get_data) && rq.what.op == uapi::op::write) {
-            slot.wants_buffer = true;
-            through.post(slot.t, uapi::io_res_need_get_data);
-            return;
+        if (!std::exchange(slot.wants_buffer, asks)) {
+            note(journal::kind::handed, rq);
         }
-        if (copies() && rq.what.op == uapi::op::write) {
-            std::memcpy(slot.buffer, rq.what.data, bytes);
-        } else if (copies() && rq.what.op == uapi::op::read && slot.buffer != nullptr) {
-            std::memset(slot.buffer, static_cast<int>(stale), bytes);
-        }
-        if (copies()) {
-            slot.lend_buffer(rq.what.data != nullptr ? bytes : 0, forbidden_reach());
-        }
-        through.post(slot.t, uapi::io_res_ok);
+        through.post(slot.t, asks ? uapi::io_res_need_get_data : uapi::io_res_ok);
     }
 
     // ---------------------------------------------------------------- ends
@@ -195,42 +163,97 @@ public:
     }
 
 private:
-    void complete(io_slot& slot, request_slot& rq, std::size_t bytes, ring& from,
-                  const io_command& c) {
-        const bool read = rq.what.op == uapi::op::read;
-        // Older kernels ask for the rest of any short transfer, newer ones only of a read that they
-        // copy; else they take it for the whole.
-        const bool partly =
-            on.since(6, 16) ? read && copies() : read || rq.what.op == uapi::op::write;
-        std::uint32_t sectors_done = rq.what.sectors;
-        if (partly && c.result >= 0) {
-            const std::size_t got = std::min(bytes, static_cast<std::size_t>(c.result));
-            sectors_done = static_cast<std::uint32_t>(bytes_to_sectors(got));
-            if (read && copies()) {
-                std::memcpy(rq.what.data, c.buffer, got);
+    [[nodiscard]] int fetch(ring& from, const io_command& c) {
+        int code = 0;
+        io_slot* const slot = find(c);
+        if (slot == nullptr) {
+            code = -EINVAL;
+        } else {
+            code = has(uapi::feature::batch_io) ? -EOPNOTSUPP
+                   : per_io_daemon()            ? check_fetch(*slot, c)
+                                                : check_old_fetch(*slot, c);
+            if (from.gone) {
+                return -EOWNERDEAD;  // the process was killed while this waited for the lock
+            }
+            if (code == 0) {
+                watch_place(*slot, c);
+                take_command(*slot, from, c, 64);
+                slot->daemon = &on.tasks.running();
+                mark_ready(queues[c.queue.value()], *slot);
+                return 0;
             }
         }
-        take_command(slot, from, c, bytes_moved(rq));
-        if (c.result < 0 || (read && c.result == 0)) {
-            live->end(rq, c.result < 0 ? as_client_sees(-c.result) : EIO);
-        } else if (sectors_done < rq.what.sectors) {
-            live->advance(rq, sectors_done);
+        if (code != uapi::io_res_abort) {
+            on.violation("FETCH_REQ of " + name(c) + " is refused: " + reason(code));
+        }
+        return code;
+    }
+
+    [[nodiscard]] int commit(ring& from, const io_command& c) {
+        io_slot* const slot = find(c);
+        const int code = slot == nullptr ? -EINVAL : check_commit(*slot, c);
+        if (code != 0) {
+            return code;
+        }
+        request_slot& rq = live->slot(c.queue.value(), c.which.value());
+        watch_result(c, rq);
+        if (c.buffer() != slot->buffer) {
+            watch_place(*slot, c);
+        }
+        (void)slot->open_buffer();
+        slot->result = c.result;
+        // The data is copied from the buffer that this very command names.
+        slot->sectors_done = take_back(c, rq);
+        unregister_by_itself(from, *slot);
+        const std::size_t bytes = bytes_of(rq);
+        take_command(*slot, from, c, bytes != 0 ? bytes : 64);
+        if (slot->pages != 0) {
+            slot->answered = true;
+        } else {
+            finish(*slot, rq);
+        }
+        return 0;
+    }
+
+    void finish(io_slot& slot, request_slot& rq) override {
+        note(journal::kind::committed, rq, slot.result);
+        const bool nothing_read = rq.what.op == uapi::op::read && slot.result == 0;
+        if (slot.result < 0 || nothing_read) {
+            live->end(rq, slot.result < 0 ? as_client_sees(-slot.result) : EIO);
+        } else if (slot.sectors_done < rq.what.sectors) {
+            live->advance(rq, slot.sectors_done);
         } else {
             live->end(rq, 0);
         }
     }
 
-    [[nodiscard]] static std::size_t bytes_moved(const request_slot& rq) noexcept {
-        const bool data = rq.what.op == uapi::op::read || rq.what.op == uapi::op::write;
-        return data ? static_cast<std::size_t>(sectors_to_bytes(rq.what.sectors)) : 64;
+    /// Where a write's bytes are to go: the same request comes again with them.
+    [[nodiscard]] int get_data(ring& from, const io_command& c) {
+        io_slot* const slot = find(c);
+        const int code = slot == nullptr ? -EINVAL : check_owned(*slot, c);
+        if (code != 0) {
+            return code;
+        }
+        request_slot& rq = live->slot(c.queue.value(), c.which.value());
+        take_command(*slot, from, c, 0);
+        if (on.since(6, 16)) {
+            dispatch(from, rq);
+        } else {
+            from.give_work({this, &rq});
+        }
+        return 0;
     }
 
-    void describe(const io_slot& slot, const request_slot& rq) noexcept {
-        const uapi::io_desc words{static_cast<std::uint32_t>(rq.what.op) | rq.what.flags,
-                                  rq.what.sectors, rq.what.sector,
-                                  copies() ? reinterpret_cast<std::uintptr_t>(slot.buffer) : 0};
-        std::memcpy(descriptors.data() + rq.queue * stride + rq.tag * descriptor_size(), &words,
-                    sizeof words);
+    void note(journal::kind what, request_slot& rq, int result = 0) {
+        if (journal* const book = on.is.book; book != nullptr) {
+            rq.number = what == journal::kind::handed ? book->next_number() : rq.number;
+            journal::entry line{.what = what, .number = rq.number, .result = result};
+            line.op = rq.what.op;
+            line.flags = rq.what.flags;
+            line.sector = rq.what.sector;
+            line.sectors = rq.what.sectors;
+            book->add(line);
+        }
     }
 
     /// Nobody is there to serve it.

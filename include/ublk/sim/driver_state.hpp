@@ -66,8 +66,12 @@ struct driver_state {
 
     /// The kernel copies data itself.
     [[nodiscard]] bool copies() const noexcept {
-        using namespace uapi::feature;
-        return !has(user_copy | support_zero_copy | auto_buf_reg);
+        namespace feature = uapi::feature;
+        return !has(feature::user_copy | feature::support_zero_copy | feature::auto_buf_reg);
+    }
+    /// Each tag has a buffer of its own, for as long as it is the driver's.
+    [[nodiscard]] bool has_tag_buffers() const noexcept {
+        return copies() && !has(uapi::feature::need_get_data);
     }
     /// Whether requests wait for a next server while there is none.
     [[nodiscard]] bool queues_without_server() const noexcept {
@@ -83,9 +87,12 @@ struct driver_state {
                    : nullptr;
     }
 
+    /// What a FETCH names, and with which a COMMIT may come.
     [[nodiscard]] bool buffer_is_wrong(const io_command& c) const noexcept {
-        return copies() ? c.buffer == nullptr && !has(uapi::feature::need_get_data)
-                        : c.buffer != nullptr;
+        constexpr std::uint64_t reserved = ~std::uint64_t{0x1ffff};
+        const bool bad_place = has(uapi::feature::auto_buf_reg) && (c.registration & reserved) != 0;
+        return bad_place ||
+               (copies() ? c.address == 0 && !has(uapi::feature::need_get_data) : c.address != 0);
     }
 
     [[nodiscard]] int check_fetch(const io_slot& slot, const io_command& c) {
@@ -108,7 +115,8 @@ struct driver_state {
         return slot.owned || buffer_is_wrong(c) ? -EINVAL : 0;
     }
 
-    [[nodiscard]] int check_commit(const io_slot& slot, const io_command& c) const {
+    /// Of what needs a request in the server's hands: COMMIT and GET_DATA.
+    [[nodiscard]] int check_owned(const io_slot& slot, const io_command& c) const {
         const task* const daemon = per_io_daemon() ? slot.daemon : queues[c.queue.value()].daemon;
         if (daemon != &on.tasks.running() && (per_io_daemon() || daemon != nullptr)) {
             return -EINVAL;
@@ -119,10 +127,17 @@ struct driver_state {
         if (!slot.owned) {
             return per_io_daemon() ? -EBUSY : -EINVAL;
         }
+        const bool gets = (c.op & 0xff) == (uapi::io::need_get_data & 0xff);
+        return slot.wants_buffer != gets ? -EINVAL : 0;
+    }
+
+    [[nodiscard]] int check_commit(const io_slot& slot, const io_command& c) const {
+        if (const int code = check_owned(slot, c); code != 0) {
+            return code;
+        }
         const bool read = live->slot(c.queue.value(), c.which.value()).what.op == uapi::op::read;
-        const bool optional = has(uapi::feature::need_get_data) && !read;
-        const bool bad_buffer = copies() ? c.buffer == nullptr && !optional : c.buffer != nullptr;
-        return slot.wants_buffer || bad_buffer ? -EINVAL : 0;
+        const bool placeless = has(uapi::feature::need_get_data) && read && c.address == 0;
+        return placeless || buffer_is_wrong(c) ? -EINVAL : 0;
     }
 
     void set_canceling() noexcept {
@@ -158,10 +173,11 @@ struct driver_state {
     void take_command(io_slot& slot, ring& from, const io_command& c, std::size_t watched) {
         slot.to = &from;
         slot.t = c.t;
-        slot.buffer = const_cast<std::byte*>(c.buffer);
+        slot.buffer = c.buffer();
+        slot.registration = c.registration;
         slot.active = true;
         slot.owned = slot.aborted = false;
-        if (copies()) {
+        if (has_tag_buffers()) {
             slot.close_buffer(std::min<std::size_t>(watched, info.max_io_buf_bytes),
                               forbidden_reach());
         }
@@ -189,12 +205,15 @@ struct driver_state {
 
     /// The driver writes up to `max_io_buf_bytes` into a buffer, whatever else is there.
     void watch_place(const io_slot& mine, const io_command& c) {
-        const auto here = reinterpret_cast<std::uintptr_t>(c.buffer);
+        const std::uintptr_t here = c.address;
+        if (!has_tag_buffers()) {
+            return;
+        }
         for (const hardware_queue& q : queues) {
             for (const io_slot& other : q.slots) {
                 const auto there = reinterpret_cast<std::uintptr_t>(other.buffer);
                 const std::uintptr_t apart = here < there ? there - here : here - there;
-                if (&other != &mine && other.active && !other.canceled && there != 0 && copies() &&
+                if (&other != &mine && other.active && !other.canceled && there != 0 &&
                     apart < info.max_io_buf_bytes) {
                     on.violation("the buffer of " + name(c) + " overlaps with another tag's");
                     return;
@@ -222,8 +241,9 @@ struct driver_state {
     uapi::dev_info info;
     uapi::params params{};
     std::vector<hardware_queue> queues;
-    std::shared_ptr<disk> live;  ///< /dev/ublkbN
-    fd memory;                   ///< of the descriptors
+    std::shared_ptr<disk> live;             ///< /dev/ublkbN
+    fd memory;                              ///< of the descriptors
+    std::shared_ptr<copy_window> window{};  ///< of the open /dev/ublkcN, with USER_COPY
     std::size_t stride = 0;
 
     mutex lock;

@@ -51,6 +51,17 @@ inline void allow([[maybe_unused]] const std::byte* first, [[maybe_unused]] std:
 #endif
 }
 
+/// The kernel is about to read or write there on behalf of this program, unseen by its sanitizer:
+/// what that would have to say is said now.
+inline void touch([[maybe_unused]] const void* first, [[maybe_unused]] std::size_t bytes) {
+#ifdef UBLK_SIM_ASAN
+    void* const bad = __asan_region_is_poisoned(const_cast<void*>(first), bytes);
+    if (bad != nullptr) {
+        (void)*static_cast<const volatile std::byte*>(bad);
+    }
+#endif
+}
+
 /// The stack of a fiber, above a page that nobody may touch. Given back ones are kept by the
 /// thread, since a simulation starts and ends thousands of fibers a second.
 class fiber_stack {

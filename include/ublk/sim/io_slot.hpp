@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/sim/copy_window.hpp>
 #include <ublk/sim/fiber.hpp>
 #include <ublk/sim/ring.hpp>
 #include <ublk/token.hpp>
@@ -40,23 +41,25 @@ namespace ublk::inline v0::sim {
     }
 }
 
-/// What a server finds in memory that it must not rely on.
-inline constexpr std::byte stale{0xdb};
-
 /// A tag as the driver sees it, and the watch over its buffer while the driver has it.
 struct io_slot {
     task* daemon = nullptr;  ///< who fetched it
     ring* to = nullptr;      ///< where its command waits
     token t{0};
     std::byte* buffer = nullptr;
-    std::size_t watched = 0;  ///< bytes at its begin that must stay as they are
-    std::size_t closed = 0;   ///< bytes that AddressSanitizer reports
+    std::size_t watched = 0;         ///< bytes at its begin that must stay as they are
+    std::size_t closed = 0;          ///< bytes that AddressSanitizer reports
+    std::uint64_t registration = 0;  ///< uapi::auto_buf_reg
+    ring* registered_in = nullptr;   ///< where the driver put the request's pages
+    unsigned pages = 0;              ///< how often the request's pages are registered
+    std::uint32_t sectors_done = 0;
     int result = 0;
     bool active = false;    ///< a command waits for a request
     bool owned = false;     ///< the server has a request
     bool canceled = false;  ///< its command was given back for good
     bool aborted = false;
     bool wants_buffer = false;  ///< NEED_GET_DATA was answered
+    bool answered = false;      ///< the request ends once nobody has its pages
 
     /// The driver has the buffer: `bytes` of it are watched from now on, `reach` is forbidden.
     void close_buffer(std::size_t bytes, std::size_t reach) noexcept {

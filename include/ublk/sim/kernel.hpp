@@ -17,19 +17,23 @@ namespace ublk::inline v0::sim {
 class kernel::port {
 public:
     /// Throws `error`, as the real one does.
-    port(const channel& device, const waker& rouse, unsigned tags)
+    port(const channel& device, const waker& rouse, const port_needs& needs)
         : in_{device.in()}, as_{device.as()}, device_{device.device()}, waker_{*rouse.state_},
-          ring_{in_.on(), as_, room_for(in_, tags)}, room_{std::bit_ceil(tags + 1)} {
+          ring_{in_.on(), as_, room_for_events(in_, entries(needs))}, room_{std::bit_ceil(
+                                                                          entries(needs))} {
         int code = 0;
         if (!in_.call(as_, "io_uring_setup", code)) {
             fail(code, "io_uring_setup", std::nullopt);
         }
+        in_.on().tasks.running().killed = &as_.dead;
         held_.emplace(in_, as_, device_);
-        if (waker_.woken) {
-            ring_.post(token::wake(), 1);
-        } else {
-            waker_.polling = &ring_;
+        if (needs.reserved_buffers != 0 || !needs.tag_buffers.empty()) {
+            demand(register_buffers(needs));
         }
+        if (in_.on().is.book != nullptr) {
+            ring_.whose = [this](const std::byte* place) { return device_->request_at(place); };
+        }
+        poll();  // which a wake that came before ends at once
     }
     port(const port&) = delete;
     port& operator=(const port&) = delete;
@@ -37,18 +41,47 @@ public:
         if (waker_.polling == &ring_) {
             waker_.polling = nullptr;
         }
+        if (!ring_.flights.empty()) {
+            in_.on().violation("a ring is closed upon operations in flight, whose memory goes");
+            operations::drop(ring_);
+        }
         if (!as_.dead) {
             in_.ublk_drv().life.close_ring(ring_);
         }
     }
 
-    [[gnu::noinline]] void fetch(queue_id queue, tag which, const std::byte* buffer,
+    [[gnu::noinline]] void fetch(queue_id queue, tag which, buffer_address buffer,
                                  token t) noexcept {
-        put({uapi::io::fetch_req, queue, which, 0, buffer, t});
+        put({.command = {uapi::io::fetch_req, queue, which, 0, buffer.memory, buffer.registration,
+                         t}});
     }
-    [[gnu::noinline]] void commit(queue_id queue, tag which, int result, const std::byte* buffer,
+    [[gnu::noinline]] void commit(queue_id queue, tag which, int result, buffer_address buffer,
                                   token t) noexcept {
-        put({uapi::io::commit_and_fetch_req, queue, which, result, buffer, t});
+        put({.command = {uapi::io::commit_and_fetch_req, queue, which, result, buffer.memory,
+                         buffer.registration, t}});
+    }
+    [[gnu::noinline]] void get_data(queue_id queue, tag which, std::uint64_t memory,
+                                    token t) noexcept {
+        put({.command = {uapi::io::need_get_data, queue, which, 0, memory, 0, t}});
+    }
+    [[gnu::noinline]] void register_buffer(queue_id queue, tag which,
+                                           std::uint16_t index) noexcept {
+        put({.command = {uapi::io::register_io_buf, queue, which, 0, index, 0, token::nobody()}});
+    }
+    [[gnu::noinline]] void unregister_buffer(queue_id queue, tag which,
+                                             std::uint16_t index) noexcept {
+        put({.command = {uapi::io::unregister_io_buf, queue, which, 0, index, 0, token::nobody()}});
+    }
+
+    [[gnu::noinline]] void start(const operation& asked) noexcept {
+        put({queued_entry::kind::operation, {.t = token::of(asked)}, asked.what});
+    }
+    [[gnu::noinline]] void cancel_operations() noexcept {
+        put({.what = queued_entry::kind::cancel, .command = {.t = token::nobody()}});
+    }
+    [[gnu::noinline]] void listen() noexcept {
+        waker_.readable = false;
+        poll();
     }
 
     [[gnu::noinline]] int flush() noexcept { return enter(false, false); }
@@ -69,16 +102,48 @@ public:
     [[nodiscard]] unsigned ring_flags() const noexcept { return 0x3000; }
 
 private:
-    [[nodiscard]] static std::size_t room_for(world& in, unsigned tags) {
-        const unsigned chosen = in.on().is.completions;
-        return chosen != 0 ? chosen : std::bit_ceil(2 * (tags + 1));
+    /// As many as the real port asks of io_uring.
+    [[nodiscard]] static unsigned entries(const port_needs& needs) noexcept {
+        return needs.tags * (needs.reserved_buffers != 0 ? 3 : 1) + needs.operations + 1;
     }
 
-    void put(const io_command& command) noexcept {
+    [[nodiscard]] static std::size_t room_for_events(world& in, unsigned entries) {
+        const unsigned chosen = in.on().is.completions;
+        return chosen != 0 ? chosen : std::bit_ceil(2 * entries);
+    }
+
+    void poll() noexcept {
+        put({.what = queued_entry::kind::listen, .command = {.t = token::wake()}});
+    }
+
+    [[nodiscard]] int register_buffers(const port_needs& needs) {
+        int code = 0;
+        if (!in_.call(as_, "io_uring_register", code)) {
+            return code;
+        }
+        std::uint64_t pinned = 0;
+        code = ring_.buffers.reserve(needs.reserved_buffers + needs.tag_buffers.size());
+        for (std::size_t i = 0; code == 0 && i < needs.tag_buffers.size(); ++i) {
+            pinned += needs.tag_buffers[i].iov_len;
+            code = pinned > in_.on().is.lockable_bytes
+                       ? -ENOMEM
+                       : ring_.buffers.put(
+                             i, std::make_shared<registered_pages>(needs.tag_buffers[i]));
+        }
+        return code;
+    }
+
+    static void demand(int code) {
+        if (code < 0) {
+            fail(code, "registering buffers with io_uring", std::nullopt);
+        }
+    }
+
+    void put(const queued_entry& entry) noexcept {
         while (ring_.queued.size() >= room_ && !as_.dead) {
             (void)enter(false, false);
         }
-        ring_.queued.push_back(command);
+        ring_.queued.push_back(entry);
     }
 
     [[gnu::noinline]] bool next(std::size_t& seen, completion_event& event) noexcept {
@@ -139,16 +204,31 @@ private:
             some = 1 + on.dice.below(some - 1);
         }
         for (std::size_t i = 0; i < some && !as_.dead; ++i) {
-            const io_command& c = ring_.queued[i];
-            const int answer =
-                c.op == uapi::io::fetch_req ? device_->fetch(ring_, c) : device_->commit(ring_, c);
-            if (answer != 0) {
-                ring_.post(c.t, answer);
+            const queued_entry each = ring_.queued[i];
+            if (const int answer = take(each); answer != 0) {
+                ring_.post(each.command.t, answer);
             }
         }
         ring_.queued.erase(ring_.queued.begin(),
                            ring_.queued.begin() + static_cast<std::ptrdiff_t>(some));
         return some;
+    }
+
+    /// 0, or what answers it at once.
+    int take(const queued_entry& each) {
+        switch (each.what) {
+        case queued_entry::kind::command:
+            break;
+        case queued_entry::kind::listen:
+            waker_.poll(ring_);
+            return 0;
+        case queued_entry::kind::operation:
+            return operations{ring_}.start(each.asked, each.command.t);
+        case queued_entry::kind::cancel:
+            operations{ring_}.cancel_all();
+            return 0;
+        }
+        return device_->carry_out(ring_, each.command);
     }
 
     /// Task work: what the kernel had deferred to this thread.

@@ -44,6 +44,9 @@ public:
     [[nodiscard]] std::size_t page_size() const noexcept {
         return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     }
+    [[nodiscard]] std::uint64_t lockable_bytes() const noexcept {
+        return in_->on().is.lockable_bytes;
+    }
     [[nodiscard]] control open_control() const;
     [[nodiscard]] channel open_channel(std::uint32_t id, deadline until) const;
 
@@ -109,7 +112,8 @@ private:
 class kernel::channel {
 public:
     channel(world& in, process& as, device_ptr opened)
-        : in_{&in}, as_{&as}, device_{opened}, held_{in, as, std::move(opened)} {}
+        : in_{&in}, as_{&as}, device_{opened}, window_{opened->window}, held_{in, as,
+                                                                              std::move(opened)} {}
     channel(channel&& other) noexcept = default;
     channel& operator=(channel&&) = delete;
 
@@ -138,6 +142,9 @@ public:
         fail(code, "mapping the descriptors of a simulated /dev/ublkcN", device_->info.dev_id);
     }
 
+    /// For pread and pwrite of the bytes of requests: a real file.
+    [[nodiscard]] int file() const noexcept { return window_ ? window_->file() : -1; }
+
     [[nodiscard]] world& in() const noexcept { return *in_; }
     [[nodiscard]] process& as() const noexcept { return *as_; }
     [[nodiscard]] const device_ptr& device() const noexcept { return device_; }
@@ -146,23 +153,35 @@ private:
     world* in_;
     process* as_;
     device_ptr device_;
+    std::shared_ptr<copy_window> window_;
     file_reference held_;
 };
 
 class kernel::waker {
 public:
-    void wake() const noexcept {
-        state_->woken = true;
-        if (ring* const there = std::exchange(state_->polling, nullptr)) {
-            there->post(token::wake(), 1);
-        }
-    }
+    void wake() const noexcept { state_->ring(); }
 
 private:
     friend class port;
+    // An eventfd, and a poll of it that ends once it is readable.
     struct state {
-        bool woken = false;
-        ring* polling = nullptr;
+        void ring() {
+            readable = true;
+            answer();
+        }
+        void poll(sim::ring& by) {
+            polling = &by;
+            if (readable) {
+                answer();
+            }
+        }
+        void answer() {
+            if (sim::ring* const there = std::exchange(polling, nullptr)) {
+                there->post(token::wake(), 1);
+            }
+        }
+        bool readable = false;
+        sim::ring* polling = nullptr;
     };
     std::unique_ptr<state> state_ = std::make_unique<state>();
 };

@@ -20,6 +20,7 @@
 #include <ublk/sim/cached_disk.hpp>
 #include <ublk/sim/laws/ending.hpp>
 #include <ublk/sim/laws/keeping.hpp>
+#include <ublk/sim/laws/paths.hpp>
 #include <ublk/sim/laws/policies.hpp>
 #include <ublk/sim/laws/serving.hpp>
 #include <ublk/sim/medium.hpp>
@@ -61,6 +62,7 @@ struct specimen<cached_disk> {
     INSTANTIATE_TYPED_TEST_SUITE_P(name, serving_laws, name##_under_laws);                         \
     INSTANTIATE_TYPED_TEST_SUITE_P(name, ending_laws, name##_under_laws);                          \
     INSTANTIATE_TYPED_TEST_SUITE_P(name, keeping_laws, name##_under_laws);                         \
+    INSTANTIATE_TYPED_TEST_SUITE_P(name, path_laws, name##_under_laws);                            \
     }
 
 #define UBLK_BACKEND_LAWS(backend) UBLK_LAWS_OF(backend, with_every_policy<::backend>)

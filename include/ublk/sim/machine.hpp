@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/kernel_version.hpp>
+#include <ublk/sim/journal.hpp>
 #include <ublk/sim/random.hpp>
 #include <ublk/sim/scheduler.hpp>
 
@@ -24,6 +25,13 @@ struct troubles {
     std::uint32_t reap_first = 0;    ///< io_uring_enter: EBUSY, the completion queue has overflowed
     std::uint32_t short_submit = 0;  ///< io_uring_enter takes only some of what is queued
     std::uint32_t idle_return = 0;   ///< io_uring_enter returns without an event
+
+    // Of backends' operations.
+    std::uint32_t short_transfer = 0;   ///< fewer bytes than asked for, but some
+    std::uint32_t operation_again = 0;  ///< of a file: EINTR or EAGAIN, without effect
+    std::uint32_t operation_fails = 0;  ///< EIO or ENOSPC: which clients then get
+
+    std::uint32_t unregistered = 0;  ///< the driver fails to register a request's pages by itself
 };
 
 /// What becomes of the call into the kernel with that number, counted from 1.
@@ -41,12 +49,15 @@ struct conditions {
     bool root = true;   ///< the server has CAP_SYS_ADMIN
     bool zoned = true;  ///< CONFIG_BLK_DEV_ZONED
     unsigned unprivileged_max = 64;
+    std::uint64_t lockable_bytes = ~std::uint64_t{0};  ///< that a process may pin
+    std::uint32_t transfer_unit = 1;                   ///< short transfers end at a multiple of it
     unsigned completions = 0;    ///< room in a completion queue; 0: what the server asks for
     std::uint32_t switches = 4;  ///< other threads may go first at one call in so many; 0: never
     bool strict = true;          ///< what a server must not do counts as a violation
     troubles often{};
     mishap once{};
-    std::string replay{};  ///< the command that makes this very world; printed with a violation
+    journal* book = nullptr;  ///< what is to be written down, if anything
+    std::string replay{};     ///< the command that makes this very world; printed with a violation
 };
 
 /// Seed from the environment (UBLK_SIM_SEED), else the one given: how a failure is replayed.

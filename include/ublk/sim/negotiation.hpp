@@ -45,14 +45,15 @@ using namespace uapi::feature;
     }
     if ((asked.flags & unprivileged_dev) != 0) {
         asked.flags &= ~(user_recovery | user_recovery_reissue);
-        const std::uint64_t refused = (on.since(6, 12) ? user_copy : 0) |
+        const std::uint64_t refused = (on.since(6, 12) ? uapi::feature::user_copy : 0) |
                                       (on.since(6, 15) ? support_zero_copy : 0) |
                                       (on.since(6, 16) ? auto_buf_reg : 0);
         if ((asked.flags & refused) != 0) {
             return -EINVAL;
         }
     }
-    const bool integrity_alone = (asked.flags & integrity) != 0 && (asked.flags & user_copy) == 0;
+    const bool integrity_alone =
+        (asked.flags & integrity) != 0 && (asked.flags & uapi::feature::user_copy) == 0;
     return on.since(7, 0) && integrity_alone ? -EINVAL : 0;
 }
 
@@ -63,10 +64,11 @@ using namespace uapi::feature;
     if ((flags & batch_io) != 0) {
         flags &= ~per_io_daemon;
     }
-    if ((flags & (user_copy | support_zero_copy | auto_buf_reg | batch_io)) != 0) {
+    if ((flags & (uapi::feature::user_copy | support_zero_copy | auto_buf_reg | batch_io)) != 0) {
         flags &= ~need_get_data;
     }
-    const std::uint64_t zoned_needs = user_copy | (on.since(6, 15) ? support_zero_copy : 0);
+    const std::uint64_t zoned_needs =
+        uapi::feature::user_copy | (on.since(6, 15) ? support_zero_copy : 0);
     const bool no_zones = !on.is.zoned || (flags & zoned_needs) == 0;
     return (flags & zoned) != 0 && no_zones ? -EINVAL : 0;
 }

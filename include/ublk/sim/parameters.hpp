@@ -21,7 +21,8 @@ namespace ublk::inline v0::sim {
 [[nodiscard]] inline std::uint32_t params_known(const machine& on) noexcept {
     using namespace uapi::param_type;
     return basic | uapi::param_type::discard | devt | zoned |
-           (on.since(6, 15) ? dma_align | segment : 0u) | (on.since(7, 0) ? integrity : 0u);
+           (on.since(6, 15) ? dma_align | uapi::param_type::segment : 0u) |
+           (on.since(7, 0) ? integrity : 0u);
 }
 
 namespace detail {

@@ -8,10 +8,12 @@
 
 #include <unistd.h>
 
+#include <array>
 #include <concepts>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -43,9 +45,11 @@ concept loses_power = requires(std::shared_ptr<B> dead, random& dice) {
     { specimen<B>::power_cut(dead, dice) } -> std::same_as<std::shared_ptr<B>>;
 };
 
-/// A backend with its policies.
-template <class Backend, class QueuePolicy, class BatchPolicy>
+/// A backend with its policies, and with a data path where that is not left to the library.
+template <class Backend, class QueuePolicy, class BatchPolicy, data_path... Path>
 struct composition {
+    static_assert(sizeof...(Path) <= 1);
+    static constexpr std::array<data_path, sizeof...(Path)> path{Path...};
     using backend = Backend;
     using queue_policy = QueuePolicy;
     using batch_policy = BatchPolicy;
@@ -74,8 +78,16 @@ public:
     }
 
     /// A new server with the same store.
-    void boot() {
-        server = std::make_unique<device>(store, small(), process.emplace_back(in.boot()));
+    void boot() { boot(small()); }
+    void boot(options asked) {
+        if constexpr (requires { Composition::path; }) {
+            // Where this kernel lacks the path, the library chooses another.
+            for (const data_path wanted : Composition::path) {
+                const bool known = (features_of(wanted) & ~features_of(in.on().is.version)) == 0;
+                asked.path = !asked.path && known ? std::optional{wanted} : asked.path;
+            }
+        }
+        server = std::make_unique<device>(store, std::move(asked), process.emplace_back(in.boot()));
     }
 
     /// Throws `error`, as the device does.

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/operation.hpp>
 #include <ublk/sim/bio.hpp>
+#include <ublk/sim/buffer_table.hpp>
+#include <ublk/sim/flight.hpp>
 #include <ublk/sim/machine.hpp>
 #include <ublk/token.hpp>
 #include <ublk/units.hpp>
@@ -9,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -33,14 +37,27 @@ struct completion_event {
     int result;
 };
 
-/// An I/O command that waits in the submission queue.
+/// An I/O command for the driver.
 struct io_command {
     std::uint32_t op = 0;
-    queue_id queue;
-    tag which;
+    queue_id queue{};
+    tag which{};
     int result = 0;
-    const std::byte* buffer = nullptr;
+    std::uint64_t address = 0;       ///< of a buffer, or a place in the table of buffers
+    std::uint64_t registration = 0;  ///< uapi::auto_buf_reg
     token t{0};
+
+    [[nodiscard]] std::byte* buffer() const noexcept {
+        return reinterpret_cast<std::byte*>(address);
+    }
+};
+
+/// What waits in the submission queue.
+struct queued_entry {
+    enum class kind : std::uint8_t { command, operation, cancel, listen };
+    kind what = kind::command;
+    io_command command{};  ///< of the others only the token counts
+    submission asked{};    ///< of an operation
 };
 
 /// The io_uring of one server thread, as the kernel has it: with task work that is only run when
@@ -88,10 +105,13 @@ struct ring {
     process& owner;
     task* issuer;  ///< the only one that may submit (IORING_SETUP_SINGLE_ISSUER)
     std::size_t capacity;
-    std::vector<io_command> queued;
+    std::vector<queued_entry> queued;
     std::deque<completion_event> ready;
     std::deque<completion_event> overflow;
     std::vector<task_work> work;
+    std::vector<flight_ptr> flights;  ///< operations that were not answered yet
+    buffer_table buffers;
+    std::function<std::uint64_t(const std::byte*)> whose;  ///< request that has memory there, or 0
     wait_list sleeping;
     bool gone = false;
 };

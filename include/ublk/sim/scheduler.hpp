@@ -44,6 +44,7 @@ struct task {
     wake_up last = wake_up::called;
     std::pair<deadline, std::uint64_t> alarm{};  ///< key among the timers; {} if there is none
     const void* mark = nullptr;
+    const bool* killed = nullptr;  ///< whether its process was, where that is known
     bool ended = false;
     wait_list joiners;
 };

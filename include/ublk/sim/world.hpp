@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/sim/driver.hpp>
+#include <ublk/sim/operations.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -48,6 +49,7 @@ public:
             }
         }
         for (ring* const each : std::vector{victim.rings}) {
+            operations::die(*each);
             driver_.life.close_ring(*each);
             on_.tasks.wake(each->sleeping);
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/sim/durability.hpp>
 #include <ublk/sim/laws/worlds.hpp>
 
 #include <algorithm>
@@ -78,10 +79,38 @@ TYPED_TEST_P(serving_laws, it_bears_a_hostile_kernel) {
                      .try_again = 16,
                      .reap_first = 16,
                      .short_submit = 3,
-                     .idle_return = 8};
+                     .idle_return = 8,
+                     .short_transfer = 3,
+                     .operation_again = 6,
+                     .unregistered = 3};
+        how.transfer_unit = sector_size;  // a block that is read while it is written stays whole
         how.switches = 2;
         how.completions = how.seed % 2 == 0 ? 2 : 0;
         TestFixture::serve(how, TestFixture::usual());
+    });
+}
+
+/// Files answer with fewer bytes than were asked for, or not at all for now, as often as they like.
+TYPED_TEST_P(serving_laws, it_goes_on_after_short_transfers) {
+    in_many_worlds([](conditions how) {
+        how.often.short_transfer = 2;
+        how.often.operation_again = 4;
+        habits alone = TestFixture::usual();
+        alone.submitters = alone.in_flight = 1;
+        TestFixture::serve(how, alone);
+    });
+}
+
+/// What a flush or a write with FUA promised: for a disk that writes by its ring.
+TYPED_TEST_P(serving_laws, its_flushes_are_durable) {
+    in_many_worlds([](conditions how) {
+        journal book;
+        how.book = &book;
+        habits careful = TestFixture::usual();
+        careful.flushes = 8;
+        careful.fua = 4;
+        TestFixture::serve(how, careful);
+        EXPECT_EQ(broken_promise(book), "");
     });
 }
 
@@ -143,6 +172,7 @@ TYPED_TEST_P(serving_laws, it_fills_the_whole_of_what_is_read) {
 REGISTER_TYPED_TEST_SUITE_P(serving_laws, its_attributes_are_valid,
                             it_starts_and_stops_without_a_trace, it_reads_what_was_written,
                             it_bears_requests_that_overlap, it_bears_a_hostile_kernel,
+                            it_goes_on_after_short_transfers, its_flushes_are_durable,
                             it_serves_its_edges, it_fills_the_whole_of_what_is_read);
 
 }  // namespace ublk::inline v0::sim

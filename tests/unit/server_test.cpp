@@ -4,7 +4,7 @@
 #include <ublk/batch_policy/each.hpp>
 #include <ublk/batch_policy/per_wakeup.hpp>
 #include <ublk/batch_policy/up_to.hpp>
-#include <ublk/queue.hpp>
+#include <ublk/server.hpp>
 
 #include <gtest/gtest.h>
 
@@ -111,9 +111,11 @@ struct bench {
     fake_kernel::channel channel = kernel.open_channel(0, {});
     std::vector<ublk::queue> queues;
     fake_kernel::waker waker{};
-    fake_kernel::port port{channel, waker, 4096};
+    fake_kernel::port port{channel, waker, {.tags = 4096}};
     Backend backend{};
-    ublk::server<Backend, Batch, fake_kernel::port, SingleQueue> server{backend, port, queues};
+    std::atomic<unsigned> orders{ublk::orders::serve};
+    ublk::server<Backend, Batch, fake_kernel::port, SingleQueue> server{backend, port, queues,
+                                                                        orders};
 };
 
 // One request on each tag of a queue.
@@ -422,10 +424,11 @@ TEST(queue, any_other_error_of_the_wait_ends_the_server) {
     EXPECT_EQ(b.server.run(), -EBADF);
 }
 
-TEST(queue, being_woken_ends_the_server_and_hands_over_its_last_answers) {
+TEST(queue, an_order_to_leave_ends_the_server_and_hands_over_its_last_answers) {
     bench b{1, 4};
     ASSERT_EQ(b.server.fetch_all(), 0);
     b.kernel.post(one_a_tag(3));
+    b.orders = ublk::orders::leave;
     b.waker.wake();
     b.waker.wake();
     EXPECT_EQ(b.server.run(), 0);
@@ -435,13 +438,11 @@ TEST(queue, being_woken_ends_the_server_and_hands_over_its_last_answers) {
 
 TEST(queue, a_server_told_to_refuse_answers_eio_without_asking_the_backend) {
     bench<> b{1, 4};
-    const std::atomic<bool> refuse{true};
-    ublk::server<recorder, ublk::per_wakeup, fake_kernel::port, false> server{b.backend, b.port,
-                                                                              b.queues, refuse};
-    ASSERT_EQ(server.fetch_all(), 0);
+    b.orders = ublk::orders::refuse | ublk::orders::leave;
+    ASSERT_EQ(b.server.fetch_all(), 0);
     b.kernel.post(one_a_tag(4));
     b.waker.wake();
-    EXPECT_EQ(server.run(), 0);
+    EXPECT_EQ(b.server.run(), 0);
     for (unsigned tag = 0; tag < 4; ++tag) {
         EXPECT_EQ(b.kernel.answer(0, tag), -EIO);
     }

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/data_path.hpp>
+#include <ublk/kernel.hpp>
+#include <ublk/payload.hpp>
+#include <ublk/queue.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace ublk::inline v0 {
+
+/// A tag of one queue, and its place among all tags of its thread.
+struct tag_place {
+    const queue& of;
+    tag which;
+    std::uint16_t index;
+};
+
+/// How one data path moves a request's bytes. Chosen once, at start.
+///
+/// | expression                  | meaning                                                       |
+/// |-----------------------------|---------------------------------------------------------------|
+/// | `P::id`                     | its name                                                      |
+/// | `P::payload`                | what the backend gets                                         |
+/// | `P::address(tag_place)`     | what goes with the tag to the driver                          |
+/// | `P::bytes(tag_place, size)` | the payload of a request of that many bytes                   |
+template <class P>
+concept path_policy = requires(const tag_place& at, std::size_t size) {
+    requires std::same_as<const data_path, decltype(P::id)>;
+    { P::address(at) }
+    noexcept->std::same_as<buffer_address>;
+    { P::bytes(at, size) }
+    noexcept->std::same_as<typename P::payload>;
+};
+
+}  // namespace ublk::inline v0

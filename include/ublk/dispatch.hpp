@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/backend.hpp>
+
+#include <utility>
+
+namespace ublk::inline v0 {
+
+namespace detail {
+
+/// Calls a backend and turns what it throws into EIO; a noexcept one has no landing pad at all.
+template <class Call>
+[[nodiscard, gnu::always_inline]] inline auto guarded(Call&& call) noexcept -> decltype(call()) {
+    if constexpr (noexcept(call())) {
+        return call();
+    } else {
+        try {
+            return call();
+        } catch (...) {
+            return std::errc::io_error;
+        }
+    }
+}
+
+}  // namespace detail
+
+/// From operation to backend function, for a backend that answers now. `payload` holds `r.length()`
+/// bytes for reads and writes and is empty for all others.
+template <class B, class P>
+[[nodiscard, gnu::always_inline]] inline result dispatch(B& b, const request& r,
+                                                         P payload) noexcept {
+    switch (r.op()) {
+    case uapi::op::read:
+        if constexpr (detail::reads_now<B, P>) {
+            return detail::guarded(
+                [&]() noexcept(noexcept(b.read(r, payload))) { return b.read(r, payload); });
+        }
+        break;
+    case uapi::op::write:
+        if constexpr (detail::writes_now<B, P>) {
+            const typename detail::written<P>::type in{payload};
+            return detail::guarded(
+                [&]() noexcept(noexcept(b.write(r, in))) { return b.write(r, in); });
+        }
+        return std::errc::operation_not_permitted;
+    case uapi::op::flush:
+        if constexpr (detail::flushes_now<B>) {
+            return detail::guarded([&]() noexcept(noexcept(b.flush(r))) { return b.flush(r); });
+        }
+        return ok;  // nothing is volatile
+    case uapi::op::discard:
+        if constexpr (detail::discards_now<B>) {
+            return detail::guarded([&]() noexcept(noexcept(b.discard(r))) { return b.discard(r); });
+        }
+        break;
+    case uapi::op::write_zeroes:
+        if constexpr (detail::zeroes_now<B>) {
+            return detail::guarded(
+                [&]() noexcept(noexcept(b.write_zeroes(r))) { return b.write_zeroes(r); });
+        }
+        break;
+    default:
+        break;
+    }
+    return std::errc::operation_not_supported;
+}
+
+/// The same for a backend of which at least one function is asynchronous; what answers now is a
+/// task that has ended. `r` outlives the task.
+template <class B, class P>
+[[nodiscard]] task dispatch(B& b, io& with, const request& r, P payload) noexcept {
+    switch (r.op()) {
+    case uapi::op::read:
+        if constexpr (detail::reads_later<B, P>) {
+            return detail::guarded([&] { return b.read(with, r, payload); });
+        } else if constexpr (detail::reads_now<B, P>) {
+            return detail::guarded([&] { return b.read(r, payload); });
+        }
+        break;
+    case uapi::op::write:
+        if constexpr (detail::writes_later<B, P>) {
+            const typename detail::written<P>::type in{payload};
+            return detail::guarded([&] { return b.write(with, r, in); });
+        } else if constexpr (detail::writes_now<B, P>) {
+            const typename detail::written<P>::type in{payload};
+            return detail::guarded([&] { return b.write(r, in); });
+        }
+        return std::errc::operation_not_permitted;
+    case uapi::op::flush:
+        if constexpr (detail::flushes_later<B>) {
+            return detail::guarded([&] { return b.flush(with, r); });
+        } else if constexpr (detail::flushes_now<B>) {
+            return detail::guarded([&] { return b.flush(r); });
+        }
+        return ok;
+    case uapi::op::discard:
+        if constexpr (detail::discards_later<B>) {
+            return detail::guarded([&] { return b.discard(with, r); });
+        } else if constexpr (detail::discards_now<B>) {
+            return detail::guarded([&] { return b.discard(r); });
+        }
+        break;
+    case uapi::op::write_zeroes:
+        if constexpr (detail::zeroes_later<B>) {
+            return detail::guarded([&] { return b.write_zeroes(with, r); });
+        } else if constexpr (detail::zeroes_now<B>) {
+            return detail::guarded([&] { return b.write_zeroes(r); });
+        }
+        break;
+    default:
+        break;
+    }
+    return std::errc::operation_not_supported;
+}
+
+}  // namespace ublk::inline v0

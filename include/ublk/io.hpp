@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/io_thread.hpp>
+#include <ublk/operation.hpp>
+#include <ublk/payload.hpp>
+#include <ublk/return_ticket.hpp>
+#include <ublk/task.hpp>
+
+#include <fcntl.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+namespace ublk::inline v0 {
+
+/// What an asynchronous backend function works with: the operations of its queue's own io_uring.
+/// One a tag; everything that is awaited resumes on the queue's thread.
+///
+/// What an operation answers is what io_uring says: a count of bytes or 0, or -errno. Descriptors
+/// and memory stay valid until it has ended. Once the device is stopped by force, operations end
+/// with -ECANCELED.
+class io : public detail::task_owner {
+public:
+    /// For the engine.
+    io(io_thread& home, std::span<std::byte> memory) noexcept
+        : task_owner{nullptr, home.ended_list()}, home_{&home}, frames_{memory} {}
+
+    class awaited;
+
+    /// Reads all of `out`, less only at the end of the file: short reads and signals are gone on
+    /// after, in multiples of `unit` bytes (what O_DIRECT needs).
+    [[nodiscard]] awaited read(int file, std::span<std::byte> out, std::uint64_t offset,
+                               std::uint16_t unit = 1) noexcept;
+    [[nodiscard]] awaited read(int file, registered_buffer out, std::uint64_t offset,
+                               std::uint16_t unit = 1) noexcept;
+    /// The same into several pieces; the vector is used up meanwhile.
+    [[nodiscard]] awaited readv(int file, std::span<iovec> out, std::uint64_t offset,
+                                std::uint16_t unit = 1) noexcept;
+
+    /// Writes all of `in`; `flags` are those of pwritev2(2), such as RWF_DSYNC.
+    [[nodiscard]] awaited write(int file, std::span<const std::byte> in, std::uint64_t offset,
+                                int flags = 0, std::uint16_t unit = 1) noexcept;
+    [[nodiscard]] awaited write(int file, registered_buffer in, std::uint64_t offset, int flags = 0,
+                                std::uint16_t unit = 1) noexcept;
+    [[nodiscard]] awaited writev(int file, std::span<iovec> in, std::uint64_t offset, int flags = 0,
+                                 std::uint16_t unit = 1) noexcept;
+
+    /// One read or write, however much that is; for what is not a file.
+    [[nodiscard]] awaited read_some(int file, std::span<std::byte> out) noexcept;
+    [[nodiscard]] awaited write_some(int file, std::span<const std::byte> in) noexcept;
+
+    [[nodiscard]] awaited fsync(int file) noexcept;
+    [[nodiscard]] awaited fdatasync(int file) noexcept;
+    /// fallocate(2). Like fsync it runs on a worker of the kernel's, never on the queue's thread.
+    [[nodiscard]] awaited fallocate(int file, int mode, std::uint64_t offset,
+                                    std::uint64_t bytes) noexcept;
+
+    /// One recv(2) or send(2) on a socket; MSG_WAITALL in `flags` asks for all of it.
+    [[nodiscard]] awaited recv(int socket, std::span<std::byte> out, int flags = 0) noexcept;
+    [[nodiscard]] awaited send(int socket, std::span<const std::byte> in, int flags = 0) noexcept;
+
+    /// Until one of `events` (POLLIN, ...) holds; answers which, as poll(2) does.
+    [[nodiscard]] awaited poll(int file, short events) noexcept;
+
+    /// 0 after that time, or -ECANCELED.
+    [[nodiscard]] auto sleep(std::chrono::nanoseconds time) noexcept;
+
+    /// Calls `give(return_ticket)`, which hands the ticket to a thread of the user's, and resumes
+    /// here once that has answered, with the answer. A closure that captures more than references
+    /// and plain values needs a name of its own.
+    template <class Give>
+    [[nodiscard]] auto hand_over(Give&& give) noexcept;
+
+    /// The device is being stopped by force.
+    [[nodiscard]] bool cancelled() const noexcept { return home_->cancelling(); }
+
+    /// For `task`.
+    [[nodiscard]] task_stack& frames() noexcept { return frames_; }
+    [[nodiscard]] io_thread& home() noexcept { return *home_; }
+
+private:
+    [[nodiscard]] static submission transfer(opcode code, int file, std::uint64_t address,
+                                             std::size_t length, std::uint64_t offset, int flags,
+                                             std::uint16_t buffer = 0) noexcept {
+        return {.code = code,
+                .file = file,
+                .offset = offset,
+                .address = address,
+                .length = static_cast<std::uint32_t>(length),
+                .op_flags = static_cast<std::uint32_t>(flags),
+                .buffer = buffer};
+    }
+
+    static constexpr std::uint16_t repeated = 1;  // after EINTR and EAGAIN, as transfers are
+
+    io_thread* home_;
+    task_stack frames_;
+};
+
+/// An operation on its way to the kernel, to be awaited once.
+class [[nodiscard]] io::awaited : private operation {
+public:
+    /// `granularity` 0: the first answer is the end.
+    awaited(io_thread& home, const submission& asked, std::uint16_t granularity = 0,
+            std::size_t bytes = 0) noexcept
+        : home_{&home} {
+        what = asked;
+        transfer_whole(static_cast<std::uint32_t>(bytes), granularity);
+    }
+
+    [[nodiscard]] bool await_ready() noexcept {
+        if (home_->cancelling()) [[unlikely]] {
+            answer = -ECANCELED;
+            return true;
+        }
+        return false;
+    }
+    void await_suspend(std::coroutine_handle<> task) noexcept {
+        waiting = task;
+        home_->submit(*this);
+    }
+    [[nodiscard]] int await_resume() const noexcept { return answer; }
+
+    /// Where the operation finds what it works on, once that has a place.
+    void point_at(const void* data) noexcept {
+        what.address = reinterpret_cast<std::uintptr_t>(data);
+    }
+
+private:
+    io_thread* home_;
+};
+
+inline io::awaited io::read(int file, std::span<std::byte> out, std::uint64_t offset,
+                            std::uint16_t unit) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(out.data());
+    return {*home_, transfer(opcode::read, file, address, out.size(), offset, 0), unit, out.size()};
+}
+
+inline io::awaited io::read(int file, registered_buffer out, std::uint64_t offset,
+                            std::uint16_t unit) noexcept {
+    return {*home_,
+            transfer(opcode::read_fixed, file, out.base(), out.size(), offset, 0, out.index()),
+            unit, out.size()};
+}
+
+inline io::awaited io::write(int file, std::span<const std::byte> in, std::uint64_t offset,
+                             int flags, std::uint16_t unit) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(in.data());
+    return {*home_, transfer(opcode::write, file, address, in.size(), offset, flags), unit,
+            in.size()};
+}
+
+inline io::awaited io::write(int file, registered_buffer in, std::uint64_t offset, int flags,
+                             std::uint16_t unit) noexcept {
+    return {*home_,
+            transfer(opcode::write_fixed, file, in.base(), in.size(), offset, flags, in.index()),
+            unit, in.size()};
+}
+
+namespace detail {
+
+[[nodiscard]] inline std::size_t bytes_of(std::span<const iovec> vector) noexcept {
+    std::size_t bytes = 0;
+    for (const iovec& each : vector) {
+        bytes += each.iov_len;
+    }
+    return bytes;
+}
+
+}  // namespace detail
+
+inline io::awaited io::readv(int file, std::span<iovec> out, std::uint64_t offset,
+                             std::uint16_t unit) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(out.data());
+    return {*home_, transfer(opcode::readv, file, address, out.size(), offset, 0), unit,
+            detail::bytes_of(out)};
+}
+
+inline io::awaited io::writev(int file, std::span<iovec> in, std::uint64_t offset, int flags,
+                              std::uint16_t unit) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(in.data());
+    return {*home_, transfer(opcode::writev, file, address, in.size(), offset, flags), unit,
+            detail::bytes_of(in)};
+}
+
+inline io::awaited io::read_some(int file, std::span<std::byte> out) noexcept {
+    constexpr std::uint64_t here = ~std::uint64_t{0};  // the file's own position, if it has one
+    const auto address = reinterpret_cast<std::uintptr_t>(out.data());
+    return {*home_, transfer(opcode::read, file, address, out.size(), here, 0)};
+}
+
+inline io::awaited io::write_some(int file, std::span<const std::byte> in) noexcept {
+    constexpr std::uint64_t here = ~std::uint64_t{0};
+    const auto address = reinterpret_cast<std::uintptr_t>(in.data());
+    return {*home_, transfer(opcode::write, file, address, in.size(), here, 0)};
+}
+
+inline io::awaited io::fsync(int file) noexcept {
+    return {*home_, transfer(opcode::fsync, file, 0, 0, 0, 0), repeated};
+}
+
+inline io::awaited io::fdatasync(int file) noexcept {
+    constexpr int data_only = 1;  // IORING_FSYNC_DATASYNC
+    return {*home_, transfer(opcode::fsync, file, 0, 0, 0, data_only), repeated};
+}
+
+// The length goes where other operations have their address, and the mode where they have theirs.
+inline io::awaited io::fallocate(int file, int mode, std::uint64_t offset,
+                                 std::uint64_t bytes) noexcept {
+    return {*home_,
+            transfer(opcode::fallocate, file, bytes, static_cast<std::size_t>(mode), offset, 0),
+            repeated};
+}
+
+inline io::awaited io::recv(int socket, std::span<std::byte> out, int flags) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(out.data());
+    return {*home_, transfer(opcode::recv, socket, address, out.size(), 0, flags)};
+}
+
+inline io::awaited io::send(int socket, std::span<const std::byte> in, int flags) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(in.data());
+    return {*home_, transfer(opcode::send, socket, address, in.size(), 0, flags)};
+}
+
+inline io::awaited io::poll(int file, short events) noexcept {
+    return {*home_, transfer(opcode::poll_add, file, 0, 0, 0, static_cast<std::uint16_t>(events))};
+}
+
+inline auto io::sleep(std::chrono::nanoseconds time) noexcept {
+    // struct __kernel_timespec; it has to stay where it is until the kernel has read it.
+    struct alignas(8) kernel_time {
+        std::int64_t seconds;
+        std::int64_t nanoseconds;
+    };
+    struct asleep {
+        awaited timeout;
+        kernel_time time;
+        [[nodiscard]] bool await_ready() noexcept { return timeout.await_ready(); }
+        void await_suspend(std::coroutine_handle<> task) noexcept {
+            timeout.point_at(&time);
+            timeout.await_suspend(task);
+        }
+        [[nodiscard]] int await_resume() const noexcept {
+            const int said = timeout.await_resume();
+            return said == -ETIME ? 0 : said;
+        }
+    };
+    return asleep{{*home_, transfer(opcode::timeout, -1, 0, 1, 0, 0)},
+                  {time.count() / 1'000'000'000, time.count() % 1'000'000'000}};
+}
+
+template <class Give>
+auto io::hand_over(Give&& give) noexcept {
+    static_assert(std::is_lvalue_reference_v<Give> || std::is_trivially_copyable_v<Give>,
+                  "ublk: give that closure a name first: auto give = [...](ublk::return_ticket) "
+                  "{...}; co_await io.hand_over(give);  (g++ 12 destroys such a temporary twice)");
+    struct handed : detail::errand {
+        io_thread& home;
+        std::remove_reference_t<Give>& give;  // whatever it is outlives the co_await
+        handed(io_thread& from, std::remove_reference_t<Give>& what) noexcept
+            : home{from}, give{what} {}
+        handed(const handed&) = delete;
+        handed& operator=(const handed&) = delete;
+
+        [[nodiscard]] bool await_ready() const noexcept { return false; }
+        void await_suspend(std::coroutine_handle<> task) noexcept {
+            waiting = task;
+            home.sent();
+            try {
+                give(return_ticket{home, *this});  // dropped by an exception, it answers EIO
+            } catch (...) {
+            }
+        }
+        [[nodiscard]] result await_resume() const noexcept { return answer; }
+    };
+    return handed{*home_, give};
+}
+
+}  // namespace ublk::inline v0

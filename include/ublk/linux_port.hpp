@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/fd.hpp>
+#include <ublk/kernel.hpp>
+#include <ublk/mapping.hpp>
+#include <ublk/ring.hpp>
+
+#include <sys/eventfd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace ublk::inline v0 {
+
+/// An open /dev/ublkcN. The driver lets nobody else open it meanwhile, and treats its closing as
+/// the end of the server.
+class linux_channel {
+public:
+    explicit linux_channel(fd file) noexcept : file_{std::move(file)} {}
+
+    /// Maps descriptors: read-only, since the driver refuses anything else.
+    [[nodiscard]] mapping map(std::uint64_t offset, std::size_t bytes) const {
+        return mapping{bytes,
+                       PROT_READ,
+                       MAP_SHARED | MAP_POPULATE,
+                       file_.get(),
+                       static_cast<off_t>(offset),
+                       "mapping the descriptors of /dev/ublkcN"};
+    }
+
+    [[nodiscard]] int file() const noexcept { return file_.get(); }
+
+private:
+    fd file_;
+};
+
+/// Rouses a port from its sleep, from any thread and as often as one likes.
+class linux_waker {
+public:
+    linux_waker() : file_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
+        if (!file_) {
+            fail(errno, "eventfd", std::nullopt, "no file descriptor is left", "raise `ulimit -n`");
+        }
+    }
+
+    void wake() const noexcept { (void)::eventfd_write(file_.get(), 1); }
+    [[nodiscard]] int file() const noexcept { return file_.get(); }
+
+private:
+    fd file_;
+};
+
+/// The I/O commands of one thread. Its ring is created in the thread that uses it, since only the
+/// creator of a SINGLE_ISSUER ring may submit.
+class linux_port {
+public:
+    /// The channel and the waker outlive the port.
+    linux_port(const linux_channel& device, const linux_waker& rouse, const port_needs& needs)
+        // A request with a registered buffer takes two commands more.
+        : io_{ring::kind::queue,
+              needs.tags * (needs.reserved_buffers != 0 ? 3 : 1) + needs.operations + 1},
+          rouse_{rouse.file()} {
+        demand(io_.register_files(device.file(), needs.files),
+               "registering /dev/ublkcN and the backend's files with io_uring");
+        if (needs.reserved_buffers != 0) {
+            demand(io_.reserve_buffers(needs.reserved_buffers),
+                   "making room for clients' pages in io_uring");
+        }
+        if (!needs.tag_buffers.empty()) {
+            demand(io_.register_buffers(needs.tag_buffers),
+                   "registering the tag buffers with io_uring");
+        }
+        io_.poll_readable(rouse_, token::wake());
+    }
+
+    /// Offers a tag and its buffer to the driver; the event is the first request.
+    void fetch(queue_id queue, tag which, buffer_address buffer, token t) noexcept {
+        io_.fixed_command(uapi::io::fetch_req, io_command(queue, which, 0, buffer.memory), t,
+                          buffer.registration);
+    }
+
+    /// Hands a result back and the tag with it; the event is the next request.
+    void commit(queue_id queue, tag which, int result, buffer_address buffer, token t) noexcept {
+        io_.fixed_command(uapi::io::commit_and_fetch_req,
+                          io_command(queue, which, result, buffer.memory), t, buffer.registration);
+    }
+
+    /// Says where a write's bytes are to go; the event is the same request again, with its bytes.
+    void get_data(queue_id queue, tag which, std::uint64_t memory, token t) noexcept {
+        io_.fixed_command(uapi::io::need_get_data, io_command(queue, which, 0, memory), t);
+    }
+
+    /// Registers the pages of a request that the server owns in the place `index`.
+    void register_buffer(queue_id queue, tag which, std::uint16_t index) noexcept {
+        io_.quiet_command(uapi::io::register_io_buf, io_command(queue, which, 0, index),
+                          token::nobody());
+    }
+
+    void unregister_buffer(queue_id queue, tag which, std::uint16_t index) noexcept {
+        io_.quiet_command(uapi::io::unregister_io_buf, io_command(queue, which, 0, index),
+                          token::nobody());
+    }
+
+    void start(const operation& asked) noexcept { io_.start(asked); }
+
+    void cancel_operations() noexcept {
+        using enum opcode;
+        for (const opcode each : {readv, writev, fsync, read_fixed, write_fixed, poll_add, timeout,
+                                  fallocate, read, write, send, recv}) {
+            io_.cancel(each, token::nobody());
+        }
+    }
+
+    /// Whoever calls `wake` from now on makes another event.
+    void listen() noexcept {
+        eventfd_t times = 0;
+        (void)::eventfd_read(rouse_, &times);
+        io_.poll_readable(rouse_, token::wake());
+    }
+
+    int flush() noexcept { return io_.submit(); }
+    int wait() noexcept { return io_.submit_and_wait(); }
+
+    /// Hands over and collects what the kernel says at once, without waiting.
+    int flush_and_collect() noexcept { return io_.submit_and_run_deferred(); }
+
+    template <class Consume>
+    [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
+        io_.drain([&consume](std::uint64_t user, int answer)
+                      __attribute__((always_inline)) { consume(token{user}, answer); });
+    }
+
+    /// IORING_SETUP_* as granted.
+    [[nodiscard]] unsigned ring_flags() const noexcept { return io_.flags(); }
+
+private:
+    static uapi::io_cmd io_command(queue_id queue, tag which, int result,
+                                   std::uint64_t address) noexcept {
+        uapi::io_cmd command;
+        command.q_id = queue.value();
+        command.tag = which.value();
+        command.result = result;
+        command.addr = address;
+        return command;
+    }
+
+    static void demand(int code, const char* step) {
+        if (code < 0) {
+            fail(code, step, std::nullopt,
+                 code == -ENOMEM ? "the limit on locked memory is reached" : "",
+                 code == -ENOMEM ? "raise `ulimit -l`" : "");
+        }
+    }
+
+    ring io_;
+    int rouse_;
+};
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+
+namespace ublk::inline v0 {
+
+/// io_uring's operations that backends use (linux/io_uring.h, enum io_uring_op); ring.hpp compares
+/// them with liburing's.
+enum class opcode : std::uint8_t {
+    nop = 0,
+    readv = 1,
+    writev = 2,
+    fsync = 3,
+    read_fixed = 4,
+    write_fixed = 5,
+    poll_add = 6,
+    timeout = 11,
+    fallocate = 17,
+    read = 22,
+    write = 23,
+    send = 26,
+    recv = 27,
+};
+
+/// One io_uring operation, in the order of struct io_uring_sqe (linux/io_uring.h): its first 32
+/// bytes, and the index of its buffer.
+struct submission {
+    opcode code = opcode::nop;
+    std::uint8_t flags = 0;
+    std::uint16_t priority = 0;
+    std::int32_t file = -1;
+    std::uint64_t offset = 0;
+    std::uint64_t address = 0;
+    std::uint32_t length = 0;
+    std::uint32_t op_flags = 0;  ///< rw_flags, fsync_flags, poll_events, msg_flags: one word
+    std::uint16_t buffer = 0;
+};
+
+/// An operation that a task waits for. It lives in the task's frame, and stays there until the
+/// kernel has answered: a task is never destroyed before.
+class operation {
+public:
+    constexpr operation() noexcept = default;
+    operation(const operation&) = delete;
+    operation& operator=(const operation&) = delete;
+
+    /// What goes to the kernel next.
+    submission what;
+
+    /// The coroutine that waits.
+    std::coroutine_handle<> waiting;
+
+    /// The next one that is to be submitted.
+    operation* next = nullptr;
+
+    /// After the end: bytes, or what else the kernel says (>= 0), or -errno.
+    int answer = 0;
+
+    /// The kernel has answered. False where the rest is to be submitted: `what` is then changed
+    /// to ask for it.
+    [[nodiscard]] bool ends_with(int said) noexcept {
+        if (unit_ == 0) {
+            answer = said;
+            return true;
+        }
+        if (said <= 0) {
+            if ((said == -EINTR || said == -EAGAIN) && ++refusals_ < refusals_max) {
+                return false;
+            }
+            // What was moved before an error counts for nothing: a disk knows no half of a request.
+            answer = said < 0 ? said : moved_;
+            return true;
+        }
+        refusals_ = 0;
+        moved_ += said;
+        // O_DIRECT stops off a block at the end of a file only, and cannot go on from there.
+        if (static_cast<std::uint32_t>(said) >= left_ || said % unit_ != 0) {
+            answer = moved_;
+            return true;
+        }
+        left_ -= static_cast<std::uint32_t>(said);
+        skip(static_cast<std::uint32_t>(said));
+        return false;
+    }
+
+    /// Goes on after a short transfer until `bytes` are moved or there is no more; `granularity` is
+    /// in what units that is possible.
+    void transfer_whole(std::uint32_t bytes, std::uint16_t granularity) noexcept {
+        left_ = bytes;
+        unit_ = granularity;
+    }
+
+private:
+    static constexpr std::uint16_t refusals_max = 1000;
+
+    void skip(std::uint32_t bytes) noexcept {
+        what.offset += bytes;
+        if (what.code != opcode::readv && what.code != opcode::writev) {
+            what.address += bytes;
+            what.length -= bytes;
+            return;
+        }
+        auto* vector = reinterpret_cast<iovec*>(what.address);
+        while (bytes >= vector->iov_len) {
+            bytes -= static_cast<std::uint32_t>(vector->iov_len);
+            ++vector;
+            --what.length;
+        }
+        vector->iov_base = static_cast<std::byte*>(vector->iov_base) + bytes;
+        vector->iov_len -= bytes;
+        what.address = reinterpret_cast<std::uintptr_t>(vector);
+    }
+
+    std::uint32_t left_ = 0;
+    int moved_ = 0;
+    std::uint16_t unit_ = 0;  ///< 0: whatever the kernel says is the end
+    std::uint16_t refusals_ = 0;
+};
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <atomic>
+
+namespace ublk::inline v0 {
+
+/// What the threads of a device are told to do, in bits: to leave; and to answer all requests with
+/// EIO and cancel what the backend has in flight.
+namespace orders {
+inline constexpr unsigned serve = 0;
+inline constexpr unsigned leave = 1;
+inline constexpr unsigned refuse = 2;
+
+/// For a thread that nobody tells anything.
+inline const std::atomic<unsigned> always_serve{serve};
+}  // namespace orders
+
+}  // namespace ublk::inline v0

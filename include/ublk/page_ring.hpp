@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/error.hpp>
+#include <ublk/operation.hpp>
+#include <ublk/payload.hpp>
+#include <ublk/ring.hpp>
+#include <ublk/uapi.hpp>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+
+namespace ublk::inline v0 {
+
+/// An io_uring of a user's thread, through which that thread moves bytes between files and the
+/// pages of clients: what a thread does to which a backend hands its requests over
+/// (`io::hand_over`), so that even a file that blocks holds up no queue. Created and used by one
+/// thread.
+class page_ring {
+public:
+    /// Throws `error` where io_uring refuses.
+    page_ring() : io_{ring::kind::queue, 4} {
+        if (const int code = io_.reserve_buffers(1); code < 0) {
+            fail(code, "making room for clients' pages in io_uring", std::nullopt);
+        }
+    }
+
+    /// From `file` to all of `out`; bytes beyond the end of the file are missing, so that this
+    /// fails with ENODATA. Blocks.
+    [[nodiscard]] result read(int file, client_pages out, std::uint64_t offset) noexcept {
+        return move(opcode::read_fixed, file, out, offset, 0);
+    }
+
+    /// All of `in` to `file`; `flags` are those of pwritev2(2). Blocks.
+    [[nodiscard]] result write(int file, client_pages in, std::uint64_t offset,
+                               int flags = 0) noexcept {
+        return move(opcode::write_fixed, file, in, offset, flags);
+    }
+
+private:
+    static constexpr std::uint16_t place = 0;
+
+    // The registration is carried out while it is submitted, so what follows finds the pages.
+    [[nodiscard]] result move(opcode code, int file, client_pages pages, std::uint64_t offset,
+                              int flags) noexcept {
+        command(uapi::io::register_io_buf, pages);
+        operation moving;
+        moving.what = {.code = code,
+                       .file = file,
+                       .offset = offset,
+                       .address = pages.base(),
+                       .length = static_cast<std::uint32_t>(pages.size()),
+                       .op_flags = static_cast<std::uint32_t>(flags),
+                       .buffer = place};
+        moving.transfer_whole(static_cast<std::uint32_t>(pages.size()), 1);
+        do {
+            io_.start(moving);
+        } while (!moving.ends_with(next_answer()));
+        command(uapi::io::unregister_io_buf, pages);
+        const int unregistered = next_answer();
+        if (moving.answer < 0 || registered_ < 0 || unregistered < 0) {
+            const int first = registered_ < 0     ? registered_
+                              : moving.answer < 0 ? moving.answer
+                                                  : unregistered;
+            return result::failure(first);
+        }
+        const bool all = static_cast<std::size_t>(moving.answer) == pages.size();
+        return all ? ok : result::failure(ENODATA);
+    }
+
+    void command(std::uint32_t what, const client_pages& pages) noexcept {
+        uapi::io_cmd command;
+        command.q_id = pages.queue();
+        command.tag = pages.tag();
+        command.addr = place;
+        io_.command(pages.file(), what, command, what);
+        registered_ = what == uapi::io::register_io_buf ? 0 : registered_;
+    }
+
+    // Of the operation, or of the unregistration; what became of the registration is kept.
+    [[nodiscard]] int next_answer() noexcept {
+        int answer = 0;
+        bool found = false;
+        while (!found) {
+            (void)io_.submit_and_wait();
+            io_.drain([&](std::uint64_t user, int said) {
+                if (user == uapi::io::register_io_buf) {
+                    registered_ = said;
+                } else {
+                    answer = said;
+                    found = true;
+                }
+            });
+        }
+        return answer;
+    }
+
+    ring io_;
+    int registered_ = 0;
+};
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/backend.hpp>
+#include <ublk/data_path.hpp>
+#include <ublk/features.hpp>
+#include <ublk/options.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ublk::inline v0 {
+
+/// Whether B can be served that way.
+template <class B>
+[[nodiscard]] constexpr bool offers(data_path path) noexcept {
+    switch (path) {
+    case data_path::copy:
+        return accepts<B, detail::memory_span>;
+    case data_path::user_copy:
+        return accepts<B, user_copy>;
+    case data_path::lend:
+        return detail::lends<B>;
+    case data_path::pages:
+        return accepts<B, client_pages>;
+    case data_path::fixed_copy:
+    case data_path::zero_copy:
+    case data_path::auto_buffer:
+        return accepts<B, registered_buffer>;
+    }
+    return false;
+}
+
+/// What is known of a start before the driver is asked.
+struct path_facts {
+    std::uint64_t known = 0;               ///< uapi::feature bits of the driver
+    unsigned tags_a_thread = 0;            ///< at most
+    std::uint64_t buffer_bytes = 0;        ///< of all tag buffers together
+    std::uint64_t lockable_bytes = 0;      ///< that this process may pin
+    std::optional<data_path> preferred{};  ///< what the backend would rather have
+};
+
+/// The data paths of one start, best first, and why the others are not among them.
+struct path_choice {
+    std::vector<data_path> candidates;
+    std::string reason;  ///< what speaks against the better ones; "" where nothing does
+
+    void reject(data_path path, const std::string& why) {
+        reason += (reason.empty() ? "not " : "; not ") + std::string{to_string(path)} + ": " + why;
+    }
+};
+
+namespace detail {
+
+/// From the fewest copies of the bytes to the most.
+inline constexpr std::array paths_by_rank{
+    data_path::auto_buffer, data_path::zero_copy,  data_path::pages, data_path::lend,
+    data_path::user_copy,   data_path::fixed_copy, data_path::copy,
+};
+
+/// io_uring's table of registered buffers has room for so many (IORING_MAX_REG_BUFFERS).
+inline constexpr unsigned registered_buffers_max = 16384;
+
+/// "" where nothing is known against it.
+[[nodiscard]] inline std::string objection(data_path path, const path_facts& facts) {
+    const std::uint64_t needs = features_of(path);
+    if ((needs & ~facts.known) != 0) {
+        const std::optional<kernel_version> first = since(needs & ~facts.known);
+        return "the driver has no " + describe(needs & ~facts.known) + ", which came with Linux " +
+               (first ? first->text() : std::string{"?"});
+    }
+    const bool registers = registers_requests(path) || path == data_path::fixed_copy;
+    if (registers && facts.tags_a_thread > registered_buffers_max) {
+        return "a ring registers at most 16384 buffers, and one thread serves " +
+               std::to_string(facts.tags_a_thread) + " tags";
+    }
+    if (path == data_path::fixed_copy && facts.buffer_bytes > facts.lockable_bytes) {
+        return "the tag buffers take " + std::to_string(facts.buffer_bytes) +
+               " bytes, more than this process may lock (ulimit -l)";
+    }
+    return {};
+}
+
+}  // namespace detail
+
+/// Which ways to try, from the backend, the driver and the limits. Throws `error` where the one
+/// that `asked` requires cannot be.
+template <class B>
+[[nodiscard]] path_choice choose_path(const std::optional<data_path>& asked,
+                                      const path_facts& facts) {
+    static constexpr auto offered = []<std::size_t... I>(std::index_sequence<I...>) {
+        return std::array{offers<B>(data_path_names[I].first)...};
+    }
+    (std::make_index_sequence<data_path_names.size()>{});
+    path_choice choice;
+    bool displaced = false;  // something better is possible than what the backend prefers
+    for (const data_path path : detail::paths_by_rank) {
+        const bool possible = offered[static_cast<std::size_t>(path)];
+        if (asked ? path != *asked : !possible) {
+            continue;
+        }
+        const std::string against =
+            possible ? detail::objection(path, facts)
+                     : "the backend has no read and write that take their bytes that way";
+        if (against.empty()) {
+            const bool first = path == facts.preferred;
+            displaced = displaced || (first && !choice.candidates.empty());
+            choice.candidates.insert(first ? choice.candidates.begin() : choice.candidates.end(),
+                                     path);
+        } else {
+            choice.reject(path, against);
+        }
+    }
+    if (!asked && displaced && choice.candidates.front() == facts.preferred) {
+        choice.reason = "the backend prefers it";
+    }
+    if (choice.candidates.empty()) {
+        fail(EOPNOTSUPP, "choosing the data path", std::nullopt, choice.reason,
+             asked ? "leave options::path empty, so that the best possible one is taken"
+                   : "use a newer kernel, or give the backend functions that take a span");
+    }
+    return choice;
+}
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/sim/journal.hpp>
+#include <ublk/sim/ring.hpp>
+
+#include <fcntl.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ublk::inline v0::sim {
+
+namespace detail {
+
+[[nodiscard]] inline bool fixed(opcode code) noexcept {
+    return code == opcode::read_fixed || code == opcode::write_fixed;
+}
+[[nodiscard]] inline bool vectored(opcode code) noexcept {
+    return code == opcode::readv || code == opcode::writev;
+}
+[[nodiscard]] inline bool fills(opcode code) noexcept {
+    return code == opcode::read || code == opcode::readv || code == opcode::read_fixed ||
+           code == opcode::recv;
+}
+[[nodiscard]] inline bool transfers(opcode code) noexcept {
+    return fills(code) || vectored(code) || code == opcode::write || code == opcode::write_fixed;
+}
+[[nodiscard]] inline bool waits(opcode code) noexcept {
+    return code == opcode::timeout || code == opcode::poll_add || code == opcode::recv ||
+           code == opcode::send;
+}
+
+}  // namespace detail
+
+/// Writes down that an operation begins.
+inline void note_begin(const ring& of, flight& f) {
+    journal* const book = of.on.is.book;
+    if (book == nullptr) {
+        return;
+    }
+    f.number = book->next_number();
+    journal::entry what{.what = journal::kind::began, .number = f.number};
+    what.asked = f.asked;
+    what.file = journal::id_of(f.asked.file);
+    constexpr std::uint32_t dsync = 2 | 4;  // RWF_DSYNC, RWF_SYNC
+    const int mode = ::fcntl(f.asked.file, F_GETFL);
+    what.durable = detail::transfers(f.asked.code) &&
+                   ((f.asked.op_flags & dsync) != 0 || (mode >= 0 && (mode & O_DSYNC) != 0));
+    if (f.pages != nullptr && f.pages->request() != nullptr) {
+        what.request = f.pages->request()->number;
+    } else if (detail::transfers(f.asked.code)) {
+        const auto* const place = f.pieces.empty()
+                                      ? reinterpret_cast<const std::byte*>(f.asked.address)
+                                      : static_cast<const std::byte*>(f.pieces[0].iov_base);
+        what.request = of.whose ? of.whose(place) : 0;
+    }
+    book->add(what);
+}
+
+/// And that it has ended.
+inline void note_end(const flight& f, int answer) {
+    journal* const book = f.to->on.is.book;
+    if (book != nullptr) {
+        journal::entry what{.what = journal::kind::ended, .number = f.number, .result = answer};
+        what.asked = f.asked;
+        book->add(what);
+    }
+}
+
+}  // namespace ublk::inline v0::sim

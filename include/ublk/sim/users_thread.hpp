@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/io.hpp>
+#include <ublk/sim/machine.hpp>
+
+#include <cstddef>
+#include <new>
+#include <utility>
+
+namespace ublk::inline v0::sim {
+
+/// For a backend under test that hands work over (`io::hand_over`): a simulated thread of the
+/// user's, which some time later calls `work()` and answers with what that returns. Called on a
+/// queue's thread. A process that was killed has no threads any more: then nothing happens.
+template <class Work>
+void do_in_users_thread(return_ticket ticket, Work work) {
+    machine& on = *machine::here();
+    const bool* const killed = on.tasks.running().killed;
+    (void)on.tasks.spawn("thread of the user's", [&on, killed, held = std::move(ticket),
+                                                  work = std::move(work)]() mutable {
+        on.tasks.sleep(on.some_time());
+        if (killed != nullptr && *killed) {
+            alignas(return_ticket) std::byte grave[sizeof(return_ticket)];
+            (void)::new (grave) return_ticket{std::move(held)};  // whose home is gone
+        } else {
+            std::move(held).answer(work());
+        }
+    });
+}
+
+}  // namespace ublk::inline v0::sim

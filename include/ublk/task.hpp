@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/config.hpp>
+#include <ublk/error.hpp>
+
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+namespace ublk::inline v0 {
+
+class io;
+
+/// The memory of one tag's coroutine frames: a stack, taken once, at start. Frames mostly go in the
+/// reverse order of their coming; one that goes earlier stays as it is until all above it are gone,
+/// which decorators rely on (backends/ask.hpp).
+class task_stack {
+public:
+    task_stack() noexcept = default;
+    explicit task_stack(std::span<std::byte> memory) noexcept : memory_{memory} {}
+
+    [[nodiscard]] void* allocate(std::size_t bytes) noexcept {
+        const std::size_t size =
+            (bytes + sizeof(frame) + alignof(frame) - 1) & ~(alignof(frame) - 1);
+        UBLK_ASSERT(size <= memory_.size() - top_,
+                    "the frames of a backend's tasks fit into its task_bytes: raise it");
+        frame* const made = ::new (memory_.data() + top_) frame{this, last_, false};
+        last_ = made;
+        top_ += size;
+        return made + 1;
+    }
+
+    static void release(void* memory) noexcept {
+        frame* const gone = static_cast<frame*>(memory) - 1;
+        gone->free = true;
+        gone->home->shrink();
+    }
+
+    /// Bytes in use.
+    [[nodiscard]] std::size_t used() const noexcept { return top_; }
+
+private:
+    struct alignas(std::max_align_t) frame {
+        task_stack* home;
+        frame* below;
+        bool free;
+    };
+
+    void shrink() noexcept {
+        while (last_ != nullptr && last_->free) {
+            top_ = static_cast<std::size_t>(reinterpret_cast<std::byte*>(last_) - memory_.data());
+            last_ = last_->below;
+        }
+    }
+
+    std::span<std::byte> memory_;
+    std::size_t top_ = 0;
+    frame* last_ = nullptr;
+};
+
+namespace detail {
+
+/// Who hears of the end of a task that nobody awaits.
+struct task_owner {
+    task_owner* next_ended = nullptr;
+    task_owner** ended = nullptr;  ///< the list that it joins
+
+    void notify() noexcept {
+        next_ended = *ended;
+        *ended = this;
+    }
+};
+
+/// The frames of the io among a coroutine's parameters.
+template <class Parameter>
+void find_frames(Parameter& parameter, task_stack*& found) noexcept {
+    if constexpr (std::is_same_v<Parameter, io>) {
+        found = &parameter.frames();
+    }
+}
+
+/// Several tasks that one coroutine waits for.
+struct task_group {
+    std::size_t running = 0;
+    std::coroutine_handle<> waiting;
+};
+
+}  // namespace detail
+
+/// What an asynchronous backend function returns: a coroutine that ends with a `result`
+/// (`co_return ublk::ok;`). It starts when it is awaited.
+///
+/// Such a function has a parameter `ublk::io&`, in whose tag's memory the frame lives. An exception
+/// that leaves the coroutine becomes EIO. All of it runs on the queue's thread.
+class [[nodiscard]] task {
+public:
+    class promise_type;
+    using handle = std::coroutine_handle<promise_type>;
+
+    /// An answer at once, without a coroutine.
+    constexpr task(result known) noexcept : known_{known} {}
+    constexpr task(std::errc code) noexcept : known_{code} {}
+
+    task(task&& other) noexcept
+        : frame_{std::exchange(other.frame_, nullptr)}, known_{std::exchange(other.known_, lost)} {}
+    task& operator=(task&& other) noexcept {
+        task taken{std::move(other)};
+        std::swap(frame_, taken.frame_);
+        std::swap(known_, taken.known_);
+        return *this;
+    }
+    ~task() {
+        if (frame_) {
+            frame_.destroy();
+        }
+    }
+
+    /// Whether `answer` is known.
+    [[nodiscard]] bool done() const noexcept { return !frame_ || frame_.done(); }
+
+    /// EIO where the task has not ended, or was moved away.
+    [[nodiscard]] result answer() const noexcept;
+
+    /// For the engine: runs it until it first waits. `owner` hears of its end.
+    void start(detail::task_owner& owner) noexcept;
+
+    /// For `when_all`: the same as one of a group.
+    void start(detail::task_group& group) noexcept;
+
+    [[nodiscard]] auto operator co_await() && noexcept;
+
+private:
+    explicit task(handle frame) noexcept : frame_{frame}, known_{lost} {}
+
+    static constexpr result lost{std::errc::io_error};
+
+    handle frame_;
+    result known_;
+};
+
+class task::promise_type {
+public:
+    promise_type() noexcept = default;
+
+    [[nodiscard]] task get_return_object() noexcept { return task{handle::from_promise(*this)}; }
+    [[nodiscard]] std::suspend_always initial_suspend() const noexcept { return {}; }
+    [[nodiscard]] auto final_suspend() const noexcept {
+        struct end {
+            [[nodiscard]] bool await_ready() const noexcept { return false; }
+            [[nodiscard]] std::coroutine_handle<> await_suspend(handle ended) const noexcept {
+                return ended.promise().next();
+            }
+            void await_resume() const noexcept {}
+        };
+        return end{};
+    }
+    void return_value(result value) noexcept { value_ = value; }
+    void unhandled_exception() noexcept { value_ = std::errc::io_error; }
+
+    // Inline, or g++ 12 takes the two for no pair (-Wmismatched-new-delete).
+    template <class... Parameters>
+    [[nodiscard, gnu::always_inline]] static void* operator new(std::size_t bytes,
+                                                                Parameters&... parameters) {
+        return stack_among(parameters...).allocate(bytes);
+    }
+    static void operator delete(void* frame, std::size_t) noexcept { task_stack::release(frame); }
+
+private:
+    friend class task;
+
+    template <class... Parameters>
+    [[nodiscard]] static task_stack& stack_among(Parameters&... parameters) noexcept {
+        static_assert((std::is_same_v<Parameters, io> || ...),
+                      "ublk: a coroutine that returns ublk::task needs a parameter ublk::io&, in "
+                      "whose memory its frame lives");
+        task_stack* found = nullptr;
+        (detail::find_frames(parameters, found), ...);
+        return *found;
+    }
+
+    /// Whom to go on with.
+    [[nodiscard]] std::coroutine_handle<> next() noexcept {
+        if (waiting_) {
+            return waiting_;
+        }
+        if (group_ != nullptr) {
+            return --group_->running == 0 ? group_->waiting : std::noop_coroutine();
+        }
+        if (owner_ != nullptr) {
+            owner_->notify();
+        }
+        return std::noop_coroutine();
+    }
+
+    std::coroutine_handle<> waiting_;
+    detail::task_group* group_ = nullptr;
+    detail::task_owner* owner_ = nullptr;
+    result value_{std::errc::io_error};
+};
+
+inline result task::answer() const noexcept {
+    return frame_ ? frame_.promise().value_ : known_;
+}
+
+inline void task::start(detail::task_owner& owner) noexcept {
+    frame_.promise().owner_ = &owner;
+    frame_.resume();
+}
+
+inline void task::start(detail::task_group& group) noexcept {
+    frame_.promise().group_ = &group;
+    frame_.resume();
+}
+
+inline auto task::operator co_await() && noexcept {
+    struct until_ended {
+        handle frame;
+        result known;
+        [[nodiscard]] bool await_ready() const noexcept { return !frame || frame.done(); }
+        [[nodiscard]] std::coroutine_handle<>
+        await_suspend(std::coroutine_handle<> awaiting) const noexcept {
+            frame.promise().waiting_ = awaiting;
+            return frame;
+        }
+        [[nodiscard]] result await_resume() const noexcept {
+            return frame ? frame.promise().value_ : known;
+        }
+    };
+    return until_ended{frame_, known_};
+}
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "specimens.hpp"
+
+#include <ublk/fd.hpp>
+#include <ublk/sim/users_thread.hpp>
+#include <ublk/task.hpp>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include <chrono>
+#include <memory>
+#include <span>
+
+// Small asynchronous disks, as the laws are to try them.
+
+/// A sparse file in memory, which outlives its servers.
+class bare_file {
+public:
+    explicit bare_file(std::uint64_t bytes)
+        : file_{std::make_shared<ublk::fd>(::memfd_create("ublk-sim-disk", MFD_CLOEXEC))} {
+        if (!*file_ || ::ftruncate(file_->get(), static_cast<off_t>(bytes)) != 0) {
+            ublk::fail(errno, "making a file", std::nullopt);
+        }
+    }
+    [[nodiscard]] int get() const noexcept { return file_->get(); }
+
+private:
+    std::shared_ptr<ublk::fd> file_;
+};
+
+/// Reads and writes that file by its queue's ring, with bytes in whatever place.
+class file_disk {
+public:
+    static constexpr std::uint64_t bytes = 256u << 10;
+    static constexpr unsigned operations_in_flight = 1;
+    static constexpr bool fua = true;
+
+    file_disk() : file_{bytes} {}
+    explicit file_disk(bare_file kept) : file_{std::move(kept)} {}
+
+    [[nodiscard]] std::uint64_t size() const noexcept { return bytes; }
+    [[nodiscard]] const bare_file& file() const noexcept { return file_; }
+
+    ublk::task read(ublk::io& with, const ublk::request& r, std::span<std::byte> out) {
+        co_return whole(co_await with.read(file_.get(), out, r.offset()), out.size());
+    }
+    ublk::task read(ublk::io& with, const ublk::request& r, ublk::registered_buffer out) {
+        co_return whole(co_await with.read(file_.get(), out, r.offset()), out.size());
+    }
+    ublk::task write(ublk::io& with, const ublk::request& r, std::span<const std::byte> in) {
+        const int flags = r.fua() ? RWF_DSYNC : 0;
+        co_return whole(co_await with.write(file_.get(), in, r.offset(), flags), in.size());
+    }
+    ublk::task write(ublk::io& with, const ublk::request& r, ublk::registered_buffer in) {
+        const int flags = r.fua() ? RWF_DSYNC : 0;
+        co_return whole(co_await with.write(file_.get(), in, r.offset(), flags), in.size());
+    }
+    ublk::task flush(ublk::io& with, const ublk::request&) {
+        co_return whole(co_await with.fdatasync(file_.get()), 0);
+    }
+    ublk::task discard(ublk::io& with, const ublk::request& r) { return zero(with, r); }
+    ublk::task write_zeroes(ublk::io& with, const ublk::request& r) { return zero(with, r); }
+
+private:
+    static ublk::result whole(int said, std::size_t asked) noexcept {
+        return said < 0                                  ? ublk::result::failure(-said)
+               : static_cast<std::size_t>(said) == asked ? ublk::ok
+                                                         : std::errc::io_error;
+    }
+
+    ublk::task zero(ublk::io& with, const ublk::request& r) {
+        constexpr int hole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+        int said = co_await with.fallocate(file_.get(), hole, r.offset(), r.length());
+        if (said == 0 && r.fua()) {
+            said = co_await with.fdatasync(file_.get());
+        }
+        co_return whole(said, 0);
+    }
+
+    bare_file file_;
+};
+
+/// Hands all work over to threads of the user's, and sleeps in between.
+class handing_disk {
+public:
+    handing_disk() : store_{std::make_shared<memory>(256u << 10)} {}
+    explicit handing_disk(std::shared_ptr<memory> kept) : store_{std::move(kept)} {}
+
+    [[nodiscard]] std::uint64_t size() const noexcept { return store_->size(); }
+    [[nodiscard]] const std::shared_ptr<memory>& store() const noexcept { return store_; }
+
+    ublk::task read(ublk::io& with, const ublk::request& r, std::span<std::byte> out) {
+        return elsewhere(with, [disk = store_, r, out] { return disk->read(r, out); });
+    }
+    ublk::task read(ublk::io& with, const ublk::request& r, ublk::user_copy out) {
+        return elsewhere(with, [disk = store_, r, out] { return disk->read(r, out); });
+    }
+    ublk::task write(ublk::io& with, const ublk::request& r, std::span<const std::byte> in) {
+        return elsewhere(with, [disk = store_, r, in] { return disk->write(r, in); });
+    }
+    ublk::task write(ublk::io& with, const ublk::request& r, ublk::user_copy in) {
+        return elsewhere(with, [disk = store_, r, in] { return disk->write(r, in); });
+    }
+    ublk::task discard(ublk::io& with, const ublk::request& r) {
+        if (const int said = co_await with.sleep(std::chrono::microseconds{100}); said != 0) {
+            co_return ublk::result::failure(-said);
+        }
+        co_return store_->discard(r);
+    }
+
+private:
+    template <class Work>
+    static ublk::task elsewhere(ublk::io& with, Work work) {
+        // With a name: GCC 12 destroys a closure twice that is made within a co_await.
+        auto give = [work](ublk::return_ticket ticket) {
+            ublk::sim::do_in_users_thread(std::move(ticket), work);
+        };
+        co_return co_await with.hand_over(give);
+    }
+
+    std::shared_ptr<memory> store_;
+};
+
+template <>
+struct ublk::sim::specimen<file_disk> {
+    static std::shared_ptr<file_disk> make() { return std::make_shared<file_disk>(); }
+    static std::shared_ptr<file_disk> revive(const std::shared_ptr<file_disk>& dead) {
+        return std::make_shared<file_disk>(dead->file());
+    }
+    static constexpr bool remembers = true;
+};
+
+template <>
+struct ublk::sim::specimen<handing_disk> {
+    static std::shared_ptr<handing_disk> make() { return std::make_shared<handing_disk>(); }
+    static std::shared_ptr<handing_disk> revive(const std::shared_ptr<handing_disk>& dead) {
+        return std::make_shared<handing_disk>(dead->store());
+    }
+    static constexpr bool remembers = true;
+};
+
+/// Every way in which that backend can be served, and every policy with one of them.
+template <class Backend, ublk::data_path... Paths>
+using by_paths =
+    ::testing::Types<ublk::sim::composition<Backend, ublk::per_cpu, ublk::each, Paths>...,
+                     ublk::sim::composition<Backend, ublk::shared, ublk::per_wakeup, Paths>...>;

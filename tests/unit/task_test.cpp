@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: MIT
+#include "../support/allocations.hpp"
+#include "desk.hpp"
+
+#include <ublk/task.hpp>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <span>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using ublk::io;
+using ublk::ok;
+using ublk::result;
+using ublk::task;
+using ublk::task_stack;
+using ublk_test::desk;
+
+// ---------------------------------------------------------------- the memory of the frames
+
+struct stack_of_frames {
+    explicit stack_of_frames(std::size_t bytes) : memory(bytes / sizeof(std::max_align_t)) {}
+    std::vector<std::max_align_t> memory;
+    task_stack frames{std::as_writable_bytes(std::span{memory})};
+};
+
+TEST(task_stack, frames_lie_in_its_memory_aligned_and_apart) {
+    stack_of_frames s{4096};
+    const auto bytes = std::as_writable_bytes(std::span{s.memory});
+    std::byte* last = bytes.data();
+    for (const std::size_t size : {1u, 15u, 16u, 17u, 100u, 255u}) {
+        auto* const frame = static_cast<std::byte*>(s.frames.allocate(size));
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(frame) % alignof(std::max_align_t), 0u);
+        EXPECT_GE(frame, last);
+        last = frame + size;
+        EXPECT_LE(last, bytes.data() + s.frames.used());
+    }
+    EXPECT_LE(s.frames.used(), bytes.size());
+}
+
+TEST(task_stack, gives_back_in_the_reverse_order) {
+    stack_of_frames s{4096};
+    std::vector<std::pair<void*, std::size_t>> all;
+    for (std::size_t size = 1; size < 200; size += 20) {
+        const std::size_t before = s.frames.used();
+        all.emplace_back(s.frames.allocate(size), before);
+    }
+    while (!all.empty()) {
+        task_stack::release(all.back().first);
+        EXPECT_EQ(s.frames.used(), all.back().second);
+        all.pop_back();
+    }
+}
+
+TEST(task_stack, what_goes_earlier_is_given_back_with_the_last_above_it) {
+    stack_of_frames s{4096};
+    void* const a = s.frames.allocate(100);
+    const std::size_t one = s.frames.used();
+    void* const b = s.frames.allocate(100);
+    void* const c = s.frames.allocate(100);
+    const std::size_t three = s.frames.used();
+    task_stack::release(b);
+    EXPECT_EQ(s.frames.used(), three);
+    task_stack::release(c);
+    EXPECT_EQ(s.frames.used(), one);
+    task_stack::release(a);
+    EXPECT_EQ(s.frames.used(), 0u);
+}
+
+TEST(task_stack, any_order_of_coming_and_going_ends_empty_and_overlaps_nowhere) {
+    std::mt19937 random{7};
+    stack_of_frames s{1u << 16};
+    std::vector<std::pair<std::byte*, std::size_t>> there;
+    for (int step = 0; step < 20'000; ++step) {
+        const std::size_t size = 1 + random() % 300;
+        if (s.frames.used() + size + 64 < (1u << 16) && random() % 2 == 0) {
+            auto* const made = static_cast<std::byte*>(s.frames.allocate(size));
+            for (const auto& [other, its_size] : there) {
+                ASSERT_TRUE(made + size <= other || other + its_size <= made);
+            }
+            std::fill_n(made, size, std::byte{0xee});  // what a frame is may be written over
+            there.emplace_back(made, size);
+        } else if (!there.empty()) {
+            const auto gone = there.begin() + static_cast<std::ptrdiff_t>(random() % there.size());
+            task_stack::release(gone->first);
+            there.erase(gone);
+        }
+    }
+    std::shuffle(there.begin(), there.end(), random);
+    for (const auto& [each, size] : there) {
+        task_stack::release(each);
+    }
+    EXPECT_EQ(s.frames.used(), 0u);
+}
+
+TEST(task_stack, takes_exactly_what_fits) {
+    stack_of_frames s{4096};
+    (void)s.frames.allocate(16);
+    const std::size_t header = s.frames.used() - 16;
+    (void)s.frames.allocate(4096 - s.frames.used() - header);
+    EXPECT_EQ(s.frames.used(), 4096u);
+}
+
+TEST(task_stack, too_little_memory_asserts_and_says_what_to_raise) {
+    stack_of_frames s{256};
+    EXPECT_DEATH((void)s.frames.allocate(257), "task_bytes: raise it");
+    EXPECT_DEATH((void)s.frames.allocate(250), "task_bytes: raise it");  // and what it needs itself
+    EXPECT_DEATH((void)task_stack{}.allocate(1), "task_bytes: raise it");
+}
+
+// ---------------------------------------------------------------- one task
+
+// Not inlined: clang would see a frame through and do without it.
+[[gnu::noinline]] task answering(io&, result known, int* runs = nullptr) {
+    if (runs != nullptr) {
+        ++*runs;
+    }
+    co_return known;
+}
+
+task reading(io& with, int* said = nullptr) {
+    const int bytes = co_await with.read_some(3, {});
+    if (said != nullptr) {
+        *said = bytes;
+    }
+    co_return bytes < 0 ? result::failure(bytes) : ok;
+}
+
+task throwing(io& with, bool later) {
+    if (later) {
+        (void)co_await with.read_some(3, {});
+    }
+    throw std::runtime_error{"no"};
+    co_return ok;
+}
+
+TEST(task, an_answer_at_once_needs_no_coroutine) {
+    const task good{ok};
+    EXPECT_TRUE(good.done());
+    EXPECT_TRUE(good.answer().ok());
+    const task bad{std::errc::no_space_on_device};
+    EXPECT_TRUE(bad.done());
+    EXPECT_EQ(bad.answer().error(), ENOSPC);
+}
+
+TEST(task, starts_when_it_is_told_to) {
+    desk d;
+    int runs = 0;
+    task t = answering(d.with, std::errc::no_link, &runs);
+    EXPECT_EQ(runs, 0);
+    EXPECT_FALSE(t.done());
+    EXPECT_EQ(t.answer().error(), EIO);  // not yet
+    d.start(t);
+    EXPECT_EQ(runs, 1);
+    EXPECT_TRUE(t.done());
+    EXPECT_EQ(t.answer().error(), ENOLINK);
+}
+
+TEST(task, waits_for_its_operation_and_tells_its_owner_of_the_end_once) {
+    desk d;
+    int said = 0;
+    task t = reading(d.with, &said);
+    d.start(t);
+    EXPECT_FALSE(t.done());
+    EXPECT_EQ(d.heard_of(), 0u);
+    EXPECT_TRUE(d.answer(d.the_operation(), 77));
+    EXPECT_EQ(said, 77);
+    EXPECT_TRUE(t.done());
+    EXPECT_TRUE(t.answer().ok());
+    EXPECT_EQ(d.heard_of(), 1u);
+}
+
+TEST(task, owners_of_tasks_that_end_together_are_all_heard_of) {
+    desk d;
+    std::vector<io> others(3, io{d.home, {}});
+    std::vector<std::max_align_t> memory(3 * 64);
+    std::vector<task> tasks;
+    for (std::size_t i = 0; i < 3; ++i) {
+        others[i] = io{d.home, std::as_writable_bytes(std::span{memory}.subspan(i * 64, 64))};
+        tasks.push_back(answering(others[i], ok));
+        tasks.back().start(others[i]);
+    }
+    std::vector<ublk::detail::task_owner*> heard;
+    while (ublk::detail::task_owner* const one = d.home.next_ended()) {
+        heard.push_back(one);
+    }
+    ASSERT_EQ(heard.size(), 3u);
+    for (io& each : others) {
+        EXPECT_NE(std::find(heard.begin(), heard.end(), &each), heard.end());
+    }
+}
+
+TEST(task, an_exception_becomes_eio) {
+    desk d;
+    task now = throwing(d.with, false);
+    d.start(now);
+    EXPECT_TRUE(now.done());
+    EXPECT_EQ(now.answer().error(), EIO);
+    EXPECT_EQ(d.heard_of(), 1u);
+
+    task later = throwing(d.with, true);
+    d.start(later);
+    EXPECT_FALSE(later.done());
+    d.answer(d.the_operation(), 0);
+    EXPECT_EQ(later.answer().error(), EIO);
+    EXPECT_EQ(d.heard_of(), 1u);
+}
+
+TEST(task, moved_away_answers_eio) {
+    desk d;
+    task from = answering(d.with, ok);
+    task to{std::move(from)};
+    EXPECT_TRUE(from.done());
+    EXPECT_EQ(from.answer().error(), EIO);
+    EXPECT_FALSE(to.done());
+    d.start(to);
+    EXPECT_TRUE(to.answer().ok());
+
+    task known{ok};
+    const task taken{std::move(known)};
+    EXPECT_EQ(known.answer().error(), EIO);
+    EXPECT_TRUE(taken.answer().ok());
+}
+
+TEST(task, assigned_over_gives_its_frame_back) {
+    desk d;
+    task t = answering(d.with, ok);
+    EXPECT_NE(d.frames(), 0u);
+    t = task{std::errc::no_link};
+    EXPECT_EQ(d.frames(), 0u);
+    EXPECT_EQ(t.answer().error(), ENOLINK);
+}
+
+struct witness {
+    int* gone;
+    ~witness() { ++*gone; }
+};
+
+task holding(io& with, int* gone) {
+    const witness seen{gone};
+    co_return result::failure(co_await with.read_some(3, {}));
+}
+
+TEST(task, never_started_gives_its_frame_back) {
+    desk d;
+    int gone = 0;
+    { const task t = holding(d.with, &gone); }
+    EXPECT_EQ(gone, 0);
+    EXPECT_EQ(d.frames(), 0u);
+}
+
+TEST(task, dropped_while_it_waits_ends_what_it_holds) {
+    desk d;
+    int gone = 0;
+    {
+        task t = holding(d.with, &gone);
+        d.start(t);
+        (void)d.submitted();
+        EXPECT_EQ(gone, 0);
+    }
+    EXPECT_EQ(gone, 1);
+    EXPECT_EQ(d.frames(), 0u);
+}
+
+// ---------------------------------------------------------------- tasks that await tasks
+
+task nested(io& with, int depth) {
+    if (depth == 0) {
+        co_return co_await reading(with);
+    }
+    const result below = co_await nested(with, depth - 1);
+    co_return below.ok() ? ok : below;
+}
+
+TEST(task, a_chain_of_tasks_passes_its_answer_up) {
+    for (const int code : {12, -ENOSPC}) {
+        desk d{1u << 14};
+        task t = nested(d.with, 20);
+        d.start(t);
+        EXPECT_EQ(d.heard_of(), 0u);
+        d.answer(d.the_operation(), code);
+        EXPECT_TRUE(t.done());
+        EXPECT_EQ(t.answer().error(), code < 0 ? -code : 0);
+        EXPECT_EQ(d.heard_of(), 1u);  // of the outermost only
+        t = task{ok};
+        EXPECT_EQ(d.frames(), 0u);
+    }
+}
+
+task lazily(io& with, std::vector<int>& order) {
+    order.push_back(1);
+    task later = [](io&, std::vector<int>& noted) -> task {
+        noted.push_back(3);
+        co_return std::errc::no_link;
+    }(with, order);
+    order.push_back(2);
+    const result said = co_await std::move(later);
+    order.push_back(4);
+    co_return said;
+}
+
+TEST(task, awaited_runs_then_and_not_before) {
+    desk d;
+    std::vector<int> order;
+    task t = lazily(d.with, order);
+    d.start(t);
+    EXPECT_EQ(order, (std::vector<int>{1, 2, 3, 4}));
+    EXPECT_EQ(t.answer().error(), ENOLINK);
+}
+
+task awaiting_answers_at_once(io&) {
+    const result good = co_await task{ok};
+    task moved{ok};
+    const task elsewhere{std::move(moved)};
+    const result lost = co_await std::move(moved);
+    const result bad = co_await task{std::errc::no_link};
+    co_return good.ok() && lost.error() == EIO ? bad : ok;
+}
+
+TEST(task, awaits_answers_at_once_without_waiting) {
+    desk d;
+    task t = awaiting_answers_at_once(d.with);
+    d.start(t);
+    EXPECT_TRUE(t.done());
+    EXPECT_EQ(t.answer().error(), ENOLINK);
+}
+
+task catching(io& with) {
+    const result now = co_await throwing(with, false);
+    const result later = co_await throwing(with, true);
+    co_return now.error() == EIO&& later.error() == EIO ? ok : result{std::errc::no_link};
+}
+
+TEST(task, an_exception_stays_in_the_task_that_throws) {
+    desk d;
+    task t = catching(d.with);
+    d.start(t);
+    d.answer(d.the_operation(), 0);
+    EXPECT_TRUE(t.done());
+    EXPECT_TRUE(t.answer().ok());
+}
+
+task row(io& with, int length) {
+    for (int i = 0; i < length; ++i) {
+        (void)co_await answering(with, ok);
+    }
+    co_return ok;
+}
+
+TEST(task, a_long_row_of_tasks_reuses_the_same_memory) {
+    desk d{1024};
+    task t = row(d.with, 1000);
+    d.start(t);
+    EXPECT_TRUE(t.done());
+    EXPECT_TRUE(t.answer().ok());
+}
+
+// ---------------------------------------------------------------- where the frame lies
+
+struct backend_like {
+    [[gnu::noinline]] task read(io&, int) { co_return ok; }
+    [[gnu::noinline]] static task with_io_last(int, const char*, io&) { co_return ok; }
+};
+
+TEST(task, its_frame_lies_in_the_memory_of_its_tag) {
+    desk d;
+    backend_like b;
+    {
+        const task member = b.read(d.with, 1);
+        const std::size_t one = d.frames();
+        EXPECT_NE(one, 0u);
+        const task last = backend_like::with_io_last(1, "", d.with);
+        EXPECT_GT(d.frames(), one);
+        const auto lambda = [](io&) __attribute__((noinline))->task {
+            co_return ok;
+        };
+        const std::size_t two = d.frames();
+        const task of_lambda = lambda(d.with);
+        EXPECT_GT(d.frames(), two);
+    }
+    EXPECT_EQ(d.frames(), 0u);
+}
+
+TEST(task, frames_that_do_not_fit_assert) {
+    desk d{512};
+    EXPECT_DEATH(
+        {
+            task t = nested(d.with, 20);
+            d.start(t);
+        },
+        "task_bytes: raise it");
+}
+
+// ---------------------------------------------------------------- nothing on the heap
+
+task both_ways(io& with) {
+    const result one = co_await reading(with);
+    const result two = co_await nested(with, 2);
+    const result three = co_await answering(with, ok);
+    co_return one.ok() && two.ok() && three.ok() ? ok : result{std::errc::io_error};
+}
+
+TEST(task, requests_take_nothing_from_the_heap) {
+    if (!ublk::test::allocations_are_counted()) {
+        GTEST_SKIP() << "this program has another operator new";
+    }
+    desk d;
+    const std::array<task (*)(io&), 4> shapes{
+        [](io& with) { return answering(with, ok); }, [](io& with) { return reading(with); },
+        [](io& with) { return nested(with, 3); }, [](io& with) { return both_ways(with); }};
+    const std::uint64_t before = ublk::test::allocations;
+    for (int request = 0; request < 5000; ++request) {
+        task t = shapes[static_cast<std::size_t>(request) % shapes.size()](d.with);
+        d.start(t);
+        while (!t.done()) {
+            ublk::operation* const asked = d.home.next_submission();
+            (void)d.answer(*asked, 1);
+        }
+        (void)d.home.next_ended();
+    }
+    const std::uint64_t taken = ublk::test::allocations - before;
+    EXPECT_EQ(taken, 0u);
+    EXPECT_EQ(d.frames(), 0u);
+}
+
+}  // namespace
