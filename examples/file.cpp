@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// A disk in a file or a block device, as the loop driver has it.
+#include "program.hpp"
+
+#include <ublk/backends/file.hpp>
+
+int main(int argc, char** argv) {
+    CLI::App app{"Serves a file or a block device as /dev/ublkbN until SIGINT or SIGTERM."};
+    program::settings s;
+    program::add_options(app, s);
+    app.remove_option(app.get_option("--size"));  // the file has one
+    std::string path;
+    ublk::backends::file_options how;
+    app.add_option("path", path, "regular file or block device")->required();
+    app.add_flag("--direct", how.direct, "read and write past the page cache (O_DIRECT)");
+    app.add_flag("--read-only", how.read_only, "refuse writes; the file need not be writable");
+    app.add_option("--block-size", how.logical_block_size,
+                   "logical block size in bytes; 0: the least that the file allows")
+        ->check(CLI::IsMember({0, 512, 1024, 2048, 4096}))
+        ->capture_default_str();
+    return program::run(app, argc, argv, [&] {
+        program::serve_by_name(ublk::backends::file{path, how}, s);
+    });
+}

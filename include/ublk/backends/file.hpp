@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/backends/file_limits.hpp>
+#include <ublk/backends/file_open.hpp>
+#include <ublk/data_path.hpp>
+#include <ublk/error.hpp>
+#include <ublk/fd.hpp>
+#include <ublk/io.hpp>
+#include <ublk/mapping.hpp>
+#include <ublk/params.hpp>
+#include <ublk/payload.hpp>
+#include <ublk/request.hpp>
+#include <ublk/task.hpp>
+#include <ublk/units.hpp>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace ublk::inline v0 {
+
+namespace backends {
+
+/// A disk in a regular file or a block device, as the loop driver has it. All I/O goes through the
+/// queue's io_uring; with `direct` past the page cache.
+///
+/// Size: that of the file, rounded up to the logical block; what lies beyond the file's end reads
+/// as zeroes, and a write there makes the file longer. This goes for a file that is cut short while
+/// it is served, too. A block device is rounded down.
+///
+/// Durability: a FLUSH is an fdatasync, a write with FUA a write with RWF_DSYNC. The kernel reports
+/// the loss of written data once, to whoever asks first, and takes the lost pages for clean from
+/// then on. So after one failure every FLUSH and every write with FUA fails with EIO, until the
+/// backend is made anew: no other client of the disk may hear that its data are safe. (Only those
+/// that the kernel has already answered by the time when we see the failure get away.)
+///
+/// Space: a discard makes a hole (on a block device it unmaps); zeroes make one too, with NOUNMAP
+/// they stay allocated. Where the filesystem knows neither, zeroes are written. All of this is left
+/// to the kernel's workers, like FLUSH, and never holds up the queue.
+///
+/// Errors of the file (ENOSPC, EIO, EDQUOT, ...) go to the client as they are. A regular file is
+/// locked with flock(2): exclusively, or shared where the disk is read-only. A block device is
+/// opened with O_EXCL for writing; a write-protected one becomes a read-only disk.
+class file {
+public:
+    /// Throws `error`: what cannot be opened, locked or served by these options, with the cause.
+    explicit file(const std::string& path, const file_options& asked = {})
+        : file{path, detail::open_file(path, asked)} {}
+
+    [[nodiscard]] std::uint64_t size() const noexcept { return disk_.size; }
+    [[nodiscard]] bool read_only() const noexcept { return disk_.read_only; }
+    [[nodiscard]] bool rotational() const noexcept { return disk_.rotational; }
+    [[nodiscard]] std::uint32_t logical_block_size() const noexcept {
+        return disk_.logical_block_size;
+    }
+    [[nodiscard]] std::uint32_t physical_block_size() const noexcept {
+        return disk_.physical_block_size;
+    }
+    [[nodiscard]] std::uint32_t minimum_io_size() const noexcept { return disk_.minimum_io_size; }
+    [[nodiscard]] std::uint32_t optimal_io_size() const noexcept { return disk_.optimal_io_size; }
+    [[nodiscard]] std::uint32_t dma_alignment() const noexcept { return disk_.dma_alignment; }
+    [[nodiscard]] std::uint32_t discard_granularity() const noexcept {
+        return disk_.discard_granularity;
+    }
+    [[nodiscard]] std::uint32_t discard_alignment() const noexcept {
+        return disk_.discard_alignment;
+    }
+    [[nodiscard]] std::uint64_t max_discard_size() const noexcept { return disk_.max_discard_size; }
+    [[nodiscard]] std::uint64_t max_write_zeroes_size() const noexcept {
+        return disk_.max_write_zeroes_size;
+    }
+    static constexpr bool volatile_cache = true;
+    static constexpr bool fua = true;
+
+    static constexpr unsigned operations_in_flight = 1;
+    static constexpr std::size_t task_bytes = 1536;
+
+    [[nodiscard]] task read(io& with, const request& r, std::span<std::byte> out) {
+        return read_at_once(r, out) ? task{ok} : fill(with, r, out);
+    }
+    [[nodiscard]] task read(io& with, const request& r, registered_buffer out) {
+        return fill(with, r, out);
+    }
+
+    [[nodiscard]] task write(io& with, const request& r, std::span<const std::byte> in) {
+        return write_at_once(r, in) ? task{ok} : store(with, r, in);
+    }
+    [[nodiscard]] task write(io& with, const request& r, registered_buffer in) {
+        return store(with, r, in);
+    }
+
+    [[nodiscard]] task flush(io& with, const request&) {
+        if (lost_data_) {
+            co_return std::errc::io_error;
+        }
+        int said = 0;
+        do {
+            said = co_await with.fdatasync(file_.get());
+        } while (said == -EINTR);
+        co_return durable(said);
+    }
+
+    [[nodiscard]] task discard(io& with, const request& r) {
+        return clear(with, r, detail::punch_hole);
+    }
+
+    [[nodiscard]] task write_zeroes(io& with, const request& r) {
+        if (!r.no_unmap() && !punches_nothing_) {
+            const result punched = co_await clear(with, r, detail::punch_hole);
+            if (punched.error() != EOPNOTSUPP) {
+                co_return punched;
+            }
+            punches_nothing_.set();
+        }
+        // On a block device this is more than a fallback: there the kernel writes what it must.
+        if (!zeroes_nothing_) {
+            const result zeroed = co_await clear(with, r, detail::zero_range);
+            if (zeroed.error() != EOPNOTSUPP) {
+                co_return zeroed;
+            }
+            zeroes_nothing_.set();
+        }
+        co_return co_await write_zero_bytes(with, r);
+    }
+
+    /// Buffered, with the page cache in reach of a system call, a copy is cheaper than having the
+    /// client's pages registered. Direct, it is the other way round.
+    [[nodiscard]] std::optional<data_path> preferred_path() const noexcept {
+        return at_once_ ? std::optional{data_path::copy} : std::nullopt;
+    }
+
+    [[nodiscard]] std::vector<int> ring_files() const { return {file_.get()}; }
+
+private:
+    static constexpr std::size_t zero_bytes = 1u << 20;
+
+    file(const std::string& path, detail::opened_file opened)
+        : file_{std::move(opened.file)}, zero_device_{detail::open_zero_device()},
+          zeroes_{zero_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS,
+                  -1,         0,         "mapping a page of zeroes"},
+          disk_{detail::limits_of_file(file_.get(), path, opened.status, opened.granted)},
+          unit_{unit_of(opened.granted, disk_)}, in_memory_{opened.in_memory},
+          at_once_{opened.granted.at_once && (in_memory_ || !opened.granted.direct)} {}
+
+    // The largest unit that fits divides all larger ones.
+    [[nodiscard]] static std::uint16_t unit_of(const file_options& granted,
+                                               const disk_attributes& disk) noexcept {
+        const std::uint32_t unit = std::min<std::uint32_t>(disk.logical_block_size, 1u << 15);
+        return granted.direct ? static_cast<std::uint16_t>(unit) : std::uint16_t{1};
+    }
+
+    /// From memory, if all of it is there; else the ring is asked, and tells why not.
+    [[nodiscard]] bool read_at_once(const request& r, std::span<std::byte> out) const noexcept {
+        if (!at_once_) {
+            return false;
+        }
+        const auto offset = static_cast<off_t>(r.offset());
+        const iovec whole{out.data(), out.size()};
+        const ssize_t said = in_memory_ ? ::pread(file_.get(), out.data(), out.size(), offset)
+                                        : ::preadv2(file_.get(), &whole, 1, offset, RWF_NOWAIT);
+        return said == static_cast<ssize_t>(out.size());
+    }
+
+    [[nodiscard]] bool write_at_once(const request& r,
+                                     std::span<const std::byte> in) const noexcept {
+        return at_once_ && !r.fua() &&
+               ::pwrite(file_.get(), in.data(), in.size(), static_cast<off_t>(r.offset())) ==
+                   static_cast<ssize_t>(in.size());
+    }
+
+    template <class Payload>
+    [[nodiscard]] task fill(io& with, const request& r, Payload out) {
+        const int said = co_await with.read(file_.get(), out, r.offset(), unit_);
+        if (said == static_cast<int>(out.size())) [[likely]] {
+            co_return ok;
+        }
+        if (said < 0) {
+            co_return result::failure(said);
+        }
+        co_return co_await fill_end(with, r, out, static_cast<std::size_t>(said));
+    }
+
+    /// The rest of a read that came to the end of the file after `done` bytes.
+    template <class Payload>
+    [[nodiscard]] task fill_end(io& with, const request& r, Payload out, std::size_t done) {
+        // Zeroes instead of data would be a lie: that a direct read which stops off a block is at
+        // the end is true of local filesystems, and may have changed with a write meanwhile.
+        for (int attempt = 0; done % unit_ != 0 && !is_end(r.offset() + done); ++attempt) {
+            if (attempt == 10) {
+                co_return std::errc::io_error;
+            }
+            const std::size_t from = round_down(done, unit_);
+            const int said = co_await with.read(file_.get(), out.subspan(from, out.size() - from),
+                                                r.offset() + from, unit_);
+            if (said < 0) {
+                co_return result::failure(said);
+            }
+            done = from + static_cast<std::size_t>(said);
+        }
+        const Payload rest = out.subspan(done, out.size() - done);
+        if constexpr (std::is_same_v<Payload, registered_buffer>) {  // out of our reach
+            const int said = co_await with.read(zero_device_.get(), rest, 0);
+            if (said != static_cast<int>(rest.size())) {
+                co_return result::failure(said < 0 ? said : EIO);
+            }
+        } else {
+            std::memset(rest.data(), 0, rest.size());
+        }
+        co_return ok;
+    }
+
+    template <class Payload>
+    [[nodiscard]] task store(io& with, const request& r, Payload in) {
+        const bool lasting = r.fua();
+        if (lasting && lost_data_) [[unlikely]] {
+            co_return std::errc::io_error;
+        }
+        const int said =
+            co_await with.write(file_.get(), in, r.offset(), lasting ? RWF_DSYNC : 0, unit_);
+        if (said >= 0 && said != static_cast<int>(in.size())) [[unlikely]] {
+            co_return std::errc::io_error;  // it stopped, and the kernel does not say why
+        }
+        if (lasting) {
+            co_return durable(said);
+        }
+        co_return said < 0 ? result::failure(said) : ok;
+    }
+
+    /// What a FLUSH or a write with FUA answers after the kernel has.
+    [[nodiscard]] result durable(int said) noexcept {
+        if (said < 0) {
+            if (said != -ECANCELED) {  // ours: nothing was asked of the file
+                lost_data_.set();
+            }
+            return result::failure(said);
+        }
+        // Another thread may have been told of a loss that concerns this one, too.
+        return lost_data_ ? result{std::errc::io_error} : ok;
+    }
+
+    [[nodiscard]] task clear(io& with, const request& r, int mode) {
+        int said = 0;
+        do {
+            said = co_await with.fallocate(file_.get(), mode, r.offset(), r.length());
+        } while (said == -EINTR);
+        co_return said < 0 ? result::failure(said) : ok;
+    }
+
+    [[nodiscard]] task write_zero_bytes(io& with, const request& r) {
+        for (std::uint64_t done = 0; done < r.length();) {
+            const std::uint64_t bytes = std::min<std::uint64_t>(r.length() - done, zero_bytes);
+            const std::span<const std::byte> zeroes{zeroes_.data(), bytes};
+            const int said = co_await with.write(file_.get(), zeroes, r.offset() + done, 0, unit_);
+            if (said != static_cast<int>(bytes)) {
+                co_return result::failure(said < 0 ? said : EIO);
+            }
+            done += bytes;
+        }
+        co_return ok;
+    }
+
+    [[nodiscard]] bool is_end(std::uint64_t place) const noexcept {
+        struct ::stat now {};
+        return ::fstat(file_.get(), &now) == 0 && static_cast<std::uint64_t>(now.st_size) <= place;
+    }
+
+    fd file_;
+    fd zero_device_;
+    mapping zeroes_;
+    disk_attributes disk_;
+    std::uint16_t unit_;
+    bool in_memory_;  ///< on tmpfs, where direct I/O is the same and nothing waits
+    bool at_once_;
+    detail::finding lost_data_;
+    detail::finding punches_nothing_;
+    detail::finding zeroes_nothing_;
+};
+
+}  // namespace backends
+
+}  // namespace ublk::inline v0
