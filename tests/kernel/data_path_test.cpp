@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: MIT
+
+// Every way that bytes can travel between a client and a backend, on the real driver: where the
+// kernel has it the disk keeps what it is given, from every CPU, and where not the start says why.
+
+#include "client.hpp"
+#include "fio.hpp"
+#include "shell.hpp"
+
+#include <ublk/backends/fault.hpp>
+#include <ublk/backends/file.hpp>
+#include <ublk/backends/memory.hpp>
+#include <ublk/backends/stripe.hpp>
+#include <ublk/page_ring.hpp>
+#include <ublk/ublk.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <ostream>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using ublk::data_path;
+using ublk_test::sh;
+using ublk_test::succeeded;
+using ublk_test::text;
+
+constexpr std::uint64_t mebibyte = std::uint64_t{1} << 20;
+constexpr std::uint64_t disk_size = 16 * mebibyte;  // what a RAM disk of brd's has
+
+// ---------------------------------------------------------------- backends, by name
+
+enum class store { memory, buffered_file, direct_file, stripe, faulty, offloaded };
+
+[[nodiscard]] constexpr const char* name_of(store which) {
+    switch (which) {
+    case store::memory:
+        return "memory";
+    case store::buffered_file:
+        return "buffered_file";
+    case store::direct_file:
+        return "direct_file";
+    case store::stripe:
+        return "stripe";
+    case store::faulty:
+        return "faulty";
+    case store::offloaded:
+        return "offloaded";
+    }
+    return "";
+}
+
+/// A file of zeroes in the guest's memory, gone with the guard.
+class scratch {
+public:
+    explicit scratch(const std::string& name, std::uint64_t bytes)
+        : path_{"/tmp/ublk-path-" + std::to_string(::getpid()) + "-" + name} {
+        const ublk::fd made{::open(path_.c_str(), O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600)};
+        if (!made || ::ftruncate(made.get(), static_cast<off_t>(bytes)) != 0) {
+            ADD_FAILURE() << path_ << ": " << ::strerror(errno);
+        }
+    }
+    scratch(const scratch&) = delete;
+    scratch& operator=(const scratch&) = delete;
+    ~scratch() { (void)::unlink(path_.c_str()); }
+
+    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+private:
+    std::string path_;
+};
+
+/// A file that a thread of its own reads and writes, through a ring of its own and on the pages of
+/// the clients themselves.
+class offloaded {
+public:
+    explicit offloaded(const std::string& path) : state_{std::make_shared<state>(path)} {}
+
+    std::uint64_t size() const noexcept { return disk_size; }
+    ublk::task read(ublk::io& with, const ublk::request& r, ublk::client_pages out) {
+        co_return co_await with.hand_over([&](ublk::return_ticket back) {
+            state_->give({std::move(back), out, r.offset(), false});
+        });
+    }
+    ublk::task write(ublk::io& with, const ublk::request& r, ublk::client_pages in) {
+        co_return co_await with.hand_over([&](ublk::return_ticket back) {
+            state_->give({std::move(back), in, r.offset(), true});
+        });
+    }
+
+private:
+    struct job {
+        ublk::return_ticket back;
+        ublk::client_pages pages;
+        std::uint64_t offset;
+        bool is_write;
+    };
+
+    struct state {
+        explicit state(const std::string& path)
+            : file{::open(path.c_str(), O_RDWR | O_CLOEXEC)}, worker{[this](std::stop_token stop) {
+                  work(stop);
+              }} {}
+
+        void give(job what) {
+            const std::lock_guard lock{mutex};
+            jobs.push_back(std::move(what));
+            changed.notify_all();
+        }
+
+        void work(const std::stop_token& stop) {
+            ublk::page_ring ring;
+            std::unique_lock lock{mutex};
+            while (changed.wait(lock, stop, [this] { return !jobs.empty(); })) {
+                job next = std::move(jobs.front());
+                jobs.pop_front();
+                lock.unlock();
+                const ublk::result done = next.is_write
+                                              ? ring.write(file.get(), next.pages, next.offset)
+                                              : ring.read(file.get(), next.pages, next.offset);
+                std::move(next.back).answer(done);
+                lock.lock();
+            }
+        }
+
+        ublk::fd file;
+        std::mutex mutex;
+        std::condition_variable_any changed;
+        std::deque<job> jobs;
+        std::jthread worker;
+    };
+    std::shared_ptr<state> state_;
+};
+
+/// Calls `use` with a shared pointer to that backend.
+template <class Use>
+void with_backend(store which, const Use& use) {
+    using ublk::backends::file;
+    const ublk::backends::file_options by_ring{.at_once = false};
+    switch (which) {
+    case store::memory:
+        use(std::make_shared<ublk::backends::memory>(disk_size));
+        break;
+    case store::buffered_file: {
+        const scratch one{"file", disk_size};
+        use(std::make_shared<file>(one.path()));
+        break;
+    }
+    case store::direct_file:  // a block device of the guest's
+        use(std::make_shared<file>("/dev/ram1", ublk::backends::file_options{.direct = true}));
+        break;
+    case store::stripe: {
+        const scratch one{"one", disk_size / 2}, other{"other", disk_size / 2};
+        std::vector<file> members;
+        members.emplace_back(one.path(), by_ring);
+        members.emplace_back(other.path(), by_ring);
+        use(std::make_shared<ublk::backends::stripe<file>>(16u << 10, std::move(members)));
+        break;
+    }
+    case store::faulty: {  // delays and transfers in two pieces, but no failures
+        const scratch one{"faulty", disk_size};
+        ublk::fault_plan plan;
+        plan.odds.delay = 8;
+        plan.odds.split = 3;
+        plan.odds.longest = 2ms;
+        use(std::make_shared<ublk::backends::fault<file>>(file{one.path(), by_ring}, plan));
+        break;
+    }
+    case store::offloaded: {
+        const scratch one{"offloaded", disk_size};
+        use(std::make_shared<offloaded>(one.path()));
+        break;
+    }
+    }
+}
+
+[[nodiscard]] std::uint64_t known_features() {
+    return ublk_test::open_control().get_features();
+}
+
+[[nodiscard]] bool possible(data_path path) {
+    return (ublk::features_of(path) & ~known_features()) == 0;
+}
+
+ublk::options asking_for(data_path path) {
+    ublk::options asked;
+    asked.queues = 2;
+    asked.depth = 32;
+    asked.path = path;
+    return asked;
+}
+
+// ---------------------------------------------------------------- the matrix
+
+struct cell {
+    store where;
+    data_path path;
+    bool shared;
+
+    friend std::ostream& operator<<(std::ostream& out, const cell& c) {
+        return out << name_of(c.where) << "_by_" << ublk::to_string(c.path)
+                   << (c.shared ? "_shared" : "_per_cpu");
+    }
+};
+
+std::vector<cell> matrix() {
+    std::vector<cell> all;
+    for (const bool shared : {false, true}) {
+        for (const data_path path : {data_path::copy, data_path::lend, data_path::user_copy}) {
+            all.push_back({store::memory, path, shared});
+        }
+        all.push_back({store::offloaded, data_path::pages, shared});
+        for (const store where :
+             {store::buffered_file, store::direct_file, store::stripe, store::faulty}) {
+            if (shared && where != store::stripe) {
+                continue;  // the others differ in nothing that the thread of a queue concerns
+            }
+            for (const data_path path : {data_path::copy, data_path::fixed_copy,
+                                         data_path::zero_copy, data_path::auto_buffer}) {
+                all.push_back({where, path, shared});
+            }
+        }
+    }
+    return all;
+}
+
+class data_paths : public ublk_test::on_a_clean_system, public testing::WithParamInterface<cell> {
+protected:
+    /// Calls `use(disk)` with a started device of this cell.
+    template <class Use>
+    void serve(const Use& use) {
+        with_backend(GetParam().where, [&](auto backend) {
+            using backend_type = typename decltype(backend)::element_type;
+            if (GetParam().shared) {
+                run(
+                    ublk::device<backend_type, ublk::shared, ublk::up_to<8>>{
+                        backend, asking_for(GetParam().path)},
+                    use);
+            } else {
+                run(ublk::device<backend_type>{backend, asking_for(GetParam().path)}, use);
+            }
+        });
+    }
+
+private:
+    template <class Device, class Use>
+    static void run(Device&& disk, const Use& use) {
+        disk.start();
+        EXPECT_EQ(disk.info().path, GetParam().path);
+        EXPECT_EQ(disk.info().path_reason, "");
+        use(disk);
+        disk.stop();
+    }
+};
+
+/// Both CPUs write at once, small and large, and read everything back.
+std::string both_cpus(const std::string& path) {
+    std::string file = ublk_test::globals(path, "io_uring", 16);
+    for (unsigned cpu = 0; cpu < std::min(2u, ublk::online_cpus()); ++cpu) {
+        for (const auto& [name, size] : {std::pair{"small", "4k"}, {"large", "160k"}}) {
+            const bool small = std::string{name} == "small";
+            const std::uint64_t offset = (cpu * 2 + (small ? 0u : 1u)) * 4 * mebibyte;
+            file += ublk_test::section(std::string{name} + text(cpu),
+                                       {{"rw", "randrw"},
+                                        {"bs", size},
+                                        {"offset", text(offset)},
+                                        {"size", text(small ? mebibyte / 2 : 4 * mebibyte)},
+                                        {"cpus_allowed", text(cpu)}});
+        }
+    }
+    return file;
+}
+
+TEST_P(data_paths, keep_what_fio_writes_from_each_cpu) {
+    if (!possible(GetParam().path)) {
+        GTEST_SKIP() << "this kernel has no " << ublk::to_string(GetParam().path);
+    }
+    serve([](auto& disk) {
+        ublk_test::without_scheduler(disk);
+        const ublk_test::fio_run done = ublk_test::fio(both_cpus(disk.path()));
+        EXPECT_TRUE(succeeded(done.program));
+        EXPECT_FALSE(done.jobs.empty());
+        for (const ublk_test::job& each : done.jobs) {
+            EXPECT_EQ(each.error, 0) << each.name;
+            EXPECT_GT(each.written, 0u) << each.name;
+            EXPECT_GT(each.read, each.written) << each.name << ": what is written is read back";
+        }
+    });
+}
+
+TEST_P(data_paths, carry_a_file_system) {
+    if (!possible(GetParam().path)) {
+        GTEST_SKIP() << "this kernel has no " << ublk::to_string(GetParam().path);
+    }
+    serve([](auto& disk) {
+        const std::string script = R"(set -e
+d=$1; m=/tmp/ublk-mount; mkdir -p $m
+mkfs.ext4 -q -F -E discard $d
+mount -t ext4 -o discard $d $m
+head -c 3000000 /dev/urandom > $m/large
+for i in 1 2 3 4 5 6 7 8; do echo $i > $m/small$i; done
+sync; rm $m/small3
+(cd $m && sha256sum large small* > sums)
+sync; umount $m; echo 3 > /proc/sys/vm/drop_caches
+mount -t ext4 $d $m
+(cd $m && sha256sum -c sums)
+fallocate -p -o 4096 -l 65536 $m/large 2>/dev/null || true
+umount $m
+e2fsck -f -n $d)";
+        EXPECT_TRUE(succeeded(sh("set -- " + disk.path() + "\n" + script, 100s)));
+    });
+}
+
+TEST_P(data_paths, are_refused_where_the_kernel_lacks_them) {
+    if (possible(GetParam().path)) {
+        GTEST_SKIP() << "this kernel has " << ublk::to_string(GetParam().path);
+    }
+    const auto before = ublk_test::devices();
+    try {
+        serve([](auto&) { ADD_FAILURE() << "it started"; });
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const ublk::error& refused) {
+        EXPECT_EQ(refused.errno_value(), EOPNOTSUPP);
+        const std::string why{refused.cause()};
+        EXPECT_NE(why.find("which came with Linux 6.1"), std::string::npos) << why;
+    }
+    EXPECT_EQ(ublk_test::devices(), before);
+}
+
+INSTANTIATE_TEST_SUITE_P(all, data_paths, testing::ValuesIn(matrix()),
+                         testing::PrintToStringParamName());
+
+// ---------------------------------------------------------------- what is taken unasked
+
+using data_path_choice = ublk_test::on_a_clean_system;
+
+TEST_F(data_path_choice, is_the_best_that_the_kernel_has) {
+    const scratch one{"choice", disk_size};
+    ublk::options asked;
+    asked.depth = 8;
+    using ublk::backends::file;
+    ublk::device<file> disk{
+        std::make_shared<file>(one.path(), ublk::backends::file_options{.at_once = false}), asked};
+    disk.start();
+    const bool registers = possible(data_path::auto_buffer);
+    EXPECT_EQ(disk.info().path, registers ? data_path::auto_buffer : data_path::fixed_copy);
+    EXPECT_EQ(disk.info().path_reason.empty(), registers) << disk.info().path_reason;
+    disk.stop();
+}
+
+TEST_F(data_path_choice, follows_the_preference_of_the_backend) {
+    const scratch one{"preference", disk_size};
+    using ublk::backends::file;
+    ublk::device<file> disk{std::make_shared<file>(one.path()), {.depth = 8}};
+    disk.start();
+    EXPECT_EQ(disk.info().path, data_path::copy);
+    EXPECT_EQ(disk.info().path_reason, "the backend prefers it");
+    disk.stop();
+}
+
+TEST_F(data_path_choice, takes_no_memory_for_buffers_that_it_does_not_need) {
+    for (const data_path path : {data_path::lend, data_path::user_copy}) {
+        ublk::options asked = asking_for(path);
+        asked.depth = 128;
+        asked.max_io_bytes = 1u << 20;  // 256 MiB in copy mode
+        ublk::device<ublk::backends::memory> disk{ublk::backends::memory{disk_size}, asked};
+        const std::size_t before = ublk_test::held().resident_kib;
+        disk.start();
+        EXPECT_LT(ublk_test::held().resident_kib, before + 8 * 1024) << ublk::to_string(path);
+        disk.stop();
+    }
+}
+
+TEST_F(data_path_choice, is_refused_to_a_backend_that_cannot) {
+    ublk::device<ublk::backends::memory> disk{ublk::backends::memory{disk_size},
+                                              asking_for(data_path::auto_buffer)};
+    try {
+        disk.start();
+        ADD_FAILURE() << "it started";
+    } catch (const ublk::error& refused) {
+        EXPECT_NE(std::string{refused.cause()}.find("the backend has no"), std::string::npos)
+            << refused.what();
+    }
+}
+
+// ---------------------------------------------------------------- when registration fails
+
+/// The real kernel, told to register each request in a place that the table has not: it then says
+/// so, and leaves the registration to us.
+struct misplacing_kernel : ublk::linux_kernel {
+    static inline std::atomic<unsigned> registered_by_us = 0;
+
+    struct port : ublk::linux_kernel::port {
+        using ublk::linux_kernel::port::port;
+        void fetch(ublk::queue_id q, ublk::tag t, ublk::buffer_address at, ublk::token e) noexcept {
+            ublk::linux_kernel::port::fetch(q, t, misplaced(at), e);
+        }
+        void commit(ublk::queue_id q, ublk::tag t, int result, ublk::buffer_address at,
+                    ublk::token e) noexcept {
+            ublk::linux_kernel::port::commit(q, t, result, misplaced(at), e);
+        }
+        void register_buffer(ublk::queue_id q, ublk::tag t, std::uint16_t index) noexcept {
+            ++registered_by_us;
+            ublk::linux_kernel::port::register_buffer(q, t, index);
+        }
+        static ublk::buffer_address misplaced(ublk::buffer_address at) noexcept {
+            return {at.memory, at.registration | 0xffff};
+        }
+    };
+};
+
+TEST_F(data_path_choice, registers_by_itself_what_the_driver_could_not) {
+    if (!possible(data_path::auto_buffer)) {
+        GTEST_SKIP() << "this kernel does not register buffers by itself";
+    }
+    const scratch one{"fallback", disk_size};
+    misplacing_kernel::registered_by_us = 0;
+    ublk::device<ublk::backends::file, ublk::per_cpu, ublk::per_wakeup, misplacing_kernel> disk{
+        std::make_shared<ublk::backends::file>(one.path()), asking_for(data_path::auto_buffer)};
+    disk.start();
+    ublk_test::without_scheduler(disk);
+    EXPECT_TRUE(succeeded(ublk_test::fio(both_cpus(disk.path())).program));
+    EXPECT_GT(misplacing_kernel::registered_by_us, 100u);
+    disk.stop();
+}
+
+}  // namespace
