@@ -155,6 +155,17 @@ void serve_by_name(Backend backend, const settings& s) {
     }
 }
 
+/// The same where another batch policy would hardly matter: each pair of policies is a loop of its
+/// own for each data path, and compiling takes its time.
+template <class Backend>
+void serve_in_batches(Backend backend, const settings& s) {
+    if (s.threads == "shared") {
+        serve<ublk::shared, ublk::per_wakeup>(std::move(backend), s);
+    } else {
+        serve<ublk::per_cpu, ublk::per_wakeup>(std::move(backend), s);
+    }
+}
+
 /// Parses, runs and turns what is thrown into an exit code: 0 stopped as asked, 1 it failed, 2 the
 /// command line is wrong.
 inline int run(CLI::App& app, int argc, char** argv, const std::function<void()>& body) {

@@ -83,7 +83,10 @@ private:
         int answer = 0;
         bool found = false;
         while (!found) {
-            (void)io_.submit_and_wait();
+            const int code = io_.submit_and_wait();
+            if (code < 0 && code != -EINTR && code != -EAGAIN && code != -EBUSY) {
+                return code;  // the ring itself is broken
+            }
             io_.drain([&](std::uint64_t user, int said) {
                 if (user == uapi::io::register_io_buf) {
                     registered_ = said;
