@@ -43,7 +43,7 @@ public:
     port_box(const sim::kernel::channel& channel, const uapi::dev_info& granted, bool spaced,
              arena& memory)
         : info{granted}, descriptor_size_{spaced ? granted.io_desc_size : sizeof(uapi::io_desc)},
-          port_{channel, waker_, unsigned{granted.nr_hw_queues} * granted.queue_depth} {
+          port_{channel, waker_, {.tags = unsigned{granted.nr_hw_queues} * granted.queue_depth}} {
         const std::size_t all =
             std::size_t{info.nr_hw_queues} * info.queue_depth * info.max_io_buf_bytes;
         if (all <= memory_max) {
@@ -61,7 +61,7 @@ public:
 
     void fetch(unsigned queue, unsigned tag, bool with_buffer) {
         port_.fetch(number(queue), ublk::tag{static_cast<std::uint16_t>(tag)},
-                    with_buffer ? buffer(queue, tag) : nullptr, token(queue, tag));
+                    address(queue, tag, with_buffer), token(queue, tag));
     }
 
     void fetch_all() {
@@ -75,7 +75,11 @@ public:
     void commit(unsigned queue, unsigned tag, int result, bool with_buffer) {
         std::erase(owned_, std::pair{queue, tag});
         port_.commit(number(queue), ublk::tag{static_cast<std::uint16_t>(tag)}, result,
-                     with_buffer ? buffer(queue, tag) : nullptr, token(queue, tag));
+                     address(queue, tag, with_buffer), token(queue, tag));
+    }
+
+    [[nodiscard]] ublk::buffer_address address(unsigned queue, unsigned tag, bool with_buffer) {
+        return {.memory = with_buffer ? reinterpret_cast<std::uintptr_t>(buffer(queue, tag)) : 0};
     }
 
     void flush() { (void)port_.flush(); }
