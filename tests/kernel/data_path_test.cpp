@@ -247,14 +247,16 @@ protected:
     void serve(const Use& use) {
         with_backend(GetParam().where, [&](auto backend) {
             using backend_type = typename decltype(backend)::element_type;
-            if (GetParam().shared) {
-                run(
-                    ublk::device<backend_type, ublk::shared, ublk::up_to<8>>{
-                        backend, asking_for(GetParam().path)},
-                    use);
-            } else {
-                run(ublk::device<backend_type>{backend, asking_for(GetParam().path)}, use);
+            if constexpr (!ublk_test::with_asan) {  // the matrix has none, and it compiles for long
+                if (GetParam().shared) {
+                    run(
+                        ublk::device<backend_type, ublk::shared, ublk::up_to<8>>{
+                            backend, asking_for(GetParam().path)},
+                        use);
+                    return;
+                }
             }
+            run(ublk::device<backend_type>{backend, asking_for(GetParam().path)}, use);
         });
     }
 
