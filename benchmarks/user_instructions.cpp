@@ -46,14 +46,14 @@ public:
         ++served;
     }
     void get_data(queue_id q, tag t, std::uint64_t memory, token e) noexcept {
-        put(command(q, t, 0, memory), 0);
+        put(io_command(q, t, 0, memory), 0);
         coming_.push_back({e, 0});
     }
     void register_buffer(queue_id q, tag t, std::uint16_t index) noexcept {
-        put(command(q, t, 0, index), 0);
+        put(io_command(q, t, 0, index), 0);
     }
     void unregister_buffer(queue_id q, tag t, std::uint16_t index) noexcept {
-        put(command(q, t, 0, index), 0);
+        put(io_command(q, t, 0, index), 0);
     }
     void start(const operation& asked) noexcept {
         put(uapi::io_cmd{}, 0);
@@ -90,14 +90,6 @@ private:
         int answer = 0;
     };
 
-    static uapi::io_cmd command(queue_id q, tag t, int result, std::uint64_t address) noexcept {
-        uapi::io_cmd made;
-        made.q_id = q.value();
-        made.tag = t.value();
-        made.result = result;
-        made.addr = address;
-        return made;
-    }
     [[gnu::always_inline]] void put(const uapi::io_cmd& asked, std::uint64_t address) noexcept {
         io_uring_sqe& sqe = sqes_[tail_++ % sqes_.size()];
         std::memset(static_cast<void*>(&sqe), 0, 48);
@@ -106,7 +98,7 @@ private:
     }
     [[gnu::always_inline]] void hand(queue_id q, tag t, int result, buffer_address at,
                                      token e) noexcept {
-        put(command(q, t, result, at.memory), at.registration);
+        put(io_command(q, t, result, at.memory), at.registration);
         const uapi::io_desc next{
             static_cast<std::uint32_t>(writes_ ? uapi::op::write : uapi::op::read), sectors,
             std::uint64_t{t.value()} * sectors, 0};

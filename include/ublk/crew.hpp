@@ -32,10 +32,8 @@ class crew : public std::enable_shared_from_this<crew<Backend, QueuePolicy, Batc
                   "threads(unsigned queues); static constexpr bool one_queue_a_thread, pinned;");
 
 public:
-    using plan = device_plan;
-
     crew(const Kernel& running, std::shared_ptr<Backend> backend, typename Kernel::channel channel,
-         plan what)
+         device_plan what)
         : kernel_{running}, backend_{std::move(backend)}, channel_{std::move(channel)},
           plan_{std::move(what)}, shifts_{QueuePolicy::threads(plan_.granted.queues)},
           wakers_(shifts_.size()) {
@@ -226,7 +224,7 @@ private:
     Kernel kernel_;
     std::shared_ptr<Backend> backend_;
     std::optional<typename Kernel::channel> channel_;
-    plan plan_;
+    device_plan plan_;
     std::vector<std::vector<queue_id>> shifts_;
     std::deque<typename Kernel::waker> wakers_;
     std::vector<typename Kernel::thread> threads_;

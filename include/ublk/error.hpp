@@ -59,6 +59,12 @@ private:
 /// `return ublk::ok;`: the whole request is done.
 inline constexpr result ok{};
 
+/// Whether io_uring_enter, which answered with that (0 or -errno), is simply called again: after a
+/// signal, a passing shortage, or events that want to be reaped first.
+[[nodiscard]] constexpr bool enters_again(int code) noexcept {
+    return code == 0 || code == -EINTR || code == -EAGAIN || code == -EBUSY;
+}
+
 /// What is thrown by the control plane. `what()` names the command, the device, the errno, the
 /// likely cause and the remedy; the parts are there one by one for programs.
 class error : public std::system_error {

@@ -10,8 +10,6 @@
 #include <fcntl.h>
 #include <sys/uio.h>
 
-#include <array>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>

@@ -46,6 +46,18 @@ struct buffer_address {
     std::uint64_t registration = 0;
 };
 
+/// A command on one tag of /dev/ublkcN, as the driver reads it. `address` is of memory, or the
+/// index of a registered buffer.
+[[nodiscard]] inline uapi::io_cmd io_command(queue_id queue, tag which, int result,
+                                             std::uint64_t address) noexcept {
+    uapi::io_cmd command;
+    command.q_id = queue.value();
+    command.tag = which.value();
+    command.result = result;
+    command.addr = address;
+    return command;
+}
+
 /// Names one command on its way.
 using control_ticket = std::uint32_t;
 

@@ -137,16 +137,6 @@ public:
     [[nodiscard]] unsigned ring_flags() const noexcept { return io_.flags(); }
 
 private:
-    static uapi::io_cmd io_command(queue_id queue, tag which, int result,
-                                   std::uint64_t address) noexcept {
-        uapi::io_cmd command;
-        command.q_id = queue.value();
-        command.tag = which.value();
-        command.result = result;
-        command.addr = address;
-        return command;
-    }
-
     static void demand(int code, const char* step) {
         if (code < 0) {
             fail(code, step, std::nullopt,

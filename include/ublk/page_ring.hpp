@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/error.hpp>
+#include <ublk/kernel.hpp>
 #include <ublk/operation.hpp>
 #include <ublk/payload.hpp>
 #include <ublk/ring.hpp>
@@ -70,11 +71,8 @@ private:
     }
 
     void command(std::uint32_t what, const client_pages& pages) noexcept {
-        uapi::io_cmd command;
-        command.q_id = pages.queue();
-        command.tag = pages.tag();
-        command.addr = place;
-        io_.command(pages.file(), what, command, what);
+        io_.command(pages.file(), what,
+                    io_command(queue_id{pages.queue()}, tag{pages.tag()}, 0, place), what);
         registered_ = what == uapi::io::register_io_buf ? 0 : registered_;
     }
 
@@ -84,7 +82,7 @@ private:
         bool found = false;
         while (!found) {
             const int code = io_.submit_and_wait();
-            if (code < 0 && code != -EINTR && code != -EAGAIN && code != -EBUSY) {
+            if (!enters_again(code)) {
                 return code;  // the ring itself is broken
             }
             io_.drain([&](std::uint64_t user, int said) {

@@ -7,11 +7,9 @@
 #include <ublk/options.hpp>
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace ublk::inline v0 {
@@ -93,14 +91,10 @@ inline constexpr unsigned registered_buffers_max = 16384;
 template <class B>
 [[nodiscard]] path_choice choose_path(const std::optional<data_path>& asked,
                                       const path_facts& facts) {
-    static constexpr auto offered = []<std::size_t... I>(std::index_sequence<I...>) {
-        return std::array{offers<B>(data_path_names[I].first)...};
-    }
-    (std::make_index_sequence<data_path_names.size()>{});
     path_choice choice;
     bool displaced = false;  // something better is possible than what the backend prefers
     for (const data_path path : detail::paths_by_rank) {
-        const bool possible = offered[static_cast<std::size_t>(path)];
+        const bool possible = offers<B>(path);
         if (asked ? path != *asked : !possible) {
             continue;
         }
@@ -116,7 +110,7 @@ template <class B>
             choice.reject(path, against);
         }
     }
-    if (!asked && displaced && choice.candidates.front() == facts.preferred) {
+    if (displaced) {
         choice.reason = "the backend prefers it";
     }
     if (choice.candidates.empty()) {

@@ -237,8 +237,7 @@ private:
         io_uring_sqe* sqe = nullptr;
         while (sqe == nullptr) {
             const int code = submit();
-            UBLK_ASSERT(code == 0 || code == -EINTR || code == -EAGAIN || code == -EBUSY,
-                        "a full submission queue can be handed to the kernel");
+            UBLK_ASSERT(enters_again(code), "a full submission queue can be handed to the kernel");
             sqe = io_uring_get_sqe(&ring_);
         }
         return sqe;

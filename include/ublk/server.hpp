@@ -72,7 +72,7 @@ public:
         // A refused FETCH is answered at once. Unnoticed, START_DEV would wait for that tag for
         // ever.
         collect();
-        return failure_ != 0 ? failure_ : passing(code) ? 0 : code;
+        return failure_ != 0 ? failure_ : enters_again(code) ? 0 : code;
     }
 
     /// Serves until the driver has taken back every tag, it is ordered to leave, or the ring fails.
@@ -81,7 +81,7 @@ public:
         while (offered_ != 0 && !quit_) {
             const int code = port_.wait();
             waiting_ = 0;
-            if (code < 0 && !passing(code)) [[unlikely]] {
+            if (!enters_again(code)) [[unlikely]] {
                 failure_ = failure_ != 0 ? failure_ : code;
                 break;  // what the backend has in flight must end all the same
             }
@@ -113,11 +113,6 @@ public:
     }
 
 private:
-    /// Errors of io_uring_enter that mean "again": a signal, a shortage, events to reap first.
-    [[nodiscard]] static constexpr bool passing(int code) noexcept {
-        return code == 0 || code == -EINTR || code == -EAGAIN || code == -EBUSY;
-    }
-
     /// Only ever the full length or an errno: the driver completes the whole of a request that was
     /// answered with less (kernel 7.3, __ublk_complete_rq).
     [[nodiscard]] static int committed(const request& r, result answer) noexcept {
@@ -227,7 +222,7 @@ private:
     [[gnu::cold, gnu::noinline]] void end_all_work() noexcept {
         tasks_.cancel();
         while (tasks_.busy()) {
-            if (const int code = port_.wait(); code < 0 && !passing(code)) {
+            if (!enters_again(port_.wait())) {
                 tasks_.leave_behind();
                 return;
             }

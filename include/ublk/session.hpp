@@ -133,10 +133,10 @@ private:
                 control_.get_queue_affinity(info_.id, queue_id{static_cast<std::uint16_t>(q)}));
         }
         auto channel = kernel_.open_channel(info_.id, from_now(kernel_, asked_.command_deadline));
-        crew_ = std::make_shared<crew_type>(
-            kernel_, std::move(backend), std::move(channel),
-            typename crew_type::plan{info_, kernel_.page_size(), asked_.buffer_pages,
-                                     asked_.lock_buffers, std::move(affinity), std::move(files)});
+        crew_ = std::make_shared<crew_type>(kernel_, std::move(backend), std::move(channel),
+                                            device_plan{info_, kernel_.page_size(),
+                                                        asked_.buffer_pages, asked_.lock_buffers,
+                                                        std::move(affinity), std::move(files)});
         info_.threads = static_cast<unsigned>(crew_->size());
     }
 

@@ -504,7 +504,7 @@ TEST(regression, descriptors_may_be_longer_than_the_known_part) {
         using crew = ublk::crew<disk_of_pages, ublk::per_cpu, ublk::per_wakeup, odd_kernel>;
         const auto threads = std::make_shared<crew>(
             process, s.store, process.open_channel(id, ublk::from_now(process, 10s)),
-            crew::plan{info, page(), ublk::pages::standard, false, {2, ublk::cpu_set{}}});
+            ublk::device_plan{info, page(), ublk::pages::standard, false, {2, ublk::cpu_set{}}});
         threads->muster();
         ASSERT_TRUE(threads->ready(ublk::from_now(process, 10s)));
         commands.start_dev(id, process.process_id());

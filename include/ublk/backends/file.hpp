@@ -108,10 +108,7 @@ public:
         if (lost_data_) {
             co_return std::errc::io_error;
         }
-        int said = 0;
-        do {
-            said = co_await with.fdatasync(file_.get());
-        } while (said == -EINTR);
+        const int said = co_await with.fdatasync(file_.get());
         co_return durable(said);
     }
 
@@ -254,10 +251,7 @@ private:
     }
 
     [[nodiscard]] task clear(io& with, const request& r, int mode) {
-        int said = 0;
-        do {
-            said = co_await with.fallocate(file_.get(), mode, r.offset(), r.length());
-        } while (said == -EINTR);
+        const int said = co_await with.fallocate(file_.get(), mode, r.offset(), r.length());
         co_return said < 0 ? result::failure(said) : ok;
     }
 
