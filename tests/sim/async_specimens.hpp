@@ -4,6 +4,7 @@
 #include "specimens.hpp"
 
 #include <ublk/fd.hpp>
+#include <ublk/sim/page_ring.hpp>
 #include <ublk/sim/users_thread.hpp>
 #include <ublk/task.hpp>
 
@@ -83,6 +84,16 @@ private:
     bare_file file_;
 };
 
+/// Hands work over to a thread of the user's.
+template <class Work>
+ublk::task elsewhere(ublk::io& with, Work work) {
+    // With a name: GCC 12 destroys a closure twice that is made within a co_await.
+    auto give = [work](ublk::return_ticket ticket) {
+        ublk::sim::do_in_users_thread(std::move(ticket), work);
+    };
+    co_return co_await with.hand_over(give);
+}
+
 /// Hands all work over to threads of the user's, and sleeps in between.
 class handing_disk {
 public:
@@ -112,16 +123,43 @@ public:
     }
 
 private:
-    template <class Work>
-    static ublk::task elsewhere(ublk::io& with, Work work) {
-        // With a name: GCC 12 destroys a closure twice that is made within a co_await.
-        auto give = [work](ublk::return_ticket ticket) {
-            ublk::sim::do_in_users_thread(std::move(ticket), work);
-        };
-        co_return co_await with.hand_over(give);
+    std::shared_ptr<memory> store_;
+};
+
+/// Lets threads of the user's move the clients' own pages, where the kernel has that.
+class paging_disk {
+public:
+    paging_disk() : file_{256u << 10} {}
+    explicit paging_disk(bare_file kept) : file_{std::move(kept)} {}
+
+    [[nodiscard]] std::uint64_t size() const noexcept { return 256u << 10; }
+    [[nodiscard]] const bare_file& file() const noexcept { return file_; }
+
+    ublk::task read(ublk::io& with, const ublk::request& r, ublk::client_pages out) {
+        return elsewhere(with, [kept = file_, at = r.offset(), out] {
+            return ublk::sim::page_ring{}.read(kept.get(), out, at);
+        });
+    }
+    ublk::result read(const ublk::request& r, std::span<std::byte> out) const {
+        const auto offset = static_cast<off_t>(r.offset());
+        return whole(::pread(file_.get(), out.data(), out.size(), offset), out.size());
+    }
+    ublk::task write(ublk::io& with, const ublk::request& r, ublk::client_pages in) {
+        return elsewhere(with, [kept = file_, at = r.offset(), in] {
+            return ublk::sim::page_ring{}.write(kept.get(), in, at);
+        });
+    }
+    ublk::result write(const ublk::request& r, std::span<const std::byte> in) {
+        const auto offset = static_cast<off_t>(r.offset());
+        return whole(::pwrite(file_.get(), in.data(), in.size(), offset), in.size());
     }
 
-    std::shared_ptr<memory> store_;
+private:
+    static ublk::result whole(ssize_t said, std::size_t asked) noexcept {
+        return said == static_cast<ssize_t>(asked) ? ublk::ok : std::errc::io_error;
+    }
+
+    bare_file file_;
 };
 
 template <>
@@ -138,6 +176,15 @@ struct ublk::sim::specimen<handing_disk> {
     static std::shared_ptr<handing_disk> make() { return std::make_shared<handing_disk>(); }
     static std::shared_ptr<handing_disk> revive(const std::shared_ptr<handing_disk>& dead) {
         return std::make_shared<handing_disk>(dead->store());
+    }
+    static constexpr bool remembers = true;
+};
+
+template <>
+struct ublk::sim::specimen<paging_disk> {
+    static std::shared_ptr<paging_disk> make() { return std::make_shared<paging_disk>(); }
+    static std::shared_ptr<paging_disk> revive(const std::shared_ptr<paging_disk>& dead) {
+        return std::make_shared<paging_disk>(dead->file());
     }
     static constexpr bool remembers = true;
 };

@@ -3,6 +3,7 @@
 
 #include <ublk/sim/driver_device.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -36,6 +37,14 @@ public:
 
     [[nodiscard]] device_ptr find(std::uint32_t id) const {
         const auto found = ids.find(id);
+        return found == ids.end() ? nullptr : found->second;
+    }
+
+    /// The one whose open /dev/ublkcN that is, to servers without USER_COPY; null for none.
+    [[nodiscard]] device_ptr find_by_file(int file) const {
+        const auto found = std::find_if(ids.begin(), ids.end(), [&](const auto& each) {
+            return each.second->memory.get() == file;
+        });
         return found == ids.end() ? nullptr : found->second;
     }
 

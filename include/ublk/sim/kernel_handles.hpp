@@ -142,8 +142,10 @@ public:
         fail(code, "mapping the descriptors of a simulated /dev/ublkcN", device_->info.dev_id);
     }
 
-    /// For pread and pwrite of the bytes of requests: a real file.
-    [[nodiscard]] int file() const noexcept { return window_ ? window_->file() : -1; }
+    /// A real file, of which pread and pwrite move the bytes of requests where the device has that.
+    [[nodiscard]] int file() const noexcept {
+        return window_ ? window_->file() : device_->memory.get();
+    }
 
     [[nodiscard]] world& in() const noexcept { return *in_; }
     [[nodiscard]] process& as() const noexcept { return *as_; }

@@ -11,12 +11,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 namespace ublk::inline v0::sim {
+
+class driver_device;
 
 /// How often something goes wrong that a server must live with: one time in so many, 0 for never.
 struct troubles {
@@ -149,6 +153,9 @@ public:
     scheduler tasks;
     std::uint64_t steps = 0;  ///< calls into the kernel so far
     std::string_view hit;     ///< the last one that `conditions::once` chose
+
+    /// The device of which that is the open /dev/ublkcN; null for any other file.
+    std::function<std::shared_ptr<driver_device>(int file)> device_of_file;
 
 private:
     static constexpr std::size_t shown = 3;  // what follows a violation is seldom news

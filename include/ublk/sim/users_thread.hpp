@@ -19,12 +19,14 @@ void do_in_users_thread(return_ticket ticket, Work work) {
     const bool* const killed = on.tasks.running().killed;
     (void)on.tasks.spawn("thread of the user's", [&on, killed, held = std::move(ticket),
                                                   work = std::move(work)]() mutable {
+        const auto dead = [killed] { return killed != nullptr && *killed; };
         on.tasks.sleep(on.some_time());
-        if (killed != nullptr && *killed) {
+        const result answer = dead() ? std::errc::io_error : result{work()};
+        if (dead()) {  // before, or while it worked
             alignas(return_ticket) std::byte grave[sizeof(return_ticket)];
             (void)::new (grave) return_ticket{std::move(held)};  // whose home is gone
         } else {
-            std::move(held).answer(work());
+            std::move(held).answer(answer);
         }
     });
 }

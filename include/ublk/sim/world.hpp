@@ -23,7 +23,9 @@ class kernel;
 /// one of the simulated ones.
 class world {
 public:
-    explicit world(const conditions& how = {.seed = seed_or(1)}) : on_{how}, driver_{on_} {}
+    explicit world(const conditions& how = {.seed = seed_or(1)}) : on_{how}, driver_{on_} {
+        on_.device_of_file = [this](int file) { return driver_.life.find_by_file(file); };
+    }
 
     world(const world&) = delete;
     world& operator=(const world&) = delete;
