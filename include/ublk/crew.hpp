@@ -5,8 +5,8 @@
 #include <ublk/cpus.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/options.hpp>
-#include <ublk/queue_policy/queue_policy.hpp>
 #include <ublk/queue_post.hpp>
+#include <ublk/service.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -25,22 +25,18 @@ namespace ublk::inline v0 {
 /// The threads that serve one started device, and all that they share. Threads hold it by
 /// shared_ptr: should a backend never return, its thread can be left behind without anything being
 /// torn from under it.
-template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
-class crew : public std::enable_shared_from_this<crew<Backend, QueuePolicy, BatchPolicy, Kernel>> {
-    static_assert(queue_policy<QueuePolicy>,
-                  "ublk: a queue policy needs: static std::vector<std::vector<ublk::queue_id>> "
-                  "threads(unsigned queues); static constexpr bool one_queue_a_thread, pinned;");
-
+template <class Kernel>
+class crew : public std::enable_shared_from_this<crew<Kernel>> {
 public:
-    crew(const Kernel& running, std::shared_ptr<Backend> backend, typename Kernel::channel channel,
+    crew(const Kernel& running, service<Kernel> duty, typename Kernel::channel channel,
          device_plan what)
-        : kernel_{running}, backend_{std::move(backend)}, channel_{std::move(channel)},
-          plan_{std::move(what)}, shifts_{QueuePolicy::threads(plan_.granted.queues)},
+        : kernel_{running}, duty_{std::move(duty)}, channel_{std::move(channel)},
+          plan_{std::move(what)}, shifts_{duty_.threads(plan_.granted.queues)},
           wakers_(shifts_.size()) {
         // START_DEV would wait for ever for a queue that nobody serves.
         std::vector<unsigned> servers(plan_.granted.queues);
         for (const std::vector<queue_id>& shift : shifts_) {
-            UBLK_ASSERT(!shift.empty() && (shift.size() == 1 || !QueuePolicy::one_queue_a_thread),
+            UBLK_ASSERT(!shift.empty() && (shift.size() == 1 || !duty_.one_queue_a_thread),
                         "a queue policy gives each thread the queues that it promises");
             for (const queue_id id : shift) {
                 UBLK_ASSERT(id.value() < servers.size() && ++servers[id.value()] == 1,
@@ -129,8 +125,8 @@ public:
 
     /// Whether the calling thread is one of those that serve `backend`: its call of stop() would
     /// wait for itself.
-    [[nodiscard]] static bool serves_here(const Backend& backend) noexcept {
-        return Kernel::this_thread_mark() == &backend;
+    [[nodiscard]] static bool serves_here(const void* backend) noexcept {
+        return Kernel::this_thread_mark() == backend;
     }
 
     /// 0, or the errno (negative) with which the first thread failed while serving.
@@ -157,7 +153,7 @@ private:
 
     void work(std::size_t index) noexcept {
         int code = 0;
-        Kernel::this_thread_mark() = backend_.get();
+        Kernel::this_thread_mark() = duty_.backend.get();
         try {
             prepare_thread(index);
             code = serve(index);
@@ -171,7 +167,7 @@ private:
 
     void prepare_thread(std::size_t index) noexcept {
         cpu_set all_queues;
-        if constexpr (QueuePolicy::pinned) {
+        if (duty_.pinned) {
             for (const queue_id mine : shifts_[index]) {
                 all_queues.insert(plan_.affinity[mine.value()]);
             }
@@ -180,11 +176,16 @@ private:
     }
 
     int serve(std::size_t index) {
-        const queue_post<Backend, QueuePolicy, BatchPolicy, Kernel> post{
-            *backend_, *channel_, wakers_[index], orders_, plan_};
-        return post.serve(
-            shifts_[index], [this](unsigned ring_flags) { report_ready(ring_flags); },
-            [this](int failed) { wait_for_outcome(failed); });
+        const queue_post<Kernel> post{
+            .channel = *channel_,
+            .waker = wakers_[index],
+            .orders = orders_,
+            .plan = plan_,
+            .mine = shifts_[index],
+            .whom = this,
+            .ready = [](void* me, unsigned flags) { static_cast<crew*>(me)->report_ready(flags); },
+            .failed = [](void* me, int code) { static_cast<crew*>(me)->wait_for_outcome(code); }};
+        return duty_.serve(duty_.backend.get(), post);
     }
 
     // Before 6.16, START_DEV goes on although a thread has left meanwhile, and the first request
@@ -222,7 +223,7 @@ private:
     }
 
     Kernel kernel_;
-    std::shared_ptr<Backend> backend_;
+    service<Kernel> duty_;
     std::optional<typename Kernel::channel> channel_;
     device_plan plan_;
     std::vector<std::vector<queue_id>> shifts_;

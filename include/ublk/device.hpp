@@ -8,6 +8,7 @@
 #include <ublk/options.hpp>
 #include <ublk/params.hpp>
 #include <ublk/queue_policy/per_cpu.hpp>
+#include <ublk/service.hpp>
 #include <ublk/session.hpp>
 
 #include <atomic>
@@ -73,7 +74,7 @@ public:
         state_ = device_state::starting;
         try {
             session_.emplace(kernel_, asked_);
-            session_->open(backend_, disk);
+            session_->open(service_of<Backend, QueuePolicy, BatchPolicy, Kernel>(backend_), disk);
             publish();
         } catch (...) {
             if (session_) {
@@ -102,7 +103,7 @@ public:
     /// and as `stop` does.
     void wait(const std::stop_token& token = {}) {
         refuse_queue_thread("wait");
-        const std::shared_ptr<crew_type> threads = current_crew();
+        const std::shared_ptr<crew<Kernel>> threads = current_crew();
         if (!threads) {
             return;
         }
@@ -132,7 +133,7 @@ public:
     [[nodiscard]] device_state state() const {
         const device_state now = state_;
         if (now == device_state::live) {
-            const std::shared_ptr<crew_type> threads = current_crew();
+            const std::shared_ptr<crew<Kernel>> threads = current_crew();
             if (threads && threads->gone(deadline{})) {
                 return device_state::failed;
             }
@@ -145,11 +146,8 @@ public:
     [[nodiscard]] const Backend& backend() const noexcept { return *backend_; }
 
 private:
-    using session_type = session<Backend, QueuePolicy, BatchPolicy, Kernel>;
-    using crew_type = typename session_type::crew_type;
-
     void refuse_queue_thread(const char* what) const {
-        if (crew_type::serves_here(*backend_)) {
+        if (crew<Kernel>::serves_here(backend_.get())) {
             fail(EDEADLK, what, std::nullopt,
                  "called from the backend, on a thread that it would wait for",
                  "let another thread call it");
@@ -168,7 +166,7 @@ private:
 
     /// `only`: no other crew than that one, which may have been stopped and followed by another
     /// since the caller looked. Null: whichever there is.
-    void stop(const crew_type* only) {
+    void stop(const crew<Kernel>* only) {
         const std::lock_guard lock{lifecycle_};
         if (!session_ || (only != nullptr && session_->threads().get() != only)) {
             return;
@@ -198,7 +196,7 @@ private:
         state_ = device_state::idle;
     }
 
-    [[nodiscard]] std::shared_ptr<crew_type> current_crew() const {
+    [[nodiscard]] std::shared_ptr<crew<Kernel>> current_crew() const {
         const std::lock_guard lock{published_};
         return crew_;
     }
@@ -213,11 +211,11 @@ private:
     Kernel kernel_;
 
     typename Kernel::mutex lifecycle_;  ///< start and stop, one at a time
-    std::optional<session_type> session_;
+    std::optional<session<Kernel>> session_;
     std::atomic<device_state> state_ = device_state::idle;
 
     mutable typename Kernel::mutex published_;  ///< what other threads may ask for meanwhile
-    std::shared_ptr<crew_type> crew_;
+    std::shared_ptr<crew<Kernel>> crew_;
     device_info shown_;
     bool started_once_ = false;
 };

@@ -7,6 +7,7 @@
 #include <ublk/options.hpp>
 #include <ublk/params.hpp>
 #include <ublk/path_choice.hpp>
+#include <ublk/service.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -15,13 +16,13 @@
 namespace ublk::inline v0 {
 
 /// ADD_DEV: what is asked of the driver, and what its answer means.
-template <class Backend, class QueuePolicy, class Kernel>
+template <class Kernel>
 class device_adder {
 public:
     /// All outlive it. `cookie` is what the driver keeps of us beside the id.
     device_adder(const Kernel& running, const options& asked, std::uint64_t cookie,
-                 const disk_attributes& disk) noexcept
-        : kernel_{running}, asked_{asked}, cookie_{cookie}, disk_{disk} {}
+                 const service<Kernel>& duty, const disk_attributes& disk) noexcept
+        : kernel_{running}, asked_{asked}, cookie_{cookie}, duty_{duty}, disk_{disk} {}
 
     /// Adds a device by the best data path that the driver grants. `known` are the features that it
     /// says it has; `added` hears the id as soon as there is something to delete. Throws `error`.
@@ -37,7 +38,7 @@ public:
                  "use Linux 7.0 or newer, or options::partition_scan = true");
         }
         const std::uint64_t common = ask.flags;
-        path_choice choice = choose_path<Backend>(asked_.path, facts(known, ask));
+        path_choice choice = duty_.choose(asked_.path, facts(known, ask));
         for (std::size_t i = 0;; ++i) {
             const data_path path = choice.candidates[i];
             ask.flags = common | features_of(path);
@@ -71,21 +72,21 @@ private:
     [[nodiscard]] path_facts facts(std::uint64_t known, const uapi::dev_info& ask) const {
         const unsigned queues = std::min<unsigned>(ask.nr_hw_queues, kernel_.online_cpus());
         return {.known = known,
-                .tags_a_thread = ask.queue_depth * (QueuePolicy::one_queue_a_thread ? 1u : queues),
+                .tags_a_thread = ask.queue_depth * (duty_.one_queue_a_thread ? 1u : queues),
                 .buffer_bytes = std::uint64_t{queues} * ask.queue_depth * ask.max_io_buf_bytes,
                 .lockable_bytes = kernel_.lockable_bytes(),
                 .preferred = disk_.preferred_path};
     }
 
     // The driver drops flags in silence, and a thread has only so much room for events.
-    static void check_granted(const uapi::dev_info& ask, const uapi::dev_info& granted) {
+    void check_granted(const uapi::dev_info& ask, const uapi::dev_info& granted) const {
         if (const std::uint64_t dropped = ask.flags & ~granted.flags; dropped != 0) {
             fail(EOPNOTSUPP, "ADD_DEV", granted.dev_id,
                  "the driver did not grant " + describe(dropped), "do without");
         }
         // Half of io_uring's largest completion queue.
         constexpr unsigned tags_a_thread_max = 32768;
-        const unsigned queues = QueuePolicy::one_queue_a_thread ? 1u : granted.nr_hw_queues;
+        const unsigned queues = duty_.one_queue_a_thread ? 1u : granted.nr_hw_queues;
         if (queues * unsigned{granted.queue_depth} > tags_a_thread_max) {
             fail(EINVAL, "ADD_DEV", granted.dev_id,
                  "one thread would serve " + std::to_string(queues * granted.queue_depth) +
@@ -114,6 +115,7 @@ private:
     const Kernel& kernel_;
     const options& asked_;
     std::uint64_t cookie_;
+    const service<Kernel>& duty_;
     const disk_attributes& disk_;
 };
 

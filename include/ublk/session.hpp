@@ -7,6 +7,7 @@
 #include <ublk/kernel.hpp>
 #include <ublk/options.hpp>
 #include <ublk/params.hpp>
+#include <ublk/service.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -21,11 +22,9 @@ namespace ublk::inline v0 {
 
 /// One life of a device, from ADD_DEV to DEL_DEV: the control commands in their order, and what to
 /// undo when one of them fails.
-template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
+template <class Kernel>
 class session {
 public:
-    using crew_type = crew<Backend, QueuePolicy, BatchPolicy, Kernel>;
-
     /// Opens the control device. Throws `error`. Both outlive the session.
     session(const Kernel& running, const options& asked)
         : kernel_{running}, asked_{asked}, control_{running, asked.command_deadline} {}
@@ -39,10 +38,10 @@ public:
     }
 
     /// Adds, configures and starts the device. Throws `error`; `give_up` then cleans up.
-    void open(std::shared_ptr<Backend> backend, const disk_attributes& disk) {
-        add(disk);
+    void open(service<Kernel> duty, const disk_attributes& disk) {
+        add(duty, disk);
         control_.set_params(info_.id, to_params(disk, info_.max_io_bytes));
-        hire(std::move(backend), disk.ring_files);
+        hire(std::move(duty), disk.ring_files);
         crew_->muster();
         if (!crew_->ready(from_now(kernel_, asked_.command_deadline))) {
             fail(ETIMEDOUT, "starting the queue threads", info_.id,
@@ -94,13 +93,13 @@ public:
 
     /// What was granted.
     [[nodiscard]] const device_info& info() const noexcept { return info_; }
-    [[nodiscard]] const std::shared_ptr<crew_type>& threads() const noexcept { return crew_; }
+    [[nodiscard]] const std::shared_ptr<crew<Kernel>>& threads() const noexcept { return crew_; }
 
 private:
-    void add(const disk_attributes& disk) {
+    void add(const service<Kernel>& duty, const disk_attributes& disk) {
         const std::uint64_t known = control_.get_features();
         cookie_ = new_cookie();
-        const device_adder<Backend, QueuePolicy, Kernel> adder{kernel_, asked_, cookie_, disk};
+        const device_adder<Kernel> adder{kernel_, asked_, cookie_, duty, disk};
         info_ = adder.add(control_, known, [this](std::uint32_t id) {
             info_.id = id;
             added_ = true;
@@ -126,17 +125,17 @@ private:
         crew_->decided();
     }
 
-    void hire(std::shared_ptr<Backend> backend, std::vector<int> files) {
+    void hire(service<Kernel> duty, std::vector<int> files) {
         std::vector<cpu_set> affinity;
-        for (unsigned q = 0; QueuePolicy::pinned && q < info_.queues; ++q) {
+        for (unsigned q = 0; duty.pinned && q < info_.queues; ++q) {
             affinity.push_back(
                 control_.get_queue_affinity(info_.id, queue_id{static_cast<std::uint16_t>(q)}));
         }
         auto channel = kernel_.open_channel(info_.id, from_now(kernel_, asked_.command_deadline));
-        crew_ = std::make_shared<crew_type>(kernel_, std::move(backend), std::move(channel),
-                                            device_plan{info_, kernel_.page_size(),
-                                                        asked_.buffer_pages, asked_.lock_buffers,
-                                                        std::move(affinity), std::move(files)});
+        crew_ = std::make_shared<crew<Kernel>>(kernel_, std::move(duty), std::move(channel),
+                                               device_plan{info_, kernel_.page_size(),
+                                                           asked_.buffer_pages, asked_.lock_buffers,
+                                                           std::move(affinity), std::move(files)});
         info_.threads = static_cast<unsigned>(crew_->size());
     }
 
@@ -168,7 +167,7 @@ private:
         if (!still_ours()) {
             return;
         }
-        crew_type& threads = *crew_;
+        crew<Kernel>& threads = *crew_;
         const control_ticket ticket = control_.begin_stop(info_.id);
         if (control_.finish_stop(ticket, info_.id, asked_.stop_deadline)) {
             (void)threads.gone(from_now(kernel_, asked_.command_deadline));
@@ -212,7 +211,7 @@ private:
 
     // Nothing to do where they left by themselves, or will not be waited for a second time.
     void dismiss_threads() {
-        crew_type& threads = *crew_;
+        crew<Kernel>& threads = *crew_;
         if (threads.abandoned()) {
             return;
         }
@@ -240,7 +239,7 @@ private:
     std::uint64_t cookie_ = 0;  ///< what the driver keeps of us beside the id
     bool added_ = false;
     device_info info_;
-    std::shared_ptr<crew_type> crew_;
+    std::shared_ptr<crew<Kernel>> crew_;
 };
 
 }  // namespace ublk::inline v0

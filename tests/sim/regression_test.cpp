@@ -501,9 +501,10 @@ TEST(regression, descriptors_may_be_longer_than_the_known_part) {
         info.depth = granted.queue_depth;
         info.max_io_bytes = granted.max_io_buf_bytes;
         info.io_desc_size = granted.io_desc_size;
-        using crew = ublk::crew<disk_of_pages, ublk::per_cpu, ublk::per_wakeup, odd_kernel>;
-        const auto threads = std::make_shared<crew>(
-            process, s.store, process.open_channel(id, ublk::from_now(process, 10s)),
+        const auto threads = std::make_shared<ublk::crew<odd_kernel>>(
+            process,
+            ublk::service_of<disk_of_pages, ublk::per_cpu, ublk::per_wakeup, odd_kernel>(s.store),
+            process.open_channel(id, ublk::from_now(process, 10s)),
             ublk::device_plan{info, page(), ublk::pages::standard, false, {2, ublk::cpu_set{}}});
         threads->muster();
         ASSERT_TRUE(threads->ready(ublk::from_now(process, 10s)));
