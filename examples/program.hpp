@@ -55,7 +55,7 @@ inline void add_options(CLI::App& app, settings& s) {
         ->check(CLI::IsMember({"per_cpu", "shared"}))
         ->capture_default_str();
     app.add_option("--batch", s.batch, "batch policy: when completions go back to the kernel")
-        ->check(CLI::IsMember({"each", "per_wakeup", "up_to_4", "up_to_16"}))
+        ->check(CLI::IsMember({"each", "per_wakeup", "up_to_4", "up_to_16", "driver_batches"}))
         ->capture_default_str();
     app.add_option("--buffers", s.buffers, "what backs the tag buffers")
         ->check(CLI::IsMember({"standard", "transparent", "huge"}))
@@ -140,6 +140,8 @@ void serve_batched(Backend backend, const settings& s) {
         serve<QueuePolicy, ublk::up_to<4>>(std::move(backend), s);
     } else if (s.batch == "up_to_16") {
         serve<QueuePolicy, ublk::up_to<16>>(std::move(backend), s);
+    } else if (s.batch == "driver_batches") {
+        serve<QueuePolicy, ublk::driver_batches>(std::move(backend), s);
     } else {
         serve<QueuePolicy, ublk::per_wakeup>(std::move(backend), s);
     }

@@ -77,4 +77,9 @@ inline constexpr std::array data_path_names{
     return path == data_path::zero_copy || path == data_path::auto_buffer;
 }
 
+/// Whether the driver's own batches have it: they leave nobody to be asked where a write belongs.
+[[nodiscard]] constexpr bool batches_carry(data_path path) noexcept {
+    return path != data_path::lend;
+}
+
 }  // namespace ublk::inline v0

@@ -37,13 +37,15 @@ public:
             fail(EOPNOTSUPP, "ADD_DEV", asked_.id, "the driver cannot leave partitions alone",
                  "use Linux 7.0 or newer, or options::partition_scan = true");
         }
-        const std::uint64_t common = ask.flags;
+        const std::uint64_t batches = duty_.driver_batches ? uapi::feature::batch_io & known : 0;
+        const std::uint64_t common = ask.flags | batches;
         path_choice choice = duty_.choose(asked_.path, facts(known, ask));
         for (std::size_t i = 0;; ++i) {
             const data_path path = choice.candidates[i];
             ask.flags = common | features_of(path);
             const uapi::dev_info granted = commands.add_dev(ask);
             const std::uint64_t dropped = features_of(path) & ~granted.flags;
+            ask.flags &= ~batches;  // which are no condition
             if (dropped == 0 || i + 1 == choice.candidates.size()) {
                 added(granted.dev_id);
                 check_granted(ask, granted);
@@ -75,7 +77,8 @@ private:
                 .tags_a_thread = ask.queue_depth * (duty_.one_queue_a_thread ? 1u : queues),
                 .buffer_bytes = std::uint64_t{queues} * ask.queue_depth * ask.max_io_buf_bytes,
                 .lockable_bytes = kernel_.lockable_bytes(),
-                .preferred = disk_.preferred_path};
+                .preferred = disk_.preferred_path,
+                .driver_batches = duty_.driver_batches && (known & uapi::feature::batch_io) != 0};
     }
 
     // The driver drops flags in silence, and a thread has only so much room for events.
@@ -109,6 +112,7 @@ private:
         info.io_desc_size = spaced ? granted.io_desc_size : sizeof(uapi::io_desc);
         info.path = path;
         info.path_reason = reason;
+        info.driver_batches = (granted.flags & uapi::feature::batch_io) != 0;
         return info;
     }
 

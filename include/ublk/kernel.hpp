@@ -37,6 +37,9 @@ struct port_needs {
     unsigned reserved_buffers = 0;         ///< places for clients' pages in the table of buffers
     std::span<const iovec> tag_buffers{};  ///< to register, one a tag
     std::span<const int> files{};          ///< of the backend, to register
+    std::span<const queue_id> queues{};    ///< in the order of their places
+    unsigned depth = 0;                    ///< tags of each
+    std::uint16_t batch_flags = 0;         ///< uapi::batch_flag bits of what goes with each tag
 };
 
 /// What goes with a tag to the driver: where the kernel is to copy to or from, and in which place

@@ -3,6 +3,7 @@
 
 #include <ublk/fd.hpp>
 #include <ublk/kernel.hpp>
+#include <ublk/linux_batch_wire.hpp>
 #include <ublk/linux_port.hpp>
 #include <ublk/ring.hpp>
 
@@ -26,6 +27,7 @@ public:
     class control;
     using channel = linux_channel;
     using port = linux_port;
+    using batch_wire = linux_batch_wire;
     using waker = linux_waker;
 
     [[nodiscard]] kernel_version version() const noexcept {
@@ -126,7 +128,7 @@ private:
     };
 
     void reap() {
-        state_->io.drain([this](std::uint64_t user, int answer) {
+        state_->io.drain([this](std::uint64_t user, int answer, std::uint32_t) {
             const auto found = state_->flights.find(static_cast<control_ticket>(user));
             if (found != state_->flights.end()) {
                 found->second->answer = answer;

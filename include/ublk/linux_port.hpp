@@ -129,14 +129,14 @@ public:
 
     template <class Consume>
     [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
-        io_.drain([&consume](std::uint64_t user, int answer)
+        io_.drain([&consume](std::uint64_t user, int answer, std::uint32_t)
                       __attribute__((always_inline)) { consume(token{user}, answer); });
     }
 
     /// IORING_SETUP_* as granted.
     [[nodiscard]] unsigned ring_flags() const noexcept { return io_.flags(); }
 
-private:
+protected:
     static void demand(int code, const char* step) {
         if (code < 0) {
             fail(code, step, std::nullopt,

@@ -72,6 +72,7 @@ struct device_info {
     unsigned ring_flags = 0;            ///< IORING_SETUP_* of the queue threads' rings
     data_path path = data_path::copy;   ///< how the bytes of requests travel
     std::string path_reason{};          ///< why not in a better way; "" where there is none
+    bool driver_batches = false;        ///< requests come and go in the driver's own batches
 };
 
 enum class device_state {

@@ -85,7 +85,7 @@ private:
             if (!enters_again(code)) {
                 return code;  // the ring itself is broken
             }
-            io_.drain([&](std::uint64_t user, int said) {
+            io_.drain([&](std::uint64_t user, int said, std::uint32_t) {
                 if (user == uapi::io::register_io_buf) {
                     registered_ = said;
                 } else {

@@ -41,6 +41,7 @@ struct path_facts {
     std::uint64_t buffer_bytes = 0;        ///< of all tag buffers together
     std::uint64_t lockable_bytes = 0;      ///< that this process may pin
     std::optional<data_path> preferred{};  ///< what the backend would rather have
+    bool driver_batches = false;           ///< the driver's own are asked for
 };
 
 /// The data paths of one start, best first, and why the others are not among them.
@@ -71,6 +72,9 @@ inline constexpr unsigned registered_buffers_max = 16384;
         const std::optional<kernel_version> first = since(needs & ~facts.known);
         return "the driver has no " + describe(needs & ~facts.known) + ", which came with Linux " +
                (first ? first->text() : std::string{"?"});
+    }
+    if (facts.driver_batches && !batches_carry(path)) {
+        return "the driver's batches do not ask where a write belongs";
     }
     const bool registers = registers_requests(path) || path == data_path::fixed_copy;
     if (registers && facts.tags_a_thread > registered_buffers_max) {

@@ -35,9 +35,7 @@ public:
     /// overflow while one turn's events are still in it.
     ring(kind what, unsigned entries) {
         const unsigned submissions = std::bit_ceil(std::min(entries, submissions_max));
-        const int code = what == kind::control ? open(submissions, entries, control_flags)
-                                               : open_queue(submissions, entries);
-        if (code < 0) {
+        if (const int code = open(what, submissions, entries); code < 0) {
             refuse(code, entries);
         }
         // Not needed, but each io_uring_enter is spared a look-up; where refused, nothing is lost.
@@ -89,6 +87,27 @@ public:
     template <class Command>
     void quiet_command(std::uint32_t op, const Command& command, token t) noexcept {
         put(0, IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS, op, command, t.raw());
+    }
+
+    /// A command on fixed file 0 that goes on telling, each time in a buffer of that group.
+    template <class Command>
+    void multishot_command(std::uint32_t op, const Command& command, token t,
+                           std::uint16_t group) noexcept {
+        constexpr std::uint32_t multishot = 1u << 1;  // IORING_URING_CMD_MULTISHOT, since 6.18
+        io_uring_sqe* const sqe =
+            put(0, IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT, op, command, t.raw());
+        sqe->rw_flags = multishot;
+        sqe->buf_group = group;
+    }
+
+    /// Provides the buffers of a group. `shared` outlives the ring. Returns 0 or -errno.
+    [[nodiscard]] int register_buffer_group(io_uring_buf_ring* shared, unsigned entries,
+                                            std::uint16_t group) noexcept {
+        io_uring_buf_reg asked{};
+        asked.ring_addr = reinterpret_cast<std::uintptr_t>(shared);
+        asked.ring_entries = entries;
+        asked.bgid = group;
+        return io_uring_register_buf_ring(&ring_, &asked, 0);
     }
 
     /// Queues an operation of a backend.
@@ -151,14 +170,15 @@ public:
     /// Hands over what is queued and waits for one completion, in one io_uring_enter.
     int submit_and_wait() noexcept { return std::min(io_uring_submit_and_wait(&ring_, 1), 0); }
 
-    /// The same with a limit; -ETIME when it passed.
-    int submit_and_wait(std::int64_t nanoseconds) noexcept {
+    /// The same for so many, with a limit; -ETIME when it passed.
+    int submit_and_wait(std::int64_t nanoseconds, unsigned completions = 1) noexcept {
         __kernel_timespec limit{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
         io_uring_cqe* cqe = nullptr;
-        return std::min(io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &limit, nullptr), 0);
+        return std::min(
+            io_uring_submit_and_wait_timeout(&ring_, &cqe, completions, &limit, nullptr), 0);
     }
 
-    /// Passes (user_data, result) of every completion that is there to `consume`.
+    /// Passes (user_data, result, flags) of every completion that is there to `consume`.
     template <class Consume>
     [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
         unsigned head = 0;
@@ -166,7 +186,7 @@ public:
         io_uring_cqe* cqe = nullptr;
         io_uring_for_each_cqe(&ring_, head, cqe) {
             ++seen;
-            consume(std::uint64_t{cqe->user_data}, int{cqe->res});
+            consume(std::uint64_t{cqe->user_data}, int{cqe->res}, std::uint32_t{cqe->flags});
         }
         io_uring_cq_advance(&ring_, seen);
     }
@@ -176,9 +196,8 @@ private:
     static constexpr unsigned submissions_max = 32768;
     static constexpr unsigned completions_max = 65536;
     static constexpr std::size_t command_offset = 48;  // of what belongs to the file in an SQE
-    static constexpr unsigned control_flags = IORING_SETUP_SQE128 | IORING_SETUP_CLAMP;
 
-    int open(unsigned submissions, unsigned entries, unsigned flags) noexcept {
+    int try_to_open(unsigned submissions, unsigned entries, unsigned flags) noexcept {
         io_uring_params params{};
         params.flags = flags | IORING_SETUP_CQSIZE;
         params.cq_entries = std::min(std::bit_ceil(2 * entries), completions_max);
@@ -188,19 +207,16 @@ private:
     // From the best to what every kernel with ublk has. Deferred task work runs when the thread
     // asks for events, so a request never interrupts a backend and a batch of them costs one
     // switch.
-    int open_queue(unsigned submissions, unsigned entries) noexcept {
+    int open(kind what, unsigned submissions, unsigned entries) noexcept {
         constexpr unsigned base = IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL;
-        constexpr unsigned choices[] = {
-            base | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
-            base | IORING_SETUP_COOP_TASKRUN,
-            IORING_SETUP_CLAMP,
-        };
+        constexpr unsigned best = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+        if (what == kind::control) {
+            return try_to_open(submissions, entries, IORING_SETUP_SQE128 | IORING_SETUP_CLAMP);
+        }
         int code = -EINVAL;
-        for (const unsigned flags : choices) {
-            code = open(submissions, entries, flags);
-            if (code != -EINVAL) {
-                break;
-            }
+        for (const unsigned flags :
+             {base | best, base | IORING_SETUP_COOP_TASKRUN, unsigned{IORING_SETUP_CLAMP}}) {
+            code = code == -EINVAL ? try_to_open(submissions, entries, flags) : code;
         }
         return code;
     }

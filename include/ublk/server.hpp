@@ -55,8 +55,7 @@ public:
     server(const server&) = delete;
     server& operator=(const server&) = delete;
 
-    /// Offers every tag to the driver. Returns 0, or the errno (negative) with which it refused
-    /// one.
+    /// Offers every tag to the driver. Returns 0, or the errno (negative) of a refusal.
     [[nodiscard]] int fetch_all() noexcept {
         for (std::uint16_t place = 0; place < queues_.size(); ++place) {
             queue& q = queues_[place];
@@ -69,8 +68,7 @@ public:
             }
         }
         const int code = port_.flush_and_collect();
-        // A refused FETCH is answered at once. Unnoticed, START_DEV would wait for that tag for
-        // ever.
+        // A refused FETCH is answered at once. Unnoticed, it would make START_DEV wait for ever.
         collect();
         return failure_ != 0 ? failure_ : enters_again(code) ? 0 : code;
     }
@@ -247,14 +245,21 @@ private:
     }
 
     [[gnu::cold, gnu::noinline]] void unusual(token t, int answer) noexcept {
-        if (!t.is_io()) {
-            if (t == token::wake()) {
-                look_up();
+        if (t == token::wake()) {
+            look_up();
+        } else if (t.is_io()) {
+            lose(at(t.place()).slots[t.which().value()], answer);
+        } else if (t == token::of_queue(t.place())) {
+            for (slot& each : at(t.place()).slots) {
+                if (each.owned_by() == slot::owner::kernel) {
+                    lose(each, answer);
+                }
             }
-            return;
         }
-        queue& q = at(t.place());
-        q.slots[t.which().value()].lose();
+    }
+
+    void lose(slot& gone, int answer) noexcept {
+        gone.lose();
         --offered_;
         if (answer != uapi::io_res_abort && answer != -ECANCELED) {
             // A refused command leaves its request with us and would hang its client. Ending the

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/batch_policy/batch_policy.hpp>
+#include <ublk/batch_port.hpp>
 #include <ublk/data_path/auto_buffer.hpp>
 #include <ublk/data_path/copy.hpp>
 #include <ublk/data_path/fixed_copy.hpp>
@@ -16,6 +18,7 @@
 #include <sys/uio.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -39,14 +42,29 @@ struct service {
     path_choice (*choose)(const std::optional<data_path>& asked, const path_facts& facts);
     bool one_queue_a_thread;
     bool pinned;
+    bool driver_batches;  ///< are asked for, where the driver has them
 };
 
 namespace detail {
 
+/// What goes with each tag in the driver's batches.
+[[nodiscard]] constexpr std::uint16_t batch_flags_of(data_path path) noexcept {
+    return path == data_path::auto_buffer ? uapi::batch_flag::auto_buf_reg_fallback
+           : has_tag_buffers(path)        ? uapi::batch_flag::has_buf_addr
+                                          : std::uint16_t{0};
+}
+
+/// Whether a device with that policy asks for the driver's batches.
+template <class BatchPolicy, class Kernel>
+inline constexpr bool in_batches = false;
+template <class BatchPolicy, class Kernel>
+    requires requires {
+        typename Kernel::batch_wire;
+    }
+inline constexpr bool in_batches<BatchPolicy, Kernel> = batches_by_driver<BatchPolicy>;
+
 template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
 struct served {
-    using port = typename Kernel::port;
-
     /// Here is the one branch on the data path.
     static int by_path(void* backend, const queue_post<Kernel>& post) {
         Backend& to = *static_cast<Backend*>(backend);
@@ -69,33 +87,48 @@ struct served {
         return -EINVAL;
     }
 
+    /// And here the one on the driver's batches, for a device that would have them.
     template <class Path>
     static int by(Backend& backend, const queue_post<Kernel>& post) {
-        if constexpr (offers<Backend>(Path::id)) {
-            // Before the port, so that the ring goes first at the end: until then the driver may
-            // still copy a write into a buffer whose tag it holds.
-            std::vector<queue> queues = post.make_queues();
-            const std::vector<iovec> tag_buffers = post.buffers_to_register(queues);
-            const auto tags = static_cast<unsigned>(queues.size()) * post.plan.granted.depth;
-            constexpr bool async = asynchronous<Backend, typename Path::payload>;
-            port talk{post.channel, post.waker,
-                      port_needs{.tags = tags,
-                                 .operations = async ? tags * operations_in_flight<Backend> : 0,
-                                 .reserved_buffers = registers_requests(Path::id) ? tags : 0,
-                                 .tag_buffers = tag_buffers,
-                                 .files = post.plan.files}};
-            server<Backend, BatchPolicy, port, QueuePolicy::one_queue_a_thread, Path> loop{
-                backend, talk, queues, post.orders, rouser{post.wake, &post.waker}};
-            post.demand_all_tags(loop.fetch_all());
-            post.ready(post.whom, talk.ring_flags());
-            const int code = loop.run();
-            if (code != 0) {
-                post.failed(post.whom, code);
-            }
-            return code;
-        } else {
+        if constexpr (!offers<Backend>(Path::id)) {
             return -EINVAL;  // choose_path does not choose what the backend has not
+        } else if constexpr (in_batches<BatchPolicy, Kernel> && batches_carry(Path::id)) {
+            using wire = typename Kernel::batch_wire;
+            using batches = batch_port<wire, has_tag_buffers(Path::id)>;
+            return (post.plan.granted.flags & uapi::feature::batch_io) != 0
+                       ? through<Path, batches>(backend, post)
+                       : through<Path, typename Kernel::port>(backend, post);
+        } else {
+            return through<Path, typename Kernel::port>(backend, post);
         }
+    }
+
+    template <class Path, class Port>
+    static int through(Backend& backend, const queue_post<Kernel>& post) {
+        // Before the port, so that the ring goes first at the end: until then the driver may still
+        // copy a write into a buffer whose tag it holds.
+        std::vector<queue> queues = post.make_queues();
+        const std::vector<iovec> tag_buffers = post.buffers_to_register(queues);
+        const auto tags = static_cast<unsigned>(queues.size()) * post.plan.granted.depth;
+        constexpr bool async = asynchronous<Backend, typename Path::payload>;
+        Port talk{post.channel, post.waker,
+                  port_needs{.tags = tags,
+                             .operations = async ? tags * operations_in_flight<Backend> : 0,
+                             .reserved_buffers = registers_requests(Path::id) ? tags : 0,
+                             .tag_buffers = tag_buffers,
+                             .files = post.plan.files,
+                             .queues = post.mine,
+                             .depth = post.plan.granted.depth,
+                             .batch_flags = batch_flags_of(Path::id)}};
+        server<Backend, BatchPolicy, Port, QueuePolicy::one_queue_a_thread, Path> loop{
+            backend, talk, queues, post.orders, rouser{post.wake, &post.waker}};
+        post.demand_all_tags(loop.fetch_all());
+        post.ready(post.whom, talk.ring_flags());
+        const int code = loop.run();
+        if (code != 0) {
+            post.failed(post.whom, code);
+        }
+        return code;
     }
 };
 
@@ -112,7 +145,8 @@ template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
             .threads = QueuePolicy::threads,
             .choose = choose_path<Backend>,
             .one_queue_a_thread = QueuePolicy::one_queue_a_thread,
-            .pinned = QueuePolicy::pinned};
+            .pinned = QueuePolicy::pinned,
+            .driver_batches = detail::in_batches<BatchPolicy, Kernel>};
 }
 
 }  // namespace ublk::inline v0

@@ -108,6 +108,11 @@ private:
             asked_.log("ublk: device " + std::to_string(info_.id) + ": data path " +
                        std::string{to_string(info_.path)} +
                        (info_.path_reason.empty() ? "" : " (" + info_.path_reason + ")"));
+            if (duty.driver_batches && !info_.driver_batches) {
+                asked_.log("ublk: device " + std::to_string(info_.id) +
+                           ": the driver has no batches, which came with Linux 7.0; completions go "
+                           "back once a wake-up");
+            }
         }
     }
 

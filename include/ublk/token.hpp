@@ -27,6 +27,31 @@ public:
     /// Nobody waits for that answer.
     [[nodiscard]] static constexpr token nobody() noexcept { return token{engine_bit | 1}; }
 
+    /// Something of all tags of a queue.
+    [[nodiscard]] static constexpr token of_queue(std::uint16_t place) noexcept {
+        return batch(batch_kind::queue, place);
+    }
+
+    /// What the driver's batches are about: the tags of a queue, as they are first given to the
+    /// driver, as they come with requests, and as `count` of them go back with answers.
+    enum class batch_kind : std::uint8_t { none, queue, prepared, fetched, committed };
+    [[nodiscard]] static constexpr token batch(batch_kind what, std::uint16_t place,
+                                               std::uint16_t first = 0,
+                                               std::uint16_t count = 0) noexcept {
+        return token{engine_bit | std::uint64_t{static_cast<std::uint8_t>(what)} << kind_shift |
+                     std::uint64_t{count} << count_shift | std::uint64_t{place} << place_shift |
+                     first};
+    }
+    [[nodiscard]] constexpr batch_kind kind() const noexcept {
+        return raw_ >> 62 == 2 ? static_cast<batch_kind>(raw_ >> kind_shift & 7) : batch_kind::none;
+    }
+    [[nodiscard]] constexpr std::uint16_t first() const noexcept {
+        return static_cast<std::uint16_t>(raw_);
+    }
+    [[nodiscard]] constexpr std::uint16_t count() const noexcept {
+        return static_cast<std::uint16_t>(raw_ >> count_shift);
+    }
+
     /// A backend's operation; addresses of programs leave the upper bits free.
     [[nodiscard]] static token of(const operation& asked) noexcept {
         return token{engine_bit | operation_bit | reinterpret_cast<std::uintptr_t>(&asked)};
@@ -50,6 +75,8 @@ public:
 
 private:
     static constexpr unsigned place_shift = 16;
+    static constexpr unsigned count_shift = 32;
+    static constexpr unsigned kind_shift = 48;
     static constexpr std::uint64_t engine_bit = 1ull << 63;
     static constexpr std::uint64_t operation_bit = 1ull << 62;
 

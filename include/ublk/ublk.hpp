@@ -3,6 +3,7 @@
 
 // The core and its policies. Backends are included by name: <ublk/backends/memory.hpp>.
 
+#include <ublk/batch_policy/driver_batches.hpp>
 #include <ublk/batch_policy/each.hpp>
 #include <ublk/batch_policy/per_wakeup.hpp>
 #include <ublk/batch_policy/up_to.hpp>

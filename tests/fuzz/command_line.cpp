@@ -36,6 +36,7 @@ std::vector<std::string> arguments_from(bytes& in) {
                                                 "shared",
                                                 "each",
                                                 "up_to_16",
+                                                "driver_batches",
                                                 "transparent",
                                                 "huge",
                                                 "1G",

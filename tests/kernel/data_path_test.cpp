@@ -271,31 +271,13 @@ private:
     }
 };
 
-/// Both CPUs write at once, small and large, and read everything back.
-std::string both_cpus(const std::string& path) {
-    std::string file = ublk_test::globals(path, "io_uring", 16);
-    for (unsigned cpu = 0; cpu < std::min(2u, ublk::online_cpus()); ++cpu) {
-        for (const auto& [name, size] : {std::pair{"small", "4k"}, {"large", "160k"}}) {
-            const bool small = std::string{name} == "small";
-            const std::uint64_t offset = (cpu * 2 + (small ? 0u : 1u)) * 4 * mebibyte;
-            file += ublk_test::section(std::string{name} + text(cpu),
-                                       {{"rw", "randrw"},
-                                        {"bs", size},
-                                        {"offset", text(offset)},
-                                        {"size", text(small ? mebibyte / 2 : 4 * mebibyte)},
-                                        {"cpus_allowed", text(cpu)}});
-        }
-    }
-    return file;
-}
-
 TEST_P(data_paths, keep_what_fio_writes_from_each_cpu) {
     if (!possible(GetParam().path)) {
         GTEST_SKIP() << "this kernel has no " << ublk::to_string(GetParam().path);
     }
     serve([](auto& disk) {
         ublk_test::without_scheduler(disk);
-        const ublk_test::fio_run done = ublk_test::fio(both_cpus(disk.path()));
+        const ublk_test::fio_run done = ublk_test::fio(ublk_test::both_cpus(disk.path()));
         EXPECT_TRUE(succeeded(done.program));
         EXPECT_FALSE(done.jobs.empty());
         for (const ublk_test::job& each : done.jobs) {
@@ -450,7 +432,7 @@ TEST_F(data_path_choice, registers_by_itself_what_the_driver_could_not) {
         std::make_shared<ublk::backends::file>(one.path()), asking_for(data_path::auto_buffer)};
     disk.start();
     ublk_test::without_scheduler(disk);
-    EXPECT_TRUE(succeeded(ublk_test::fio(both_cpus(disk.path())).program));
+    EXPECT_TRUE(succeeded(ublk_test::fio(ublk_test::both_cpus(disk.path())).program));
     EXPECT_GT(misplacing_kernel::registered_by_us, 100u);
     disk.stop();
 }

@@ -5,10 +5,13 @@
 
 #include "shell.hpp"
 
+#include <ublk/cpus.hpp>
+
 #include <gtest/gtest.h>
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -112,6 +115,25 @@ inline std::string globals(const std::string& path, const std::string& engine, u
                               {"randseed", "20261122"},
                               {"verify", "crc32c"},
                               {"verify_fatal", "1"}});
+}
+
+/// Both CPUs write at once, small and large, to a disk of 16 MiB, and read everything back.
+inline std::string both_cpus(const std::string& path) {
+    constexpr std::uint64_t mebibyte = std::uint64_t{1} << 20;
+    std::string file = globals(path, "io_uring", 16);
+    for (unsigned cpu = 0; cpu < std::min(2u, ublk::online_cpus()); ++cpu) {
+        for (const auto& [name, size] : {std::pair{"small", "4k"}, {"large", "160k"}}) {
+            const bool small = std::string{name} == "small";
+            const std::uint64_t offset = (cpu * 2 + (small ? 0u : 1u)) * 4 * mebibyte;
+            file += section(std::string{name} + text(cpu),
+                            {{"rw", "randrw"},
+                             {"bs", size},
+                             {"offset", text(offset)},
+                             {"size", text(small ? mebibyte / 2 : 4 * mebibyte)},
+                             {"cpus_allowed", text(cpu)}});
+        }
+    }
+    return file;
 }
 
 template <class Device>

@@ -107,7 +107,7 @@ finish INT
 TEST_F(programs, EveryPolicyHasAName) {
     EXPECT_TRUE(succeeded(script(R"sh(
 for threads in per_cpu shared; do
-    for batch in each per_wakeup up_to_4 up_to_16; do
+    for batch in each per_wakeup up_to_4 up_to_16 driver_batches; do
         begin memory --size 16M --depth 8 --max-io 64K --threads $threads --batch $batch
         grep -q "$threads $batch" $out
         dd if=/dev/urandom of=/tmp/data bs=64k count=4

@@ -20,7 +20,9 @@ using event = std::pair<std::uint64_t, int>;
 
 std::vector<event> events_of(ublk::ring& io) {
     std::vector<event> events;
-    io.drain([&events](std::uint64_t user, int result) { events.emplace_back(user, result); });
+    io.drain([&events](std::uint64_t user, int result, std::uint32_t) {
+        events.emplace_back(user, result);
+    });
     return events;
 }
 

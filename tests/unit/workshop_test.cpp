@@ -211,7 +211,7 @@ public:
     void turn(Shop& shop) {
         const int code = io_.submit_and_wait();
         ASSERT_TRUE(code == 0 || code == -EINTR || code == -EAGAIN || code == -EBUSY) << code;
-        io_.drain([&](std::uint64_t user, int answer) {
+        io_.drain([&](std::uint64_t user, int answer, std::uint32_t) {
             const token t{user};
             if (t.is_operation()) {
                 shop.go_on(t.which_operation(), answer);

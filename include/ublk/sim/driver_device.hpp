@@ -47,10 +47,11 @@ public:
     /// 0, or the errno (negative) that answers the command at once.
     [[nodiscard]] int carry_out(ring& from, const io_command& c) {
         const std::uint32_t nr = c.op & 0xff;
-        if (nr == (uapi::io::fetch_req & 0xff)) {
+        const bool batches = has(uapi::feature::batch_io);
+        if (nr == (uapi::io::fetch_req & 0xff) || (batches && c.op == uapi::io::prep_io_cmds)) {
             return fetch(from, c);
         }
-        int code = has(uapi::feature::batch_io) ? -EOPNOTSUPP : -EINVAL;
+        int code = batches ? -EOPNOTSUPP : -EINVAL;
         const char* what = "COMMIT_AND_FETCH_REQ";
         if (nr == (uapi::io::register_io_buf & 0xff)) {
             what = "REGISTER_IO_BUF";
@@ -61,7 +62,7 @@ public:
         } else if (nr == (uapi::io::need_get_data & 0xff)) {
             what = "NEED_GET_DATA";
             code = get_data(from, c);
-        } else if (code != -EOPNOTSUPP) {
+        } else if (batches == (c.op == uapi::io::commit_io_cmds)) {
             code = commit(from, c);
         }
         if (code != 0) {
@@ -169,9 +170,9 @@ private:
         if (slot == nullptr) {
             code = -EINVAL;
         } else {
-            code = has(uapi::feature::batch_io) ? -EOPNOTSUPP
-                   : per_io_daemon()            ? check_fetch(*slot, c)
-                                                : check_old_fetch(*slot, c);
+            code = has(uapi::feature::batch_io) != (c.op == uapi::io::prep_io_cmds) ? -EOPNOTSUPP
+                   : per_io_daemon() ? check_fetch(*slot, c)
+                                     : check_old_fetch(*slot, c);
             if (from.gone) {
                 return -EOWNERDEAD;  // the process was killed while this waited for the lock
             }

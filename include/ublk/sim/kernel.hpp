@@ -85,7 +85,7 @@ public:
     }
 
     [[gnu::noinline]] int flush() noexcept { return enter(false, false); }
-    [[gnu::noinline]] int wait() noexcept { return enter(true, true); }
+    [[gnu::noinline]] int wait() noexcept { return enter(true, true, 1); }
     [[gnu::noinline]] int flush_and_collect() noexcept { return enter(true, false); }
 
     template <class Consume>
@@ -101,7 +101,7 @@ public:
     /// IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN.
     [[nodiscard]] unsigned ring_flags() const noexcept { return 0x3000; }
 
-private:
+protected:
     /// As many as the real port asks of io_uring.
     [[nodiscard]] static unsigned entries(const port_needs& needs) noexcept {
         return needs.tags * (needs.reserved_buffers != 0 ? 3 : 1) + needs.operations + 1;
@@ -160,7 +160,7 @@ private:
     }
 
     /// io_uring_enter.
-    int enter(bool events, bool wait) noexcept {
+    int enter(bool events, bool wait, std::size_t enough = 1) noexcept {
         int code = 0;
         if (!in_.call(as_, "io_uring_enter", code)) {
             return code;
@@ -183,14 +183,18 @@ private:
         if (events) {
             run_work();
         }
-        while (wait && ring_.ready.empty() && !as_.dead) {
+        const deadline until = on.tasks.now() + std::chrono::milliseconds{20};
+        while (wait && ring_.ready.size() < std::min(enough, ring_.capacity) && !as_.dead) {
             if (on.dice.chance(on.is.often.interrupted)) {
                 return submitted != 0 ? 0 : -EINTR;
             }
             if (on.dice.chance(on.is.often.idle_return)) {
                 return 0;
             }
-            (void)on.tasks.block(ring_.sleeping, "an event of its ring");
+            const auto limit = enough == 1 ? deadline::max() : until;
+            if (on.tasks.block(ring_.sleeping, "an event of its ring", limit) == wake_up::late) {
+                break;
+            }
             run_work();
         }
         return as_.dead ? -EOWNERDEAD : 0;
@@ -215,8 +219,11 @@ private:
     }
 
     /// 0, or what answers it at once.
-    int take(const queued_entry& each) {
+    virtual int take(const queued_entry& each) {
         switch (each.what) {
+        case queued_entry::kind::batch:
+        case queued_entry::kind::fetch_batches:
+            return -EINVAL;
         case queued_entry::kind::command:
             break;
         case queued_entry::kind::listen:

@@ -23,6 +23,7 @@ public:
     class control;
     class channel;
     class port;
+    class batch_wire;
     class waker;
     using thread = sim::thread;
     using mutex = sim::mutex;

@@ -3,7 +3,7 @@
 
 #include <ublk/backend.hpp>
 #include <ublk/device.hpp>
-#include <ublk/sim/kernel.hpp>
+#include <ublk/sim/batch_wire.hpp>
 #include <ublk/sim/workload.hpp>
 
 #include <unistd.h>

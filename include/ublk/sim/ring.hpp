@@ -7,6 +7,7 @@
 #include <ublk/sim/flight.hpp>
 #include <ublk/sim/machine.hpp>
 #include <ublk/token.hpp>
+#include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
 
 #include <cstddef>
@@ -54,10 +55,12 @@ struct io_command {
 
 /// What waits in the submission queue.
 struct queued_entry {
-    enum class kind : std::uint8_t { command, operation, cancel, listen };
+    enum class kind : std::uint8_t { command, operation, cancel, listen, batch, fetch_batches };
     kind what = kind::command;
     io_command command{};  ///< of the others only the token counts
     submission asked{};    ///< of an operation
+    uapi::batch_io batch{};
+    const std::byte* elements = nullptr;  ///< of a batch
 };
 
 /// The io_uring of one server thread, as the kernel has it: with task work that is only run when

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/sim/kernel.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace ublk::inline v0::sim {
+
+/// The driver's batch commands: each is carried out element by element, and what the driver says of
+/// single tags is gathered into events of many. As on the real one, whoever does not fetch hears of
+/// no request, and an event without another to come ends the fetching.
+class kernel::batch_wire : public kernel::port {
+public:
+    batch_wire(const channel& device, const waker& rouse, const port_needs& needs)
+        : port{device, rouse, needs} {}
+
+    [[gnu::noinline]] void prepare_tags(const uapi::batch_io& command, const void* elements,
+                                        token t) noexcept {
+        put_batch(uapi::io::prep_io_cmds, command, elements, t);
+    }
+    [[gnu::noinline]] void commit_tags(const uapi::batch_io& command, const void* elements,
+                                       token t) noexcept {
+        put_batch(uapi::io::commit_io_cmds, command, elements, t);
+    }
+    [[gnu::noinline]] void fetch_tags(queue_id queue, std::uint16_t, token t) noexcept {
+        put({.what = queued_entry::kind::fetch_batches, .command = {.queue = queue, .t = t}});
+    }
+
+    [[nodiscard]] std::span<const std::uint16_t> tags(std::uint16_t, int, std::uint32_t) noexcept {
+        return told_;
+    }
+    void give_back(std::uint16_t, int, std::uint32_t) noexcept { told_.clear(); }
+    [[nodiscard]] static bool goes_on(std::uint32_t event) noexcept { return event == more; }
+
+    [[gnu::noinline]] int wait(unsigned events) noexcept { return enter(true, true, events); }
+
+    template <class Consume>
+    void drain(Consume&& consume) noexcept {
+        std::size_t seen = 0;
+        completion_event event{token{0}, 0};
+        while (next(seen, event)) {
+            if (!event.t.is_io()) {
+                consume(event.t, event.result, 0u);
+                continue;
+            }
+            lane& l = lanes_[event.t.place()];
+            if (!l.fetches) {
+                l.held.push_back(event);
+            } else if (event.result < 0) {
+                l.fetches = false;
+                consume(l.t, event.result, 0u);
+            } else if (dice().chance(dry)) {
+                l.fetches = false;
+                l.held.push_back(event);
+                consume(l.t, -ENOBUFS, 0u);
+            } else {
+                gather(seen, event);
+                consume(l.t, static_cast<int>(told_.size() * sizeof(std::uint16_t)), more);
+            }
+        }
+        advance(seen);
+    }
+
+private:
+    static constexpr std::uint32_t more = 1;
+    static constexpr std::uint32_t dry = 40;  ///< one event in so many finds no buffer
+
+    struct lane {
+        bool fetches = false;
+        token t{0};
+        std::deque<completion_event> held{};
+    };
+
+    [[nodiscard]] random& dice() noexcept { return in_.on().dice; }
+
+    void put_batch(std::uint32_t op, const uapi::batch_io& command, const void* elements,
+                   token t) noexcept {
+        put({.what = queued_entry::kind::batch,
+             .command = {.op = op, .queue = queue_id{command.q_id}, .t = t},
+             .batch = command,
+             .elements = static_cast<const std::byte*>(elements)});
+    }
+
+    /// This event and what follows of the same queue.
+    void gather(std::size_t& seen, const completion_event& first) {
+        told_.assign(1, first.t.which().value());
+        completion_event event{token{0}, 0};
+        std::size_t ahead = seen;
+        while (told_.size() < uapi::max_batch_tags && !dice().chance(8) && next(ahead, event) &&
+               event.t.is_io() && event.t.place() == first.t.place() && event.result == 0) {
+            told_.push_back(event.t.which().value());
+            seen = ahead;
+        }
+    }
+
+    int take(const queued_entry& each) override {
+        if (each.what == queued_entry::kind::fetch_batches) {
+            lane& l = lanes_[each.command.t.place()];
+            l.fetches = true;
+            l.t = each.command.t;
+            for (const completion_event& kept : std::exchange(l.held, {})) {
+                ring_.post(kept.t, kept.result);
+            }
+            return 0;
+        }
+        if (each.what != queued_entry::kind::batch) {
+            return port::take(each);
+        }
+        ring_.post(each.command.t, carry_out(each));
+        return 0;
+    }
+
+    /// What the command answers: 0 for tags given to the driver, else how many bytes it took in.
+    [[nodiscard]] int carry_out(const queued_entry& each) {
+        const bool commits = each.command.op == uapi::io::commit_io_cmds;
+        std::size_t most = each.batch.nr_elem;
+        if (commits && most > 1 && dice().chance(in_.on().is.often.short_submit)) {
+            most = 1 + dice().below(most - 1);
+        }
+        for (std::size_t i = 0; i < most; ++i) {
+            const int code = device_->carry_out(ring_, element(each, i));
+            if (code != 0) {
+                return commits && i != 0 ? bytes(each, i) : code;
+            }
+        }
+        return commits ? bytes(each, most) : 0;
+    }
+
+    [[nodiscard]] static int bytes(const queued_entry& each, std::size_t elements) noexcept {
+        return static_cast<int>(elements * each.batch.elem_bytes);
+    }
+
+    [[nodiscard]] static io_command element(const queued_entry& each, std::size_t number) {
+        const std::byte* const at = each.elements + number * each.batch.elem_bytes;
+        uapi::elem_header header;
+        std::memcpy(&header, at, sizeof header);
+        io_command single = each.command;
+        single.which = tag{header.tag};
+        single.result = header.result;
+        single.t = token::io(each.command.t.place(), single.which);
+        if ((each.batch.flags & uapi::batch_flag::has_buf_addr) != 0) {
+            std::memcpy(&single.address, at + sizeof header, sizeof single.address);
+        }
+        if ((each.batch.flags & uapi::batch_flag::auto_buf_reg_fallback) != 0) {
+            single.registration =
+                uapi::auto_buf_reg{.index = header.buf_index, .flags = uapi::auto_buf_reg_fallback}
+                    .sqe_addr();
+        }
+        return single;
+    }
+
+    std::map<std::uint16_t, lane> lanes_;
+    std::vector<std::uint16_t> told_;
+};
+
+}  // namespace ublk::inline v0::sim

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+
+// The driver's own batches, on kernels that have them and on those that do not: the same program
+// runs on both, and says what it got.
+
+#include "client.hpp"
+#include "fio.hpp"
+#include "shell.hpp"
+
+#include <ublk/backends/file.hpp>
+#include <ublk/backends/memory.hpp>
+#include <ublk/ublk.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace {
+
+using ublk::data_path;
+using ublk_test::succeeded;
+
+constexpr std::uint64_t disk_size = std::uint64_t{16} << 20;  // what a RAM disk of brd's has
+
+[[nodiscard]] std::uint64_t known_features() {
+    return ublk_test::open_control().get_features();
+}
+
+[[nodiscard]] bool has_batches() {
+    return (known_features() & ublk::uapi::feature::batch_io) != 0;
+}
+
+std::string said;
+
+ublk::options asking_for(data_path path) {
+    ublk::options asked;
+    asked.queues = 2;
+    asked.depth = 48;  // no power of two
+    asked.path = path;
+    asked.log = [](const std::string& sentence) { said += sentence + "\n"; };
+    return asked;
+}
+
+struct cell {
+    data_path path;
+    bool shared;
+
+    friend std::ostream& operator<<(std::ostream& out, const cell& c) {
+        return out << ublk::to_string(c.path) << (c.shared ? "_shared" : "_per_cpu");
+    }
+};
+
+class driver_batches : public ublk_test::on_a_clean_system,
+                       public testing::WithParamInterface<cell> {
+protected:
+    template <class Backend, class Use>
+    static void serve_with(const std::shared_ptr<Backend>& backend, const Use& use) {
+        if (GetParam().shared) {
+            run(
+                ublk::device<Backend, ublk::shared, ublk::driver_batches>{
+                    backend, asking_for(GetParam().path)},
+                use);
+        } else {
+            run(
+                ublk::device<Backend, ublk::per_cpu, ublk::driver_batches>{
+                    backend, asking_for(GetParam().path)},
+                use);
+        }
+    }
+
+    /// A RAM disk by the paths that it has, else a file on a block device of the guest's.
+    template <class Use>
+    static void serve(const Use& use) {
+        const data_path path = GetParam().path;
+        if (path == data_path::copy || path == data_path::user_copy) {
+            serve_with(std::make_shared<ublk::backends::memory>(disk_size), use);
+        } else {
+            serve_with(std::make_shared<ublk::backends::file>(
+                           "/dev/ram1", ublk::backends::file_options{.direct = true}),
+                       use);
+        }
+    }
+
+private:
+    template <class Device, class Use>
+    static void run(Device&& disk, const Use& use) {
+        said.clear();
+        disk.start();
+        EXPECT_EQ(disk.info().path, GetParam().path);
+        EXPECT_EQ(disk.info().driver_batches, has_batches());
+        EXPECT_EQ(said.find("the driver has no batches") == std::string::npos, has_batches())
+            << said;
+        use(disk);
+        disk.stop();
+    }
+};
+
+TEST_P(driver_batches, carry_what_fio_writes_from_each_cpu) {
+    if ((ublk::features_of(GetParam().path) & ~known_features()) != 0) {
+        GTEST_SKIP() << "this kernel has no " << ublk::to_string(GetParam().path);
+    }
+    serve([](auto& disk) {
+        ublk_test::without_scheduler(disk);
+        const ublk_test::fio_run done = ublk_test::fio(ublk_test::both_cpus(disk.path()));
+        EXPECT_TRUE(succeeded(done.program));
+        EXPECT_FALSE(done.jobs.empty());
+        for (const ublk_test::job& each : done.jobs) {
+            EXPECT_EQ(each.error, 0) << each.name;
+            EXPECT_GT(each.read, each.written) << each.name << ": what is written is read back";
+        }
+    });
+}
+
+std::vector<cell> cells() {
+    std::vector<cell> all;
+    for (const data_path path : {data_path::copy, data_path::user_copy, data_path::fixed_copy,
+                                 data_path::zero_copy, data_path::auto_buffer}) {
+        all.push_back({path, false});
+    }
+    all.push_back({data_path::copy, true});
+    all.push_back({data_path::auto_buffer, true});
+    return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(all, driver_batches, testing::ValuesIn(cells()),
+                         testing::PrintToStringParamName());
+
+using driver_batches_choice = ublk_test::on_a_clean_system;
+
+TEST_F(driver_batches_choice, do_not_ask_where_a_write_belongs) {
+    ublk::options asked;
+    asked.depth = 8;
+    ublk::device<ublk::backends::memory, ublk::per_cpu, ublk::driver_batches> disk{
+        ublk::backends::memory{disk_size}, asked};
+    disk.start();
+    EXPECT_EQ(disk.info().path, has_batches() ? data_path::user_copy : data_path::lend);
+    if (has_batches()) {
+        EXPECT_NE(disk.info().path_reason.find("not lend: the driver's batches"), std::string::npos)
+            << disk.info().path_reason;
+    }
+    disk.stop();
+}
+
+}  // namespace
