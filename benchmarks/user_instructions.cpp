@@ -6,7 +6,9 @@
 #include <ublk/backends/file.hpp>
 #include <ublk/backends/memory.hpp>
 #include <ublk/backends/null.hpp>
+#include <ublk/batch_policy/driver_batches.hpp>
 #include <ublk/batch_policy/per_wakeup.hpp>
+#include <ublk/batch_port.hpp>
 #include <ublk/data_path/auto_buffer.hpp>
 #include <ublk/data_path/fixed_copy.hpp>
 #include <ublk/data_path/lend.hpp>
@@ -22,7 +24,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -124,7 +128,82 @@ private:
     events now_;
 };
 
-template <class Path, class Backend>
+struct instant_channel {
+    std::byte* descriptors;
+    bool writes;
+};
+
+/// The same in the driver's batches.
+class instant_wire {
+public:
+    instant_wire(const instant_channel& device, unsigned turns, const port_needs&) noexcept
+        : device_{device}, turns_{turns} {}
+
+    void prepare_tags(const uapi::batch_io& what, const void* tags, token) { hand(what, tags); }
+    void commit_tags(const uapi::batch_io& what, const void* tags, token t) {
+        hand(what, tags);
+        committed_ = t;
+        bytes_ = what.nr_elem * what.elem_bytes;
+        served += what.nr_elem;
+    }
+    void fetch_tags(queue_id, std::uint16_t, token t) noexcept { fetched_ = t; }
+    [[nodiscard]] std::span<const std::uint16_t> tags(std::uint16_t, int answer,
+                                                      std::uint32_t) const noexcept {
+        return {tags_.data(), answer > 0 ? count_ : 0};
+    }
+    void give_back(std::uint16_t, int, std::uint32_t) noexcept { count_ = 0; }
+    [[nodiscard]] static bool goes_on(std::uint32_t event) noexcept { return event != 0; }
+
+    void register_buffer(queue_id, tag, std::uint16_t) noexcept {}
+    void unregister_buffer(queue_id, tag, std::uint16_t) noexcept {}
+    void start(const operation&) noexcept {}
+    void cancel_operations() noexcept {}
+    void listen() noexcept {}
+    int flush() noexcept { return 0; }
+    int flush_and_collect() noexcept { return 0; }
+    int wait(unsigned) noexcept {
+        waited_ = true;
+        return 0;
+    }
+    template <class Consume>
+    [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
+        if (bytes_ != 0) {
+            consume(committed_, std::exchange(bytes_, 0), 0u);
+        }
+        if (std::exchange(waited_, false)) {
+            const bool goes_on = turns_-- != 0;
+            consume(fetched_, goes_on ? static_cast<int>(2 * count_) : uapi::io_res_abort,
+                    goes_on ? 1u : 0u);
+        }
+    }
+
+    static inline std::uint64_t served = 0;
+
+private:
+    void hand(const uapi::batch_io& what, const void* tags) noexcept {
+        for (unsigned i = 0; i < what.nr_elem; ++i) {
+            uapi::elem_header element;
+            std::memcpy(&element, static_cast<const std::byte*>(tags) + i * what.elem_bytes,
+                        sizeof element);
+            const uapi::io_desc next{
+                static_cast<std::uint32_t>(device_.writes ? uapi::op::write : uapi::op::read),
+                sectors, std::uint64_t{element.tag} * sectors, 0};
+            std::memcpy(device_.descriptors + element.tag * sizeof next, &next, sizeof next);
+            tags_[count_++] = element.tag;
+        }
+    }
+
+    instant_channel device_;
+    unsigned turns_;
+    bool waited_ = false;
+    std::array<std::uint16_t, depth> tags_{};
+    std::size_t count_ = 0;
+    token fetched_{0};
+    token committed_{0};
+    int bytes_ = 0;
+};
+
+template <class Path, class Backend, bool Batches = false>
 std::uint64_t run(Backend& backend, bool writes, unsigned turns) {
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     mapping descriptors{page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, "memory"};
@@ -136,6 +215,17 @@ std::uint64_t run(Backend& backend, bool writes, unsigned turns) {
     std::vector<queue> queues;
     queues.emplace_back(queue_id{0}, std::move(descriptors), sizeof(uapi::io_desc),
                         buffers{depth, page, pages::standard, false}, depth, file);
+    if constexpr (Batches) {
+        const queue_id mine[] = {queue_id{0}};
+        using port_type = batch_port<instant_wire, has_tag_buffers(Path::id)>;
+        port_type port{instant_channel{words, writes}, turns,
+                       port_needs{.tags = depth, .queues = mine, .depth = depth}};
+        server<Backend, driver_batches, port_type, true, Path> loop{backend, port, queues};
+        if (loop.fetch_all() != 0 || loop.run() != 0) {
+            std::abort();
+        }
+        return instant_wire::served;
+    }
     instant_port port{words, writes, turns};
     port.asks_for_data = Path::id == data_path::lend;
     server<Backend, per_wakeup, instant_port, true, Path> loop{backend, port, queues};
@@ -150,6 +240,14 @@ std::uint64_t run(std::string_view which, bool writes, unsigned turns) {
     if (which == "null.copy") {
         backends::null disk{1u << 30};
         return run<paths::copy>(disk, writes, turns);
+    }
+    if (which == "null.copy_batches") {
+        backends::null disk{1u << 30};
+        return run<paths::copy, backends::null, true>(disk, writes, turns);
+    }
+    if (which == "memory.copy_batches") {
+        backends::memory disk{1u << 20};
+        return run<paths::copy, backends::memory, true>(disk, writes, turns);
     }
     if (which.starts_with("memory.")) {
         backends::memory disk{1u << 20};

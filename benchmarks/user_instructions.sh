@@ -14,7 +14,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-cases=(null.copy memory.copy memory.lend memory.user_copy
+cases=(null.copy null.copy_batches memory.copy memory.copy_batches memory.lend memory.user_copy
     file.at_once file.copy file.fixed_copy file.zero_copy file.auto_buffer)
 
 # Prints instructions within the loop, and requests.

@@ -135,7 +135,7 @@ private:
         [[nodiscard]] element& at(std::uint32_t place) noexcept { return elements[place & mask]; }
 
         std::vector<element> elements;
-        std::vector<bool> gone;  ///< tags of which the server knows, after the end
+        std::vector<std::uint8_t> gone;  ///< 1 for tags of which the server knows, after the end
         std::uint32_t mask;
         std::uint32_t filled = 0;
         std::uint32_t handed = 0;
@@ -191,7 +191,7 @@ private:
         }
         l.ended = true;
         for (std::uint32_t i = l.answered; i != l.filled; ++i) {
-            l.gone[l.at(i).header.tag] = true;  // with all others that the driver has
+            l.gone[l.at(i).header.tag] = 1;  // with all others that the driver has
         }
         consume(token::of_queue(place), answer);
     }
@@ -215,8 +215,8 @@ private:
         std::uint32_t done = answer > 0 ? static_cast<std::uint32_t>(answer) / sizeof(element) : 0;
         const auto of = [&](std::uint32_t i) { return tag{l.at(l.answered + i).header.tag}; };
         for (std::uint32_t i = 0; i < done && l.ended; ++i) {
-            if (!l.gone[of(i).value()]) {  // what was still being served at the end
-                l.gone[of(i).value()] = true;
+            if (l.gone[of(i).value()] == 0) {  // what was still being served at the end
+                l.gone[of(i).value()] = 1;
                 consume(token::io(t.place(), of(i)), uapi::io_res_abort);
             }
         }

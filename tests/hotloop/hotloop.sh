@@ -27,6 +27,7 @@ copying='^(pread|pwrite)(64)?(@plt)?$'
 # What is not part of the one function that the loop is: what hardly ever happens. It may use atomic
 # instructions, and read the eventfd that roused the thread.
 cold='::(make_room|unusual|submit|lose|resume_returned|abandon|end_all_work)[(]'
+cold+='|::(unusual|fetch_ended|settle)<|::fetch_tags[(]'
 cold_allowed='^(eventfd_read|sched_yield)(@plt)?$'
 
 if [[ $# != 3 && ($# != 4 || ${4-} != waits) ]]; then
