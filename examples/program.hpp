@@ -157,14 +157,31 @@ void serve_by_name(Backend backend, const settings& s) {
     }
 }
 
-/// The same where another batch policy would hardly matter: each pair of policies is a loop of its
-/// own for each data path, and compiling takes its time.
-template <class Backend>
-void serve_in_batches(Backend backend, const settings& s) {
-    if (s.threads == "shared") {
-        serve<ublk::shared, ublk::per_wakeup>(std::move(backend), s);
+/// Leaves the batch policies that `serve_few` knows.
+inline void offer_few_batches(CLI::App& app, settings& s) {
+    app.remove_option(app.get_option("--batch"));
+    app.add_option("--batch", s.batch, "batch policy: whose batches completions go back in")
+        ->check(CLI::IsMember({"per_wakeup", "driver_batches"}))
+        ->capture_default_str();
+}
+
+template <class QueuePolicy, class Backend>
+void serve_few_batched(Backend backend, const settings& s) {
+    if (s.batch == "driver_batches") {
+        serve<QueuePolicy, ublk::driver_batches>(std::move(backend), s);
     } else {
-        serve<ublk::per_cpu, ublk::per_wakeup>(std::move(backend), s);
+        serve<QueuePolicy, ublk::per_wakeup>(std::move(backend), s);
+    }
+}
+
+/// As `serve_by_name`, where another batch policy would hardly matter: each pair of policies is a
+/// loop of its own for each data path, and compiling takes its time.
+template <class Backend>
+void serve_few(Backend backend, const settings& s) {
+    if (s.threads == "shared") {
+        serve_few_batched<ublk::shared>(std::move(backend), s);
+    } else {
+        serve_few_batched<ublk::per_cpu>(std::move(backend), s);
     }
 }
 

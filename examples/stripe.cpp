@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
                  "SIGTERM."};
     program::settings s;
     program::add_options(app, s);
-    app.remove_option(app.get_option("--batch"));
+    program::offer_few_batches(app, s);
     app.remove_option(app.get_option("--size"));  // that of the files
     std::vector<std::string> paths;
     ublk::backends::file_options how;
@@ -28,6 +28,6 @@ int main(int argc, char** argv) {
         for (const std::string& path : paths) {
             files.emplace_back(path, how);
         }
-        program::serve_in_batches(ublk::backends::stripe{chunk, std::move(files)}, s);
+        program::serve_few(ublk::backends::stripe{chunk, std::move(files)}, s);
     });
 }
