@@ -16,7 +16,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-limit=1440 # below CTest's, so that the guest is the first to tell
+limit=2340 # below CTest's, so that the guest is the first to tell
 
 programs=(fio mkfs.ext4 e2fsck blkid sfdisk mount umount dd cmp sha256sum blockdev blkdiscard)
 modules=(ublk_drv loop null_blk brd ext4)

@@ -167,24 +167,45 @@ private:
 
 // ---------------------------------------------------------------- bytes
 
-/// Memory as O_DIRECT wants it.
-template <class T>
-struct page_allocator {
-    using value_type = T;
-    static constexpr std::align_val_t alignment{4096};
-
-    page_allocator() = default;
-    template <class U>
-    page_allocator(const page_allocator<U>&) noexcept {}  // NOLINT: allocators convert
-
-    [[nodiscard]] T* allocate(std::size_t n) {
-        return static_cast<T*>(::operator new(n * sizeof(T), alignment));
+/// Memory as direct I/O wants it, zeroed. No vector, which takes a look at every byte on its own
+/// where nothing is optimised.
+class bytes {
+public:
+    explicit bytes(std::size_t size, std::byte value = std::byte{0})
+        : data_{new (alignment) std::byte[size]}, size_{size} {
+        std::memset(data_.get(), std::to_integer<int>(value), size);
     }
-    void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, alignment); }
-    friend bool operator==(page_allocator, page_allocator) noexcept { return true; }
-};
+    explicit bytes(std::span<const std::byte> copied) : bytes{copied.size()} {
+        std::copy(copied.begin(), copied.end(), data());
+    }
+    bytes(const bytes& other) : bytes{std::span<const std::byte>{other}} {}
+    bytes(bytes&&) = default;
+    bytes& operator=(bytes other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        return *this;
+    }
 
-using bytes = std::vector<std::byte, page_allocator<std::byte>>;
+    [[nodiscard]] std::byte* data() noexcept { return data_.get(); }
+    [[nodiscard]] const std::byte* data() const noexcept { return data_.get(); }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] std::byte* begin() noexcept { return data(); }
+    [[nodiscard]] std::byte* end() noexcept { return data() + size_; }
+    [[nodiscard]] const std::byte* begin() const noexcept { return data(); }
+    [[nodiscard]] const std::byte* end() const noexcept { return data() + size_; }
+    [[nodiscard]] std::byte& operator[](std::size_t place) noexcept { return data()[place]; }
+
+private:
+    static constexpr std::align_val_t alignment{4096};
+    struct give_back {
+        void operator()(std::byte* memory) const noexcept {
+            ::operator delete[](memory, alignment);
+        }
+    };
+
+    std::unique_ptr<std::byte[], give_back> data_;
+    std::size_t size_;
+};
 
 /// Bytes that differ from one place of a disk to any other, and from one `seed` to another.
 [[nodiscard]] inline bytes pattern(std::uint64_t offset, std::size_t length, std::uint64_t seed) {
@@ -288,7 +309,7 @@ public:
 
     [[nodiscard]] int write(std::uint64_t offset, std::span<const std::byte> in, int cpu = any_cpu,
                             int flags = 0) {
-        const auto memory = std::make_shared<bytes>(in.begin(), in.end());
+        const auto memory = std::make_shared<bytes>(in);
         return ask("pwrite", [file = file_, memory, offset, cpu, flags] {
             run_on(cpu);
             return transfer(::pwritev2, file->number, *memory, offset, flags);
