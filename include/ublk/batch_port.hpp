@@ -212,7 +212,8 @@ private:
     // The driver stops at an element that it does not take, and answers with how far it came.
     template <class Consume>
     void settle(lane& l, token t, int answer, Consume& consume) noexcept {
-        std::uint32_t done = answer > 0 ? static_cast<std::uint32_t>(answer) / sizeof(element) : 0;
+        constexpr int each = sizeof(element);
+        std::uint32_t done = answer > 0 ? static_cast<std::uint32_t>(answer / each) : 0;
         const auto of = [&](std::uint32_t i) { return tag{l.at(l.answered + i).header.tag}; };
         for (std::uint32_t i = 0; i < done && l.ended; ++i) {
             if (l.gone[of(i).value()] == 0) {  // what was still being served at the end

@@ -37,7 +37,7 @@ public:
     }
     port(const port&) = delete;
     port& operator=(const port&) = delete;
-    ~port() {
+    virtual ~port() {
         if (waker_.polling == &ring_) {
             waker_.polling = nullptr;
         }
