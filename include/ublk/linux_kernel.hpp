@@ -34,7 +34,7 @@ public:
         utsname name{};
         kernel_version found;
         if (::uname(&name) == 0) {
-            (void)std::sscanf(name.release, "%u.%u", &found.major, &found.minor);
+            (void)std::sscanf(name.release, "%u.%u.%u", &found.major, &found.minor, &found.patch);
         }
         return found;
     }

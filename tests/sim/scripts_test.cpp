@@ -57,8 +57,8 @@ TEST_P(simulated_driver, does_what_the_source_says) {
 TEST_P(older_drivers, repeat_themselves) {
     const script& what = GetParam();
     for (const ublk::kernel_version version :
-         {ublk::kernel_version{6, 8}, ublk::kernel_version{6, 12}, ublk::kernel_version{6, 16},
-          ublk::kernel_version{7, 0}}) {
+         {ublk::kernel_version{6, 8}, ublk::kernel_version{6, 12}, ublk::kernel_version{6, 12, 117},
+          ublk::kernel_version{6, 16}, ublk::kernel_version{7, 0}}) {
         if (version < what.since || version >= what.until) {
             continue;
         }
@@ -66,6 +66,31 @@ TEST_P(older_drivers, repeat_themselves) {
         EXPECT_EQ(differential::play_simulated(what, 1, version, cpus), first)
             << "the same seed, another life, on " << version.text();
     }
+}
+
+/// The line of a script's transcript that begins so, on one kernel.
+[[nodiscard]] std::string line_on(ublk::kernel_version version, const std::string& name,
+                                  const std::string& begins) {
+    for (const script& what : differential::written_scripts()) {
+        if (what.name == name) {
+            for (const std::string& line : differential::play_simulated(what, 1, version, cpus)) {
+                if (line.starts_with(begins)) {
+                    return line.substr(begins.size());
+                }
+            }
+        }
+    }
+    return "no such line";
+}
+
+TEST(stable_drivers, have_what_was_backported_to_them) {
+    const auto odd_zones_on = [](ublk::kernel_version version) {
+        return line_on(version, "set_params_zoned", "SET_PARAMS d0 (odd zones): ");
+    };
+    EXPECT_EQ(odd_zones_on({6, 12, 107}), "0");
+    EXPECT_EQ(odd_zones_on({6, 12, 111}), "EINVAL");
+    EXPECT_EQ(odd_zones_on({6, 16, 12}), "0");
+    EXPECT_EQ(odd_zones_on({7, 0}), "EINVAL");
 }
 
 [[nodiscard]] std::vector<script> scripts() {

@@ -50,6 +50,10 @@ TEST(features, a_set_of_flags_is_as_old_as_its_newest) {
     EXPECT_EQ(ublk::since(ublk::known_features), (kernel_version{7, 3}));
     EXPECT_EQ(ublk::since(feature::user_copy | 1ull << 40), std::nullopt);
     EXPECT_LT((kernel_version{6, 9}), (kernel_version{6, 16}));
+    EXPECT_LT((kernel_version{6, 12}), (kernel_version{6, 12, 1}));
+    EXPECT_LT((kernel_version{6, 12, 117}), (kernel_version{6, 13}));
+    EXPECT_EQ((kernel_version{6, 12}.text()), "6.12");
+    EXPECT_EQ((kernel_version{6, 12, 117}.text()), "6.12.117");
 }
 
 TEST(features, what_the_driver_always_sets_is_known) {

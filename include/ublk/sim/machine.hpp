@@ -99,6 +99,12 @@ public:
         return !(is.version < kernel_version{major, minor});
     }
 
+    /// Whether that stable series has what came to it with that patch level.
+    [[nodiscard]] bool backported(const kernel_version& to) const noexcept {
+        return is.version.major == to.major && is.version.minor == to.minor &&
+               is.version.patch >= to.patch;
+    }
+
     /// A call into the kernel: time passes, somebody else may go first, and this may be the one
     /// that fails. Returns 0, -errno, or `dies_here`.
     [[nodiscard]] int step(std::string_view call) {

@@ -35,15 +35,17 @@ inline constexpr std::uint8_t block_shift_max = 28;  // 256 MiB
         !on.since(7, 0) || (p.physical_bs_shift <= block_shift_max &&
                             p.io_min_shift <= block_shift_max && p.io_opt_shift <= block_shift_max);
     const bool zoned = (info.flags & uapi::feature::zoned) != 0;
+    // Debian's 6.12.107 asks for any size, its 6.12.111 and all that followed for powers of two.
+    const bool zones_are_even = on.since(7, 0) || on.backported({6, 12, 111});
     return p.logical_bs_shift >= sector_shift && p.logical_bs_shift <= shift_of(page_size) &&
            shifts_bounded && p.logical_bs_shift <= p.physical_bs_shift &&
            p.max_sectors <= bytes_to_sectors(info.max_io_buf_bytes) &&
            p.max_sectors >= bytes_to_sectors(page_size) &&
-           (!zoned || (on.since(7, 0) ? is_power_of_two(p.chunk_sectors) : p.chunk_sectors != 0));
+           (!zoned || (zones_are_even ? is_power_of_two(p.chunk_sectors) : p.chunk_sectors != 0));
 }
 
 [[nodiscard]] inline bool zoned_is_fine(const uapi::params& p) noexcept {
-    // As the driver counts, also where a zone's size is no power of two (before 7.0).
+    // As the driver counts, also where a zone's size is no power of two (on older kernels).
     const std::uint64_t zones = p.basic.dev_sectors >> (std::bit_width(p.basic.chunk_sectors) - 1);
     return p.zoned.max_zone_append_sectors != 0 && p.zoned.max_active_zones <= zones &&
            p.zoned.max_open_zones <= zones;
