@@ -3,8 +3,8 @@
 #include <ublk/ublk.hpp>
 
 #include <csignal>
+#include <cstdio>
 #include <cstring>
-#include <iostream>
 #include <vector>
 
 struct ram {
@@ -30,7 +30,8 @@ int main() {
 
     ublk::device<ram> disk{ram{}};
     disk.start();  // /dev/ublkbN is usable from here on
-    std::cout << disk.path() << std::endl;
+    std::puts(disk.path().c_str());
+    std::fflush(stdout);
 
     int caught = 0;
     sigwait(&signals, &caught);

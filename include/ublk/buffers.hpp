@@ -29,12 +29,14 @@ class buffers {
 public:
     buffers() noexcept = default;
 
-    /// `stride` is a multiple of the page size. Call it in the thread that will use the buffers, so
-    /// that they come from its NUMA node. Throws `error`.
-    buffers(std::size_t tags, std::size_t stride, pages kind, bool lock) : stride_{stride} {
+    /// Of `stride` bytes each, a multiple of the page size. Call it in the thread that will use the
+    /// buffers, so that they come from its NUMA node. Where that thread only serves every `step`-th
+    /// tag, the others get no memory of their own: the buffers lie closer. Throws `error`.
+    buffers(std::size_t tags, std::size_t stride, pages kind, bool lock, std::size_t step = 1)
+        : stride_{stride}, pitch_{round_up((stride + step - 1) / step, least_page)} {
         constexpr std::size_t huge_page = std::size_t{2} << 20;
-        const std::size_t unit = kind == pages::standard ? stride : huge_page;
-        const std::size_t bytes = (tags * stride + unit - 1) / unit * unit;
+        const std::size_t unit = kind == pages::standard ? least_page : huge_page;
+        const std::size_t bytes = round_up((tags - 1) * pitch_ + stride_, unit);
         map(bytes, kind);
         std::memset(memory_.data(), 0, memory_.size());
         if (lock && ::mlock(memory_.data(), memory_.size()) != 0) {
@@ -47,13 +49,15 @@ public:
     }
 
     [[nodiscard]] std::byte* operator[](tag which) const noexcept {
-        return memory_.data() + which.value() * stride_;
+        return memory_.data() + which.value() * pitch_;
     }
 
     /// Bytes of one buffer.
     [[nodiscard]] std::size_t stride() const noexcept { return stride_; }
 
 private:
+    static constexpr std::size_t least_page = 4096;  // mmap rounds up to the machine's
+
     // MAP_HUGE_2MB, which older headers lack: the default size may be another.
     static constexpr int huge_2mb = 21 << 26;
 
@@ -77,6 +81,7 @@ private:
 
     mapping memory_;
     std::size_t stride_ = 0;
+    std::size_t pitch_ = 0;  ///< from one tag to the next
 };
 
 }  // namespace ublk::inline v0

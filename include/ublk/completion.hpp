@@ -10,6 +10,15 @@
 
 namespace ublk::inline v0 {
 
+/// What the driver is told of a request. Only ever the full length or an errno: it completes the
+/// whole of a request that was answered with less (kernel 7.3, __ublk_complete_rq).
+[[nodiscard]] inline int driver_answer(const request& r, result answer) noexcept {
+    if (!answer.ok()) [[unlikely]] {
+        return -answer.error();
+    }
+    return r.carries_data() ? static_cast<int>(r.length()) : 0;
+}
+
 /// The duty to complete one tag exactly once.
 ///
 /// A lost completion makes `del_gendisk` wait for ever with the driver's global mutex held, which

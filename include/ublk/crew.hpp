@@ -3,14 +3,15 @@
 
 #include <ublk/config.hpp>
 #include <ublk/cpus.hpp>
+#include <ublk/fixed_array.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/options.hpp>
 #include <ublk/queue_post.hpp>
 #include <ublk/service.hpp>
+#include <ublk/set_handle.hpp>
+#include <ublk/set_seats.hpp>
 
-#include <algorithm>
 #include <atomic>
-#include <deque>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -28,34 +29,32 @@ namespace ublk::inline v0 {
 template <class Kernel>
 class crew : public std::enable_shared_from_this<crew<Kernel>> {
 public:
+    /// The device keeps `set`: a crew may end on a thread of it, which cannot wait for itself.
     crew(const Kernel& running, service<Kernel> duty, typename Kernel::channel channel,
-         device_plan what)
-        : kernel_{running}, duty_{std::move(duty)}, channel_{std::move(channel)},
-          plan_{std::move(what)}, shifts_{duty_.threads(plan_.granted.queues)},
-          wakers_(shifts_.size()) {
-        // START_DEV would wait for ever for a queue that nobody serves.
-        std::vector<unsigned> servers(plan_.granted.queues);
-        for (const std::vector<queue_id>& shift : shifts_) {
-            UBLK_ASSERT(!shift.empty() && (shift.size() == 1 || !duty_.one_queue_a_thread),
-                        "a queue policy gives each thread the queues that it promises");
-            for (const queue_id id : shift) {
-                UBLK_ASSERT(id.value() < servers.size() && ++servers[id.value()] == 1,
-                            "a queue policy serves each queue exactly once");
-            }
+         device_plan what, const set_handle& set = {})
+        : kernel_{running}, duty_{std::move(duty)}, channel_{std::move(channel)}, set_{set},
+          plan_{std::move(what)}, shifts_{duty_.threads(plan_.shape)}, wakers_(shifts_.size()) {
+        set_.set = std::shared_ptr<void>{std::shared_ptr<void>{}, set.set.get()};
+        check_shifts();
+        for (const thread_shares& shift : shifts_) {
+            records_.push_back(duty_.make_record(shift));
         }
-        UBLK_ASSERT(std::count(servers.begin(), servers.end(), 1u) == plan_.granted.queues,
-                    "a queue policy leaves no queue out");
     }
 
     /// Starts the threads. Throws `error` where the system has no thread left; those that started
     /// then serve until `dismiss`.
     void muster() try {
-        threads_.reserve(shifts_.size());
+        if (set_) {
+            duty_.join_set(this);
+            return;
+        }
+        threads_ = fixed_array<typename Kernel::thread>{shifts_.size()};
         // Nobody leaves before all have come: a first thread that fails at once would otherwise be
         // the last one out and close the channel on those that are still to start.
         const std::lock_guard lock{mutex_};
         for (std::size_t i = 0; i < shifts_.size(); ++i) {
-            threads_.emplace_back([self = this->shared_from_this(), i] { self->work(i); });
+            threads_[i] =
+                typename Kernel::thread{[self = this->shared_from_this(), i] { self->work(i); }};
             ++at_work_;
         }
     } catch (const std::system_error& none_left) {
@@ -88,9 +87,14 @@ public:
 
     /// START_DEV has ended, or is not going to be sent.
     void decided() {
-        const std::lock_guard lock{mutex_};
-        decided_ = true;
-        changed_.notify_all();
+        {
+            const std::lock_guard lock{mutex_};
+            decided_ = true;
+            changed_.notify_all();
+        }
+        if (set_) {
+            set_.ring(set_.set.get());
+        }
     }
 
     /// From now on answers every request with EIO: what is left of a stop, or of a start, then ends
@@ -103,9 +107,11 @@ public:
     /// Joins the threads, which must be gone; the channel is closed by then.
     void disband() {
         for (typename Kernel::thread& thread : threads_) {
-            thread.join();
+            if (thread.joinable()) {
+                thread.join();
+            }
         }
-        threads_.clear();
+        threads_ = {};
         const std::lock_guard lock{mutex_};
         if (at_work_ == 0) {
             channel_.reset();  // where no thread ever started, none was the last one out
@@ -115,18 +121,21 @@ public:
     /// Leaves threads behind that did not come back.
     void abandon() noexcept {
         for (typename Kernel::thread& thread : threads_) {
-            thread.detach();
+            if (thread.joinable()) {
+                thread.detach();
+            }
         }
-        threads_.clear();
+        threads_ = {};
         abandoned_ = true;
     }
 
     [[nodiscard]] bool abandoned() const noexcept { return abandoned_; }
 
-    /// Whether the calling thread is one of those that serve `backend`: its call of stop() would
-    /// wait for itself.
-    [[nodiscard]] static bool serves_here(const void* backend) noexcept {
-        return Kernel::this_thread_mark() == backend;
+    /// Whether the calling thread is one of those that serve `backend`, or of that set: its call of
+    /// stop() would wait for itself.
+    [[nodiscard]] static bool serves_here(const void* backend, const set_handle& set) noexcept {
+        const void* const mark = Kernel::this_thread_mark();
+        return mark == backend || (mark != nullptr && mark == set.mark);
     }
 
     /// 0, or the errno (negative) with which the first thread failed while serving.
@@ -137,13 +146,46 @@ public:
 
     [[nodiscard]] std::size_t size() const noexcept { return shifts_.size(); }
 
+    /// Of the measuring policy, one a thread; all the same from the beginning to the end.
+    [[nodiscard]] const std::vector<std::shared_ptr<void>>& records() const noexcept {
+        return records_;
+    }
+
     /// IORING_SETUP_* of the threads' rings; after `ready`.
     [[nodiscard]] unsigned ring_flags() const {
         const std::lock_guard lock{mutex_};
         return ring_flags_;
     }
 
+    /// For `service::join_set`.
+    static void join_set(void* me) { set_seats<crew>::join(*static_cast<crew*>(me)); }
+
 private:
+    friend struct set_seats<crew>;
+
+    // START_DEV would wait for ever for a tag that nobody serves.
+    void check_shifts() const {
+        const std::size_t depth = plan_.granted.depth;
+        fixed_array<bool> served(plan_.granted.queues * depth);
+        for (const thread_shares& shift : shifts_) {
+            UBLK_ASSERT(!shift.empty() && (shift.size() == 1 || !duty_.one_queue_a_thread),
+                        "a queue policy gives each thread the queues that it promises");
+            for (const queue_share& share : shift) {
+                UBLK_ASSERT(share.queue.value() < plan_.granted.queues && share.step != 0 &&
+                                (share.step == 1 || plan_.shape.tags_apart),
+                            "a queue policy gives out what there is");
+                for (std::size_t tag = share.first; tag < depth; tag += share.step) {
+                    const std::size_t index = share.queue.value() * depth + tag;
+                    UBLK_ASSERT(!served[index], "a queue policy serves each tag only once");
+                    served[index] = true;
+                }
+            }
+        }
+        for (const bool each : served) {
+            UBLK_ASSERT(each, "a queue policy leaves no tag out");
+        }
+    }
+
     void tell(unsigned what) noexcept {
         orders_ |= what;
         for (const auto& waker : wakers_) {
@@ -158,34 +200,42 @@ private:
             prepare_thread(index);
             code = serve(index);
         } catch (...) {
-            const std::lock_guard lock{mutex_};
-            trouble_ = trouble_ ? trouble_ : std::current_exception();
-            changed_.notify_all();
+            note_trouble();
         }
         leave(code);
     }
 
+    // Spans by hand: from containers they take compilers longer than all the rest here.
     void prepare_thread(std::size_t index) noexcept {
-        cpu_set all_queues;
-        if (duty_.pinned) {
-            for (const queue_id mine : shifts_[index]) {
-                all_queues.insert(plan_.affinity[mine.value()]);
-            }
-        }
-        kernel_.enter_queue_thread(all_queues);
+        const thread_shares& mine = shifts_[index];
+        kernel_.enter_queue_thread(
+            duty_.cpus({.queue_cpus = {plan_.affinity.begin(), plan_.affinity.size()},
+                        .mine = {mine.data(), mine.size()},
+                        .thread = index,
+                        .listed = {plan_.cpus.data(), plan_.cpus.size()},
+                        .neighbours = plan_.neighbours}));
     }
 
-    int serve(std::size_t index) {
-        const queue_post<Kernel> post{
+    int serve(std::size_t index) { return duty_.serve(duty_.backend.get(), post(index, nullptr)); }
+
+    [[nodiscard]] queue_post<Kernel> post(std::size_t index, const void* bell) {
+        return {
             .channel = *channel_,
             .waker = wakers_[index],
             .orders = orders_,
             .plan = plan_,
             .mine = shifts_[index],
+            .bell = bell,
+            .record = records_[index].get(),
             .whom = this,
             .ready = [](void* me, unsigned flags) { static_cast<crew*>(me)->report_ready(flags); },
             .failed = [](void* me, int code) { static_cast<crew*>(me)->wait_for_outcome(code); }};
-        return duty_.serve(duty_.backend.get(), post);
+    }
+
+    void note_trouble() noexcept {
+        const std::lock_guard lock{mutex_};
+        trouble_ = trouble_ ? trouble_ : std::current_exception();
+        changed_.notify_all();
     }
 
     // Before 6.16, START_DEV goes on although a thread has left meanwhile, and the first request
@@ -225,10 +275,13 @@ private:
     Kernel kernel_;
     service<Kernel> duty_;
     std::optional<typename Kernel::channel> channel_;
+    set_handle set_;
     device_plan plan_;
-    std::vector<std::vector<queue_id>> shifts_;
-    std::deque<typename Kernel::waker> wakers_;
-    std::vector<typename Kernel::thread> threads_;
+    std::vector<thread_shares> shifts_;
+    std::vector<std::shared_ptr<void>> records_;
+    fixed_array<typename Kernel::waker> wakers_;
+    fixed_array<typename Kernel::thread> threads_;
+    fixed_array<set_chair<Kernel>> chairs_;
     std::atomic<unsigned> orders_ = orders::serve;
     bool abandoned_ = false;
 

@@ -5,20 +5,25 @@
 #include <ublk/batch_policy/per_wakeup.hpp>
 #include <ublk/kernel_version.hpp>
 #include <ublk/linux_kernel.hpp>
+#include <ublk/measuring.hpp>
 #include <ublk/options.hpp>
 #include <ublk/params.hpp>
 #include <ublk/queue_policy/per_cpu.hpp>
 #include <ublk/service.hpp>
 #include <ublk/session.hpp>
+#include <ublk/set_handle.hpp>
 
 #include <atomic>
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace ublk::inline v0 {
 
@@ -38,11 +43,36 @@ class device {
 public:
     /// Nothing happens yet.
     explicit device(Backend backend, options asked = {}, Kernel kernel = {})
-        : device{std::make_shared<Backend>(std::move(backend)), asked, std::move(kernel)} {}
+        : device{std::make_shared<Backend>(std::move(backend)), std::move(asked),
+                 std::move(kernel)} {}
 
     /// The same with a backend that others refer to as well, or that cannot be moved.
     explicit device(std::shared_ptr<Backend> backend, options asked = {}, Kernel kernel = {})
-        : backend_{std::move(backend)}, asked_{asked}, kernel_{std::move(kernel)} {
+        : backend_{std::move(backend)}, asked_{std::move(asked)}, kernel_{std::move(kernel)} {
+        static_assert(!on_thread_set<QueuePolicy>,
+                      "ublk: a device with the queue policy pooled is made with a thread set: "
+                      "ublk::thread_set threads; device{backend, threads}");
+        UBLK_ASSERT(backend_ != nullptr, "a device has a backend");
+    }
+
+    /// The same on the threads of a `thread_set`, with the queue policy `pooled`.
+    template <class Set>
+        requires requires(const Set& set) {
+            { set.handle() } -> std::same_as<set_handle>;
+        }
+    device(Backend backend, const Set& threads, options asked = {}, Kernel kernel = {})
+        : device{std::make_shared<Backend>(std::move(backend)), threads, std::move(asked),
+                 std::move(kernel)} {}
+    template <class Set>
+        requires requires(const Set& set) {
+            { set.handle() } -> std::same_as<set_handle>;
+        }
+    device(std::shared_ptr<Backend> backend, const Set& threads, options asked = {},
+           Kernel kernel = {})
+        : backend_{std::move(backend)}, set_{threads.handle()}, asked_{std::move(asked)},
+          kernel_{std::move(kernel)} {
+        static_assert(on_thread_set<QueuePolicy>,
+                      "ublk: a device on a thread set has the queue policy ublk::pooled");
         UBLK_ASSERT(backend_ != nullptr, "a device has a backend");
     }
 
@@ -73,8 +103,12 @@ public:
         refuse_old_kernel();
         state_ = device_state::starting;
         try {
-            session_.emplace(kernel_, asked_);
-            session_->open(service_of<Backend, QueuePolicy, BatchPolicy, Kernel>(backend_), disk);
+            session_.emplace(kernel_, asked_, set_);
+            auto duty = service_of<Backend, QueuePolicy, BatchPolicy, Kernel>(backend_);
+            if constexpr (on_thread_set<QueuePolicy>) {
+                duty.join_set = crew<Kernel>::join_set;
+            }
+            session_->open(std::move(duty), disk);
             publish();
         } catch (...) {
             if (session_) {
@@ -141,13 +175,23 @@ public:
         return now;
     }
 
+    /// What is counted since the last start that succeeded, which stays after the stop; empty
+    /// before the first. No request waits for it.
+    template <class Measuring = measuring_of<QueuePolicy>>
+    [[nodiscard]] auto stats() const {
+        static_assert(!std::is_same_v<Measuring, no_stats>,
+                      "ublk: this device counts nothing: take ublk::with<ublk::per_cpu, "
+                      "ublk::stats> as its queue policy, or another one in place of per_cpu");
+        return Measuring::read(current_records());
+    }
+
     /// The queue threads use it at the same time.
     [[nodiscard]] Backend& backend() noexcept { return *backend_; }
     [[nodiscard]] const Backend& backend() const noexcept { return *backend_; }
 
 private:
     void refuse_queue_thread(const char* what) const {
-        if (crew<Kernel>::serves_here(backend_.get())) {
+        if (crew<Kernel>::serves_here(backend_.get(), set_)) {
             fail(EDEADLK, what, std::nullopt,
                  "called from the backend, on a thread that it would wait for",
                  "let another thread call it");
@@ -185,6 +229,7 @@ private:
         const std::lock_guard lock{published_};
         shown_ = session_->info();
         crew_ = session_->threads();
+        records_ = crew_->records();
         started_once_ = true;
         state_ = device_state::live;
     }
@@ -201,12 +246,18 @@ private:
         return crew_;
     }
 
+    [[nodiscard]] std::vector<std::shared_ptr<void>> current_records() const {
+        const std::lock_guard lock{published_};
+        return records_;
+    }
+
     [[nodiscard]] std::string node(const char* prefix) const {
         const std::lock_guard lock{published_};
         return started_once_ ? prefix + std::to_string(shown_.id) : std::string{};
     }
 
     std::shared_ptr<Backend> backend_;
+    set_handle set_{};
     options asked_;
     Kernel kernel_;
 
@@ -216,6 +267,7 @@ private:
 
     mutable typename Kernel::mutex published_;  ///< what other threads may ask for meanwhile
     std::shared_ptr<crew<Kernel>> crew_;
+    std::vector<std::shared_ptr<void>> records_;  ///< of what the device counts
     device_info shown_;
     bool started_once_ = false;
 };

@@ -49,7 +49,10 @@ public:
             if (dropped == 0 || i + 1 == choice.candidates.size()) {
                 added(granted.dev_id);
                 check_granted(ask, granted);
-                return info_of(granted, known, path, choice.reason);
+                device_info info = info_of(granted, known, path, choice.reason);
+                info.tags_apart =
+                    duty_.splits_queues && (granted.flags & uapi::feature::per_io_daemon) != 0;
+                return info;
             }
             choice.reject(path, "the driver did not grant " + describe(dropped));
             (void)commands.del_dev(granted.dev_id, asked_.command_deadline);

@@ -11,8 +11,6 @@
 #include <ublk/kernel_version.hpp>
 #include <ublk/uapi.hpp>
 
-#include <boost/hana/flatten.hpp>
-#include <boost/hana/transform.hpp>
 #include <boost/hana/tuple.hpp>
 #include <boost/hana/unpack.hpp>
 
@@ -55,10 +53,10 @@ namespace detail::features {
 
 namespace hana = boost::hana;
 
-template <class Rules>
+template <std::size_t Rules>
 struct feature_entry {
     feature_info info;
-    Rules rules;
+    std::array<feature_rule, Rules> rules;
 };
 
 struct unbound_rule {
@@ -83,9 +81,9 @@ constexpr unbound_rule unsafe_with(std::uint64_t others, std::string_view senten
 
 template <class... Rules>
 constexpr auto entry(feature_info info, Rules... rules) {
-    auto bound = hana::make_tuple(
-        feature_rule{info.flag, rules.needs, rules.others, rules.outcome, rules.sentence}...);
-    return feature_entry<decltype(bound)>{info, bound};
+    return feature_entry<sizeof...(Rules)>{
+        info,
+        {feature_rule{info.flag, rules.needs, rules.others, rules.outcome, rules.sentence}...}};
 }
 
 inline constexpr bool forced = true;
@@ -153,20 +151,29 @@ inline constexpr auto table = hana::make_tuple(
     entry({"IO_DESC_SIZE", uapi::feature::io_desc_size, {7, 3}, asked}));
 // clang-format on
 
-inline constexpr auto to_array = [](const auto&... each) { return std::array{each...}; };
+inline constexpr auto infos_of = [](const auto&... each) { return std::array{each.info...}; };
+
+inline constexpr auto rules_of = []<std::size_t... Rules>(const feature_entry<Rules>&... each) {
+    std::array<feature_rule, (0 + ... + Rules)> all{};
+    std::size_t count = 0;
+    const auto add = [&](const auto& rules) {
+        for (const feature_rule& rule : rules) {
+            all[count++] = rule;
+        }
+    };
+    (add(each.rules), ...);
+    return all;
+};
 
 }  // namespace detail::features
 
 // Every feature, in the order of its bit.
-inline constexpr auto feature_infos = boost::hana::unpack(
-    boost::hana::transform(detail::features::table, [](const auto& entry) { return entry.info; }),
-    detail::features::to_array);
+inline constexpr auto feature_infos =
+    boost::hana::unpack(detail::features::table, detail::features::infos_of);
 
 // Every rule between features, in the order of the bit it is about.
-inline constexpr auto feature_rules = boost::hana::unpack(
-    boost::hana::flatten(boost::hana::transform(detail::features::table,
-                                                [](const auto& entry) { return entry.rules; })),
-    detail::features::to_array);
+inline constexpr auto feature_rules =
+    boost::hana::unpack(detail::features::table, detail::features::rules_of);
 
 // The flags of all features this library knows, and those the driver grants unasked. Leave the
 // latter out of a comparison of asked with granted; an older driver sets fewer of them.

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/cpus.hpp>
+#include <ublk/cpu_domain.hpp>
 
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <thread>
 
@@ -25,13 +27,15 @@ using deadline = std::chrono::steady_clock::time_point;
 ///
 /// `thread`, `mutex` and `condition` are used as std::thread, std::mutex and
 /// std::condition_variable_any are. `enter_queue_thread` prepares the calling thread for serving
-/// queues; with an empty set it stays on the CPUs where it is. `this_thread_mark` is a word of the
-/// calling thread's own, null at first.
+/// queues; with an empty set it stays on the CPUs where it is. `neighbours` are the CPUs in the
+/// same domain as `cpu`, or as the one where the caller runs; empty where that is not known.
+/// `this_thread_mark` is a word of the calling thread's own, null at first.
 template <class H>
-concept host = requires(const H& h, const cpu_set& cpus) {
+concept host = requires(const H& h, const cpu_set& cpus, std::optional<unsigned> cpu) {
     { h.now() } -> std::same_as<deadline>;
     { h.process_id() } -> std::same_as<int>;
     { h.online_cpus() } -> std::same_as<unsigned>;
+    { h.neighbours(cpu, cpu_domain::l3) } -> std::same_as<cpu_set>;
     { h.enter_queue_thread(cpus) }
     noexcept;
     { H::this_thread_mark() } -> std::same_as<const void*&>;
@@ -56,6 +60,11 @@ struct native_host {
     [[nodiscard]] deadline now() const noexcept { return std::chrono::steady_clock::now(); }
     [[nodiscard]] int process_id() const noexcept { return ::getpid(); }
     [[nodiscard]] unsigned online_cpus() const noexcept { return ublk::online_cpus(); }
+
+    [[nodiscard]] cpu_set neighbours(std::optional<unsigned> cpu, cpu_domain domain) const {
+        return neighbours_of(cpu.value_or(static_cast<unsigned>(std::max(0, ::sched_getcpu()))),
+                             domain);
+    }
 
     // The program's signal handlers belong to its own threads. Declaring the thread an I/O flusher
     // keeps an allocation in a backend from writing to this very disk to free memory and waiting

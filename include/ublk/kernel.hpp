@@ -40,6 +40,10 @@ struct port_needs {
     std::span<const queue_id> queues{};    ///< in the order of their places
     unsigned depth = 0;                    ///< tags of each
     std::uint16_t batch_flags = 0;         ///< uapi::batch_flag bits of what goes with each tag
+    bool spins = false;                    ///< `ready` is to tell without a system call
+    bool kernel_submits = false;           ///< by a thread of its own (SQPOLL),
+    unsigned kernel_idle_ms = 0;           ///< which sleeps after so long without work
+    const void* bell = nullptr;            ///< to ring when there is something to collect
 };
 
 /// What goes with a tag to the driver: where the kernel is to copy to or from, and in which place
@@ -83,7 +87,12 @@ inline constexpr int control_pending = -ETIME;
 ///   `register_buffer` and `unregister_buffer` one that is an event only where it fails;
 ///   `start` queues an operation of a backend, `cancel_operations` asks to give up all of them;
 ///   `flush` hands over what is queued, `wait` does so and sleeps until there is an event, both
-///   returning 0 or -errno; `drain` passes each event to a function of (token, int result).
+///   returning 0 or -errno; `poll` hands over and collects without sleeping; `drain` passes each
+///   event to a function of (token, int result). `has_events` tells whether it would pass any,
+///   `ready` whether it would after a `poll`; `now` is the time.
+/// `bell` is for a thread that waits for several ports at once: a port made with one in its
+/// port_needs rings it whenever `ready` becomes true; `ring` may be called by any thread, and
+/// `wait` sleeps until somebody has rung since the last time. Optional.
 /// `waker` makes a port's `wait` return with an event of `token::wake()`, from any thread, once for
 /// each call of `listen` (the port's constructor makes the first).
 template <class K>
@@ -125,6 +134,14 @@ concept kernel = host<K> && std::copyable<K> &&
     noexcept->std::same_as<int>;
     { port.flush_and_collect() }
     noexcept->std::same_as<int>;
+    { port.poll() }
+    noexcept->std::same_as<int>;
+    { port.has_events() }
+    noexcept->std::same_as<bool>;
+    { port.ready() }
+    noexcept->std::same_as<bool>;
+    { port.now() }
+    noexcept->std::same_as<deadline>;
     { waker.wake() }
     noexcept;
 };

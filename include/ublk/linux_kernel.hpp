@@ -13,11 +13,10 @@
 #include <sys/utsname.h>
 
 #include <cstdio>
-#include <map>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace ublk::inline v0 {
 
@@ -29,6 +28,7 @@ public:
     using port = linux_port;
     using batch_wire = linux_batch_wire;
     using waker = linux_waker;
+    using bell = linux_bell;
 
     [[nodiscard]] kernel_version version() const noexcept {
         utsname name{};
@@ -57,87 +57,88 @@ public:
 /// Control commands on a ring of their own, several at once, from any thread.
 class linux_kernel::control {
 public:
-    explicit control(fd file) : state_{std::make_unique<state>(std::move(file))} {}
+    explicit control(fd file) : file_{std::move(file)}, io_{ring::kind::control, entries} {}
+    control(const control&) = delete;
+    control& operator=(const control&) = delete;
+
+    // A command that never came back may still write into its memory, so that memory is given up on
+    // rather than given back.
+    ~control() = default;
 
     [[nodiscard]] control_ticket begin(const control_command& command) {
-        const std::lock_guard lock{state_->mutex};
-        const control_ticket ticket = ++state_->last;
-        auto flight = std::make_unique<in_flight>(in_flight{command, {}, false});
-        if (flight->command.header.len != 0) {
-            flight->command.header.addr = reinterpret_cast<std::uintptr_t>(flight->command.payload);
+        const std::lock_guard lock{mutex_};
+        const control_ticket ticket = ++last_;
+        first_ = new in_flight{command, ticket, first_};
+        if (first_->command.header.len != 0) {
+            first_->command.header.addr = reinterpret_cast<std::uintptr_t>(first_->command.payload);
         }
-        state_->io.command(state_->file.get(), command.op, flight->command.header, ticket);
-        state_->flights.emplace(ticket, std::move(flight));
-        (void)state_->io.submit();  // what a passing shortage leaves behind, `finish` submits
+        io_.command(file_.get(), command.op, first_->command.header, ticket);
+        (void)io_.submit();  // what a passing shortage leaves behind, `finish` submits
         return ticket;
     }
 
     [[nodiscard]] int finish(control_ticket ticket, control_command& command, deadline until) {
-        const std::lock_guard lock{state_->mutex};
-        const auto found = state_->flights.find(ticket);
-        UBLK_ASSERT(found != state_->flights.end(), "a ticket is finished once");
-        in_flight& flight = *found->second;
+        const std::lock_guard lock{mutex_};
         while (true) {
             reap();
-            if (flight.done) {
-                const int answer = flight.answer;
-                command = flight.command;
-                state_->flights.erase(found);
+            in_flight** const found = find(ticket);
+            UBLK_ASSERT(*found != nullptr, "a ticket is finished once");
+            if ((*found)->done) {
+                in_flight* const ended = std::exchange(*found, (*found)->next);
+                const int answer = ended->answer;
+                command = ended->command;
+                delete ended;
                 return answer;
             }
             const auto left = until - std::chrono::steady_clock::now();
             if (left.count() <= 0) {
                 return control_pending;
             }
-            (void)state_->io.submit_and_wait(
+            (void)io_.submit_and_wait(
                 std::chrono::duration_cast<std::chrono::nanoseconds>(left).count());
         }
     }
 
     void cancel(control_ticket ticket) {
-        const std::lock_guard lock{state_->mutex};
-        state_->io.cancel(ticket, 0);
-        (void)state_->io.submit();
+        const std::lock_guard lock{mutex_};
+        io_.cancel(ticket, 0);
+        (void)io_.submit();
     }
 
 private:
     struct in_flight {
         control_command command;
-        int answer;
-        bool done;
+        control_ticket ticket;
+        in_flight* next;
+        int answer = 0;
+        bool done = false;
     };
 
-    struct state {
-        explicit state(fd opened) : file{std::move(opened)}, io{ring::kind::control, entries} {}
-
-        // A command that never came back may still write into its memory, so that memory is given
-        // up on rather than given back.
-        ~state() {
-            for (auto& [ticket, flight] : flights) {
-                (void)ticket;
-                (void)flight.release();
-            }
+    /// Where the list has it; else where the list ends.
+    [[nodiscard]] in_flight** find(control_ticket ticket) noexcept {
+        in_flight** at = &first_;
+        while (*at != nullptr && (*at)->ticket != ticket) {
+            at = &(*at)->next;
         }
-
-        static constexpr unsigned entries = 16;
-        std::mutex mutex;
-        std::map<control_ticket, std::unique_ptr<in_flight>> flights;
-        control_ticket last = 0;
-        fd file;
-        ring io;
-    };
+        return at;
+    }
 
     void reap() {
-        state_->io.drain([this](std::uint64_t user, int answer, std::uint32_t) {
-            const auto found = state_->flights.find(static_cast<control_ticket>(user));
-            if (found != state_->flights.end()) {
-                found->second->answer = answer;
-                found->second->done = true;
+        io_.drain([this](std::uint64_t user, int answer, std::uint32_t) {
+            in_flight* const flight = *find(static_cast<control_ticket>(user));
+            if (flight != nullptr) {
+                flight->answer = answer;
+                flight->done = true;
             }
         });
     }
 
-    std::unique_ptr<state> state_;
+    static constexpr unsigned entries = 16;
+    std::mutex mutex_;
+    in_flight* first_ = nullptr;
+    control_ticket last_ = 0;
+    fd file_;
+    ring io_;
 };
 
 namespace detail {

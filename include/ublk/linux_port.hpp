@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/fd.hpp>
+#include <ublk/host.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/mapping.hpp>
 #include <ublk/ring.hpp>
@@ -9,6 +10,7 @@
 #include <sys/eventfd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -53,6 +55,29 @@ private:
     fd file_;
 };
 
+/// Rouses a thread that has several rings.
+class linux_bell {
+public:
+    linux_bell() : file_{::eventfd(0, EFD_CLOEXEC)} {
+        if (!file_) {
+            fail(errno, "eventfd", std::nullopt, "no file descriptor is left", "raise `ulimit -n`");
+        }
+    }
+
+    void ring() const noexcept { (void)::eventfd_write(file_.get(), 1); }
+
+    /// Until somebody rings; at once where somebody has since the last time.
+    void wait() const noexcept {
+        eventfd_t times = 0;
+        (void)::eventfd_read(file_.get(), &times);
+    }
+
+    [[nodiscard]] int file() const noexcept { return file_.get(); }
+
+private:
+    fd file_;
+};
+
 /// The I/O commands of one thread. Its ring is created in the thread that uses it, since only the
 /// creator of a SINGLE_ISSUER ring may submit.
 class linux_port {
@@ -60,8 +85,11 @@ public:
     /// The channel and the waker outlive the port.
     linux_port(const linux_channel& device, const linux_waker& rouse, const port_needs& needs)
         // A request with a registered buffer takes two commands more.
-        : io_{ring::kind::queue,
-              needs.tags * (needs.reserved_buffers != 0 ? 3 : 1) + needs.operations + 1},
+        : io_{needs.kernel_submits ? ring::kind::queue_polled
+              : needs.spins        ? ring::kind::queue_spun
+                                   : ring::kind::queue,
+              needs.tags * (needs.reserved_buffers != 0 ? 3 : 1) + needs.operations + 1,
+              needs.kernel_idle_ms},
           rouse_{rouse.file()} {
         demand(io_.register_files(device.file(), needs.files),
                "registering /dev/ublkcN and the backend's files with io_uring");
@@ -72,6 +100,10 @@ public:
         if (!needs.tag_buffers.empty()) {
             demand(io_.register_buffers(needs.tag_buffers),
                    "registering the tag buffers with io_uring");
+        }
+        if (needs.bell != nullptr) {
+            demand(io_.announce(static_cast<const linux_bell*>(needs.bell)->file()),
+                   "registering an eventfd with io_uring");
         }
         io_.poll_readable(rouse_, token::wake());
     }
@@ -126,6 +158,11 @@ public:
 
     /// Hands over and collects what the kernel says at once, without waiting.
     int flush_and_collect() noexcept { return io_.submit_and_run_deferred(); }
+    int poll() noexcept { return flush_and_collect(); }
+
+    [[nodiscard]] bool has_events() const noexcept { return io_.has_completions(); }
+    [[nodiscard]] bool ready() const noexcept { return io_.ready(); }
+    [[nodiscard]] static deadline now() noexcept { return std::chrono::steady_clock::now(); }
 
     template <class Consume>
     [[gnu::always_inline]] void drain(Consume&& consume) noexcept {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/buffers.hpp>
+#include <ublk/cpus.hpp>
 #include <ublk/data_path.hpp>
 #include <ublk/error.hpp>
 #include <ublk/uapi.hpp>
@@ -12,6 +13,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace ublk::inline v0 {
 
@@ -28,6 +30,23 @@ struct options {
 
     /// Requests in flight per queue, 1 to 4096.
     unsigned depth = 128;
+
+    /// Threads that serve the queues, up to 4096, for a queue policy that can have any number
+    /// (`interleaved`); 0: one for each online CPU.
+    unsigned threads = 0;
+
+    /// CPUs for `places::listed_cpus`; the first of them says which domain `places::one_l3` and
+    /// `places::one_node` mean.
+    std::vector<unsigned> cpus{};
+
+    /// How long `waits::spin_then_block` looks for requests before it sleeps.
+    std::chrono::nanoseconds spin{50'000};
+
+    /// How long `within` lets a completion wait for others.
+    std::chrono::nanoseconds batch_delay{20'000};
+
+    /// After how long without work the kernel's thread of `sqpoll` sleeps.
+    std::chrono::milliseconds sqpoll_idle{100};
 
     /// Largest read or write in one request: a page to 32 MiB; rounded down to pages. The kernel
     /// splits what is larger.
@@ -73,6 +92,7 @@ struct device_info {
     data_path path = data_path::copy;   ///< how the bytes of requests travel
     std::string path_reason{};          ///< why not in a better way; "" where there is none
     bool driver_batches = false;        ///< requests come and go in the driver's own batches
+    bool tags_apart = false;            ///< several threads serve each queue (`interleaved`)
 };
 
 enum class device_state {
@@ -102,6 +122,19 @@ inline void validate(const options& asked, std::size_t page_size) {
     }
     if (asked.depth == 0 || asked.depth > uapi::max_queue_depth) {
         bad_option("depth is " + std::to_string(asked.depth), "choose 1 to 4096");
+    }
+    if (asked.threads > uapi::max_nr_queues) {
+        bad_option("threads is " + std::to_string(asked.threads), "choose 1 to 4096, or 0");
+    }
+    for (const unsigned cpu : asked.cpus) {
+        if (cpu >= cpu_set::cpus_max) {
+            bad_option("cpus has " + std::to_string(cpu), "choose CPUs below 8192");
+        }
+    }
+    if (asked.spin.count() < 0 || asked.batch_delay.count() < 0 || asked.sqpoll_idle.count() <= 0 ||
+        asked.sqpoll_idle > std::chrono::hours{1}) {
+        bad_option("a time that threads go by is out of range",
+                   "choose spin and batch_delay of at least 0, sqpoll_idle of 1 ms to 1 h");
     }
     if (asked.max_io_bytes < page_size || asked.max_io_bytes > uapi::max_io_buf_bytes) {
         bad_option("max_io_bytes is " + std::to_string(asked.max_io_bytes),

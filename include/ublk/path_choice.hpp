@@ -7,10 +7,10 @@
 #include <ublk/options.hpp>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <vector>
 
 namespace ublk::inline v0 {
 
@@ -44,9 +44,29 @@ struct path_facts {
     bool driver_batches = false;           ///< the driver's own are asked for
 };
 
+/// Data paths in the order in which they are tried.
+class path_ladder {
+public:
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+    [[nodiscard]] data_path operator[](std::size_t i) const noexcept { return paths_[i]; }
+
+    void push_back(data_path path) noexcept { paths_[size_++] = path; }
+    void push_front(data_path path) noexcept {
+        for (std::size_t i = size_++; i > 0; --i) {
+            paths_[i] = paths_[i - 1];
+        }
+        paths_[0] = path;
+    }
+
+private:
+    std::array<data_path, data_path_names.size()> paths_{};
+    std::size_t size_ = 0;
+};
+
 /// The data paths of one start, best first, and why the others are not among them.
 struct path_choice {
-    std::vector<data_path> candidates;
+    path_ladder candidates;
     std::string reason;  ///< what speaks against the better ones; "" where nothing does
 
     void reject(data_path path, const std::string& why) {
@@ -88,28 +108,23 @@ inline constexpr unsigned registered_buffers_max = 16384;
     return {};
 }
 
-}  // namespace detail
-
-/// Which ways to try, from the backend, the driver and the limits. Throws `error` where the one
-/// that `asked` requires cannot be.
-template <class B>
-[[nodiscard]] path_choice choose_path(const std::optional<data_path>& asked,
-                                      const path_facts& facts) {
+[[nodiscard]] inline path_choice choose_path(bool (*offers)(data_path),
+                                             const std::optional<data_path>& asked,
+                                             const path_facts& facts) {
     path_choice choice;
     bool displaced = false;  // something better is possible than what the backend prefers
-    for (const data_path path : detail::paths_by_rank) {
-        const bool possible = offers<B>(path);
+    for (const data_path path : paths_by_rank) {
+        const bool possible = offers(path);
         if (asked ? path != *asked : !possible) {
             continue;
         }
         const std::string against =
-            possible ? detail::objection(path, facts)
+            possible ? objection(path, facts)
                      : "the backend has no read and write that take their bytes that way";
         if (against.empty()) {
             const bool first = path == facts.preferred;
             displaced = displaced || (first && !choice.candidates.empty());
-            choice.candidates.insert(first ? choice.candidates.begin() : choice.candidates.end(),
-                                     path);
+            first ? choice.candidates.push_front(path) : choice.candidates.push_back(path);
         } else {
             choice.reject(path, against);
         }
@@ -123,6 +138,16 @@ template <class B>
                    : "use a newer kernel, or give the backend functions that take a span");
     }
     return choice;
+}
+
+}  // namespace detail
+
+/// Which ways to try, from the backend, the driver and the limits. Throws `error` where the one
+/// that `asked` requires cannot be.
+template <class B>
+[[nodiscard]] path_choice choose_path(const std::optional<data_path>& asked,
+                                      const path_facts& facts) {
+    return detail::choose_path(offers<B>, asked, facts);
 }
 
 }  // namespace ublk::inline v0

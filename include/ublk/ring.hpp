@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/config.hpp>
-#include <ublk/error.hpp>
 #include <ublk/operation.hpp>
+#include <ublk/ring_entries.hpp>
+#include <ublk/ring_refusal.hpp>
 #include <ublk/token.hpp>
 
 #include <liburing.h>
@@ -16,30 +16,31 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 namespace ublk::inline v0 {
 
-/// An io_uring. The sole user of liburing (2.3 or newer).
-class ring {
+/// An io_uring. With its entries the sole user of liburing (2.3 or newer).
+class ring : ring_entries {
 public:
     enum class kind {
-        queue,   ///< one thread submits and reaps: the data plane
-        control  ///< 128-byte SQEs, any thread (under the owner's lock)
+        queue,         ///< one thread submits and reaps: the data plane
+        queue_spun,    ///< the same, and `ready` tells without a system call
+        queue_polled,  ///< the same, and a thread of the kernel's submits (SQPOLL)
+        control        ///< 128-byte SQEs, any thread (under the owner's lock)
     };
 
     /// Throws `error` where io_uring is missing, forbidden or out of memory. `entries` is how many
     /// operations may be in flight; the completion queue holds twice as many, so that it cannot
-    /// overflow while one turn's events are still in it.
-    ring(kind what, unsigned entries) {
+    /// overflow while one turn's events are still in it. `idle` is for how many milliseconds the
+    /// kernel's thread looks for submissions in vain before it sleeps.
+    ring(kind what, unsigned entries, unsigned idle = 0) {
         const unsigned submissions = std::bit_ceil(std::min(entries, submissions_max));
-        if (const int code = open(what, submissions, entries); code < 0) {
-            refuse(code, entries);
+        if (const int code = open(what, submissions, entries, idle); code < 0) {
+            refuse_ring(code, entries);
         }
         // Not needed, but each io_uring_enter is spared a look-up; where refused, nothing is lost.
-        if (what == kind::queue) {
+        if (what != kind::control) {
             (void)io_uring_register_ring_fd(&ring_);
         }
     }
@@ -80,7 +81,7 @@ public:
     template <class Command>
     void fixed_command(std::uint32_t op, const Command& command, token t,
                        std::uint64_t address = 0) noexcept {
-        put(0, IOSQE_FIXED_FILE, op, command, t.raw())->addr = address;
+        put(0, IOSQE_FIXED_FILE, op, command, t.raw(), address);
     }
 
     /// The same, with an event only if it fails.
@@ -159,8 +160,7 @@ public:
         sqe->user_data = own;
     }
 
-    /// Hands over what is queued. Returns 0 or -errno.
-    int submit() noexcept { return std::min(io_uring_submit(&ring_), 0); }
+    using ring_entries::submit;
 
     /// The same, and runs what the kernel had deferred to this thread.
     int submit_and_run_deferred() noexcept {
@@ -178,28 +178,35 @@ public:
             io_uring_submit_and_wait_timeout(&ring_, &cqe, completions, &limit, nullptr), 0);
     }
 
-    /// Passes (user_data, result, flags) of every completion that is there to `consume`.
-    template <class Consume>
-    [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
-        unsigned head = 0;
-        unsigned seen = 0;
-        io_uring_cqe* cqe = nullptr;
-        io_uring_for_each_cqe(&ring_, head, cqe) {
-            ++seen;
-            consume(std::uint64_t{cqe->user_data}, int{cqe->res}, std::uint32_t{cqe->flags});
-        }
-        io_uring_cq_advance(&ring_, seen);
+    /// Whether completions are there.
+    [[nodiscard]] bool has_completions() const noexcept { return io_uring_cq_ready(&ring_) != 0; }
+
+    /// Whether there are some, or `submit_and_run_deferred` has something to do: the kernel may
+    /// have taken only some of what was queued.
+    [[nodiscard]] bool ready() const noexcept {
+        constexpr unsigned pending = IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW;
+        const bool unsent = !(flags() & IORING_SETUP_SQPOLL) && io_uring_sq_ready(&ring_) != 0;
+        return has_completions() || unsent ||
+               (__atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED) & pending) != 0;
     }
+
+    /// Writes to that eventfd whenever there is something to collect. Returns 0 or -errno.
+    [[nodiscard]] int announce(int eventfd) noexcept {
+        return io_uring_register_eventfd(&ring_, eventfd);
+    }
+
+    using ring_entries::drain;
 
 private:
     // The kernel's limits, IORING_MAX_ENTRIES and IORING_MAX_CQ_ENTRIES.
     static constexpr unsigned submissions_max = 32768;
     static constexpr unsigned completions_max = 65536;
-    static constexpr std::size_t command_offset = 48;  // of what belongs to the file in an SQE
 
-    int try_to_open(unsigned submissions, unsigned entries, unsigned flags) noexcept {
+    int try_to_open(unsigned submissions, unsigned entries, unsigned flags,
+                    unsigned idle = 0) noexcept {
         io_uring_params params{};
         params.flags = flags | IORING_SETUP_CQSIZE;
+        params.sq_thread_idle = idle;
         params.cq_entries = std::min(std::bit_ceil(2 * entries), completions_max);
         return io_uring_queue_init_params(submissions, &ring_, &params);
     }
@@ -207,75 +214,24 @@ private:
     // From the best to what every kernel with ublk has. Deferred task work runs when the thread
     // asks for events, so a request never interrupts a backend and a batch of them costs one
     // switch.
-    int open(kind what, unsigned submissions, unsigned entries) noexcept {
+    int open(kind what, unsigned submissions, unsigned entries, unsigned idle) noexcept {
         constexpr unsigned base = IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL;
         constexpr unsigned best = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
         if (what == kind::control) {
             return try_to_open(submissions, entries, IORING_SETUP_SQE128 | IORING_SETUP_CLAMP);
         }
+        if (what == kind::queue_polled) {  // excludes what follows
+            return try_to_open(submissions, entries, base | IORING_SETUP_SQPOLL, idle);
+        }
+        const unsigned told = what == kind::queue_spun ? IORING_SETUP_TASKRUN_FLAG : 0;
         int code = -EINVAL;
-        for (const unsigned flags :
-             {base | best, base | IORING_SETUP_COOP_TASKRUN, unsigned{IORING_SETUP_CLAMP}}) {
+        for (const unsigned flags : {base | best | told, base | IORING_SETUP_COOP_TASKRUN | told,
+                                     unsigned{IORING_SETUP_CLAMP}}) {
             code = code == -EINVAL ? try_to_open(submissions, entries, flags) : code;
         }
         return code;
     }
 
-    [[noreturn, gnu::cold]] static void refuse(int code, unsigned entries) {
-        switch (-code) {
-        case EPERM:
-        case EACCES:
-            fail(code, "io_uring_setup", std::nullopt, "io_uring is switched off for this user",
-                 "check `sysctl kernel.io_uring_disabled` and the sandbox's seccomp filter");
-        case ENOSYS:
-            fail(code, "io_uring_setup", std::nullopt, "the kernel or its sandbox has no io_uring",
-                 "use a kernel with CONFIG_IO_URING, outside of a filter that hides it");
-        case ENOMEM:
-            fail(code, "io_uring_setup", std::nullopt,
-                 "no memory for a ring of " + std::to_string(entries) + " entries",
-                 "ask for less depth or fewer queues, or raise the limit on locked memory");
-        case EMFILE:
-        case ENFILE:
-            fail(code, "io_uring_setup", std::nullopt, "no file descriptor is left",
-                 "raise `ulimit -n`");
-        default:
-            fail(code, "io_uring_setup", std::nullopt,
-                 "a ring of " + std::to_string(entries) + " entries was refused");
-        }
-    }
-
-    [[nodiscard]] io_uring_sqe* next() noexcept {
-        io_uring_sqe* const sqe = io_uring_get_sqe(&ring_);
-        return sqe != nullptr ? sqe : make_room();
-    }
-
-    [[nodiscard, gnu::cold, gnu::noinline]] io_uring_sqe* make_room() noexcept {
-        io_uring_sqe* sqe = nullptr;
-        while (sqe == nullptr) {
-            const int code = submit();
-            UBLK_ASSERT(enters_again(code), "a full submission queue can be handed to the kernel");
-            sqe = io_uring_get_sqe(&ring_);
-        }
-        return sqe;
-    }
-
-    // Every field is written: the slot still holds an older operation.
-    template <class Command>
-    io_uring_sqe* put(int file, unsigned sqe_flags, std::uint32_t op, const Command& command,
-                      std::uint64_t user) noexcept {
-        static_assert(std::is_trivially_copyable_v<Command>);
-        io_uring_sqe* const sqe = next();
-        std::memset(static_cast<void*>(sqe), 0, command_offset);
-        sqe->opcode = IORING_OP_URING_CMD;
-        sqe->flags = static_cast<std::uint8_t>(sqe_flags);
-        sqe->fd = file;
-        sqe->off = op;  // cmd_op is its low half
-        sqe->user_data = user;
-        std::memcpy(reinterpret_cast<std::byte*>(sqe) + command_offset, &command, sizeof command);
-        return sqe;
-    }
-
-    io_uring ring_{};
     std::array<std::uint8_t, 1024> fixed_{};  ///< number of each descriptor in the table; 0: none
 };
 
@@ -284,17 +240,5 @@ static_assert(offsetof(submission, offset) == offsetof(io_uring_sqe, off) &&
               offsetof(submission, length) == offsetof(io_uring_sqe, len) &&
               offsetof(submission, op_flags) == offsetof(io_uring_sqe, rw_flags) &&
               offsetof(submission, buffer) == offsetof(io_uring_sqe, user_data));
-static_assert(static_cast<int>(opcode::readv) == IORING_OP_READV &&
-              static_cast<int>(opcode::writev) == IORING_OP_WRITEV &&
-              static_cast<int>(opcode::fsync) == IORING_OP_FSYNC &&
-              static_cast<int>(opcode::read_fixed) == IORING_OP_READ_FIXED &&
-              static_cast<int>(opcode::write_fixed) == IORING_OP_WRITE_FIXED &&
-              static_cast<int>(opcode::poll_add) == IORING_OP_POLL_ADD &&
-              static_cast<int>(opcode::timeout) == IORING_OP_TIMEOUT &&
-              static_cast<int>(opcode::fallocate) == IORING_OP_FALLOCATE &&
-              static_cast<int>(opcode::read) == IORING_OP_READ &&
-              static_cast<int>(opcode::write) == IORING_OP_WRITE &&
-              static_cast<int>(opcode::send) == IORING_OP_SEND &&
-              static_cast<int>(opcode::recv) == IORING_OP_RECV);
 
 }  // namespace ublk::inline v0

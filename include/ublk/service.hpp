@@ -10,17 +10,19 @@
 #include <ublk/data_path/pages.hpp>
 #include <ublk/data_path/user_copy.hpp>
 #include <ublk/data_path/zero_copy.hpp>
+#include <ublk/measuring.hpp>
 #include <ublk/path_choice.hpp>
+#include <ublk/queue_policy/interleaved.hpp>
+#include <ublk/queue_policy/places.hpp>
+#include <ublk/queue_policy/pooled.hpp>
 #include <ublk/queue_policy/queue_policy.hpp>
+#include <ublk/queue_policy/waits.hpp>
 #include <ublk/queue_post.hpp>
-#include <ublk/server.hpp>
+#include <ublk/seat.hpp>
 
-#include <sys/uio.h>
-
-#include <cerrno>
-#include <cstdint>
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -32,27 +34,38 @@ template <class Kernel>
 struct service {
     std::shared_ptr<void> backend;
 
-    /// What a queue thread does. Throws `error` where it never gets ready; else returns 0, or the
-    /// errno (negative) with which it failed.
+    /// What a queue thread does, unless threads are shared with other devices. Throws `error` where
+    /// it never gets ready; else returns 0, or the errno (negative) with which it failed.
     int (*serve)(void* backend, const queue_post<Kernel>& post);
 
-    /// Which queues each thread serves.
-    std::vector<std::vector<queue_id>> (*threads)(unsigned queues);
+    /// Else: gets ready. Throws `error`.
+    seated (*sit)(void* backend, const queue_post<Kernel>& post);
+
+    /// What each thread serves, and on which CPUs it runs.
+    std::vector<thread_shares> (*threads)(const queue_facts& facts);
+    cpu_set (*cpus)(const place_facts& facts);
+
+    /// What a thread writes down of what it serves; may be null.
+    std::shared_ptr<void> (*make_record)(const thread_shares& shares);
 
     path_choice (*choose)(const std::optional<data_path>& asked, const path_facts& facts);
     bool one_queue_a_thread;
-    bool pinned;
+    bool counts_threads;  ///< options::threads means something
+    bool splits_queues;   ///< among threads, where the driver allows it
+    bool needs_affinity;  ///< of the queues
+    bool needs_list;      ///< of CPUs
     bool driver_batches;  ///< are asked for, where the driver has them
+
+    // What only some devices have is null for the others, which then need not compile it.
+
+    /// The CPUs of the domain that the threads are to run in, which has that CPU.
+    cpu_set (*neighbours)(const Kernel& of, std::optional<unsigned> cpu) = nullptr;
+
+    /// Gives the seats of a crew to the threads of a set.
+    void (*join_set)(void* crew) = nullptr;
 };
 
 namespace detail {
-
-/// What goes with each tag in the driver's batches.
-[[nodiscard]] constexpr std::uint16_t batch_flags_of(data_path path) noexcept {
-    return path == data_path::auto_buffer ? uapi::batch_flag::auto_buf_reg_fallback
-           : has_tag_buffers(path)        ? uapi::batch_flag::has_buf_addr
-                                          : std::uint16_t{0};
-}
 
 /// Whether a device with that policy asks for the driver's batches.
 template <class BatchPolicy, class Kernel>
@@ -65,71 +78,66 @@ inline constexpr bool in_batches<BatchPolicy, Kernel> = batches_by_driver<BatchP
 
 template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
 struct served {
+    static int serve(void* backend, const queue_post<Kernel>& post) {
+        return by_path<int>(backend, post,
+                            [&]<class Seat>(std::in_place_type_t<Seat>, Backend& to) {
+                                return Seat{to, post}.run();
+                            });
+    }
+
+    static seated sit(void* backend, const queue_post<Kernel>& post) {
+        return by_path<seated>(backend, post,
+                               [&]<class Seat>(std::in_place_type_t<Seat> of, Backend& to) {
+                                   return seated{of, to, post};
+                               });
+    }
+
+private:
     /// Here is the one branch on the data path.
-    static int by_path(void* backend, const queue_post<Kernel>& post) {
+    template <class Answer, class Take>
+    static Answer by_path(void* backend, const queue_post<Kernel>& post, Take take) {
         Backend& to = *static_cast<Backend*>(backend);
         switch (post.plan.granted.path) {
         case data_path::copy:
-            return by<paths::copy>(to, post);
+            break;
         case data_path::fixed_copy:
-            return by<paths::fixed_copy>(to, post);
+            return by<Answer, paths::fixed_copy>(to, post, take);
         case data_path::user_copy:
-            return by<paths::user_copy>(to, post);
+            return by<Answer, paths::user_copy>(to, post, take);
         case data_path::lend:
-            return by<paths::lend>(to, post);
+            return by<Answer, paths::lend>(to, post, take);
         case data_path::zero_copy:
-            return by<paths::zero_copy>(to, post);
+            return by<Answer, paths::zero_copy>(to, post, take);
         case data_path::pages:
-            return by<paths::pages>(to, post);
+            return by<Answer, paths::pages>(to, post, take);
         case data_path::auto_buffer:
-            return by<paths::auto_buffer>(to, post);
+            return by<Answer, paths::auto_buffer>(to, post, take);
         }
-        return -EINVAL;
+        return by<Answer, paths::copy>(to, post, take);
     }
 
     /// And here the one on the driver's batches, for a device that would have them.
-    template <class Path>
-    static int by(Backend& backend, const queue_post<Kernel>& post) {
+    template <class Answer, class Path, class Take>
+    static Answer by(Backend& backend, const queue_post<Kernel>& post, Take take) {
+        using port = typename Kernel::port;
         if constexpr (!offers<Backend>(Path::id)) {
-            return -EINVAL;  // choose_path does not choose what the backend has not
+            UBLK_ASSERT(false, "a data path is chosen among those that the backend has");
+            return Answer{};
         } else if constexpr (in_batches<BatchPolicy, Kernel> && batches_carry(Path::id)) {
             using wire = typename Kernel::batch_wire;
             using batches = batch_port<wire, has_tag_buffers(Path::id)>;
             return (post.plan.granted.flags & uapi::feature::batch_io) != 0
-                       ? through<Path, batches>(backend, post)
-                       : through<Path, typename Kernel::port>(backend, post);
+                       ? take(seat_at<Path, batches>, backend)
+                       : take(seat_at<Path, port>, backend);
         } else {
-            return through<Path, typename Kernel::port>(backend, post);
+            return take(seat_at<Path, port>, backend);
         }
     }
 
     template <class Path, class Port>
-    static int through(Backend& backend, const queue_post<Kernel>& post) {
-        // Before the port, so that the ring goes first at the end: until then the driver may still
-        // copy a write into a buffer whose tag it holds.
-        std::vector<queue> queues = post.make_queues();
-        const std::vector<iovec> tag_buffers = post.buffers_to_register(queues);
-        const auto tags = static_cast<unsigned>(queues.size()) * post.plan.granted.depth;
-        constexpr bool async = asynchronous<Backend, typename Path::payload>;
-        Port talk{post.channel, post.waker,
-                  port_needs{.tags = tags,
-                             .operations = async ? tags * operations_in_flight<Backend> : 0,
-                             .reserved_buffers = registers_requests(Path::id) ? tags : 0,
-                             .tag_buffers = tag_buffers,
-                             .files = post.plan.files,
-                             .queues = post.mine,
-                             .depth = post.plan.granted.depth,
-                             .batch_flags = batch_flags_of(Path::id)}};
-        server<Backend, BatchPolicy, Port, QueuePolicy::one_queue_a_thread, Path> loop{
-            backend, talk, queues, post.orders, rouser{post.wake, &post.waker}};
-        post.demand_all_tags(loop.fetch_all());
-        post.ready(post.whom, talk.ring_flags());
-        const int code = loop.run();
-        if (code != 0) {
-            post.failed(post.whom, code);
-        }
-        return code;
-    }
+    static constexpr std::in_place_type_t<
+        seat<Backend, QueuePolicy, BatchPolicy, Path, Port, Kernel>>
+        seat_at{};
 };
 
 }  // namespace detail
@@ -138,15 +146,49 @@ struct served {
 template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
 [[nodiscard]] service<Kernel> service_of(std::shared_ptr<Backend> backend) {
     static_assert(queue_policy<QueuePolicy>,
-                  "ublk: a queue policy needs: static std::vector<std::vector<ublk::queue_id>> "
-                  "threads(unsigned queues); static constexpr bool one_queue_a_thread, pinned;");
+                  "ublk: a queue policy needs: static std::vector<ublk::thread_shares> "
+                  "threads(const ublk::queue_facts&); static constexpr bool one_queue_a_thread;");
+    static_assert(measuring_policy<measuring_of<QueuePolicy>>,
+                  "ublk: a queue policy's `measuring` is ublk::stats, ublk::no_stats, or what "
+                  "measuring.hpp asks for");
+    static_assert(!splits_queues<QueuePolicy> || !batches_by_driver<BatchPolicy>,
+                  "ublk: with driver_batches the driver picks the thread for each request, and "
+                  "interleaved gives each tag a thread of its own: take per_cpu or shared, or "
+                  "another batch policy");
+    static_assert(!on_thread_set<QueuePolicy> ||
+                      (std::is_same_v<waiting_of<QueuePolicy>, waits::block> &&
+                       std::is_same_v<placement_of<QueuePolicy>, places::anywhere>),
+                  "ublk: the threads of a set wait and run as the set has them: see "
+                  "thread_set_options, and take waits and places out of with<pooled, ...>");
+    using placement = placement_of<QueuePolicy>;
+    using served = detail::served<Backend, QueuePolicy, BatchPolicy, Kernel>;
+    int (*serve)(void*, const queue_post<Kernel>&) = nullptr;
+    seated (*sit)(void*, const queue_post<Kernel>&) = nullptr;
+    if constexpr (on_thread_set<QueuePolicy>) {
+        sit = served::sit;
+    } else {
+        serve = served::serve;
+    }
+    cpu_set (*neighbours)(const Kernel&, std::optional<unsigned>) = nullptr;
+    if constexpr (placement::domain != cpu_domain::none) {
+        neighbours = [](const Kernel& of, std::optional<unsigned> cpu) {
+            return of.neighbours(cpu, placement::domain);
+        };
+    }
     return {.backend = std::move(backend),
-            .serve = detail::served<Backend, QueuePolicy, BatchPolicy, Kernel>::by_path,
+            .serve = serve,
+            .sit = sit,
             .threads = QueuePolicy::threads,
+            .cpus = placement::cpus,
+            .make_record = measuring_of<QueuePolicy>::make_record,
             .choose = choose_path<Backend>,
             .one_queue_a_thread = QueuePolicy::one_queue_a_thread,
-            .pinned = QueuePolicy::pinned,
-            .driver_batches = detail::in_batches<BatchPolicy, Kernel>};
+            .counts_threads = counts_threads<QueuePolicy>,
+            .splits_queues = splits_queues<QueuePolicy>,
+            .needs_affinity = placement::needs_affinity,
+            .needs_list = placement::needs_list,
+            .driver_batches = detail::in_batches<BatchPolicy, Kernel>,
+            .neighbours = neighbours};
 }
 
 }  // namespace ublk::inline v0

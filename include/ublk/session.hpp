@@ -4,6 +4,7 @@
 #include <ublk/control.hpp>
 #include <ublk/crew.hpp>
 #include <ublk/device_adder.hpp>
+#include <ublk/fixed_array.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/options.hpp>
 #include <ublk/params.hpp>
@@ -14,6 +15,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,8 +28,8 @@ template <class Kernel>
 class session {
 public:
     /// Opens the control device. Throws `error`. Both outlive the session.
-    session(const Kernel& running, const options& asked)
-        : kernel_{running}, asked_{asked}, control_{running, asked.command_deadline} {}
+    session(const Kernel& running, const options& asked, const set_handle& set)
+        : kernel_{running}, asked_{asked}, set_{set}, control_{running, asked.command_deadline} {}
 
     session(const session&) = delete;
     session& operator=(const session&) = delete;
@@ -39,6 +41,7 @@ public:
 
     /// Adds, configures and starts the device. Throws `error`; `give_up` then cleans up.
     void open(service<Kernel> duty, const disk_attributes& disk) {
+        check(duty);
         add(duty, disk);
         control_.set_params(info_.id, to_params(disk, info_.max_io_bytes));
         hire(std::move(duty), disk.ring_files);
@@ -104,15 +107,33 @@ private:
             info_.id = id;
             added_ = true;
         });
+        log("data path " + std::string{to_string(info_.path)} +
+            (info_.path_reason.empty() ? "" : " (" + info_.path_reason + ")"));
+        if (duty.driver_batches && !info_.driver_batches) {
+            log("the driver has no batches, which came with Linux 7.0; completions go back once a "
+                "wake-up");
+        }
+        if (duty.splits_queues && !info_.tags_apart) {
+            log("each queue has one thread, since tags of their own came with Linux 6.16");
+        }
+    }
+
+    void log(const std::string& what) const {
         if (asked_.log != nullptr) {
-            asked_.log("ublk: device " + std::to_string(info_.id) + ": data path " +
-                       std::string{to_string(info_.path)} +
-                       (info_.path_reason.empty() ? "" : " (" + info_.path_reason + ")"));
-            if (duty.driver_batches && !info_.driver_batches) {
-                asked_.log("ublk: device " + std::to_string(info_.id) +
-                           ": the driver has no batches, which came with Linux 7.0; completions go "
-                           "back once a wake-up");
-            }
+            asked_.log("ublk: device " + std::to_string(info_.id) + ": " + what);
+        }
+    }
+
+    // What the queue policy has no use for is a mistake, as is the lack of what it needs.
+    void check(const service<Kernel>& duty) const {
+        if (asked_.threads != 0 && !duty.counts_threads) {
+            detail::bad_option("threads is " + std::to_string(asked_.threads) +
+                                   ", and the queue policy has a number of its own",
+                               "leave it 0, or use ublk::interleaved");
+        }
+        if (duty.needs_list && asked_.cpus.empty()) {
+            detail::bad_option("cpus is empty, and the queue policy goes by that list",
+                               "name at least one CPU");
         }
     }
 
@@ -131,17 +152,37 @@ private:
     }
 
     void hire(service<Kernel> duty, std::vector<int> files) {
-        std::vector<cpu_set> affinity;
-        for (unsigned q = 0; duty.pinned && q < info_.queues; ++q) {
-            affinity.push_back(
-                control_.get_queue_affinity(info_.id, queue_id{static_cast<std::uint16_t>(q)}));
-        }
+        device_plan plan = make_plan(duty);
+        plan.files = std::move(files);
         auto channel = kernel_.open_channel(info_.id, from_now(kernel_, asked_.command_deadline));
         crew_ = std::make_shared<crew<Kernel>>(kernel_, std::move(duty), std::move(channel),
-                                               device_plan{info_, kernel_.page_size(),
-                                                           asked_.buffer_pages, asked_.lock_buffers,
-                                                           std::move(affinity), std::move(files)});
+                                               std::move(plan), set_);
         info_.threads = static_cast<unsigned>(crew_->size());
+    }
+
+    [[nodiscard]] device_plan make_plan(const service<Kernel>& duty) {
+        device_plan plan{info_, kernel_.page_size(), asked_.buffer_pages, asked_.lock_buffers};
+        if (duty.needs_affinity) {
+            plan.affinity = fixed_array<cpu_set>{info_.queues};
+        }
+        for (std::size_t q = 0; q < plan.affinity.size(); ++q) {
+            plan.affinity[q] =
+                control_.get_queue_affinity(info_.id, queue_id{static_cast<std::uint16_t>(q)});
+        }
+        plan.shape = {.queues = info_.queues,
+                      .depth = info_.depth,
+                      .threads = set_                  ? static_cast<unsigned>(set_.threads)
+                                 : asked_.threads != 0 ? asked_.threads
+                                                       : kernel_.online_cpus(),
+                      .tags_apart = info_.tags_apart};
+        plan.cpus = asked_.cpus;
+        if (duty.neighbours != nullptr) {
+            plan.neighbours = duty.neighbours(
+                kernel_, asked_.cpus.empty() ? std::optional<unsigned>{} : asked_.cpus.front());
+        }
+        plan.limits = {.spin = asked_.spin, .batch_delay = asked_.batch_delay};
+        plan.sqpoll_idle_ms = static_cast<unsigned>(asked_.sqpoll_idle.count());
+        return plan;
     }
 
     [[nodiscard]] std::uint64_t new_cookie() const noexcept {
@@ -240,6 +281,7 @@ private:
 
     const Kernel& kernel_;
     const options& asked_;
+    const set_handle& set_;
     control<Kernel> control_;
     std::uint64_t cookie_ = 0;  ///< what the driver keeps of us beside the id
     bool added_ = false;

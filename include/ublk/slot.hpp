@@ -11,6 +11,7 @@ namespace ublk::inline v0 {
 /// block device loses data.
 ///
 ///     idle --offer--> offered --take--> serving --offer--> offered ...
+///                        |\--pass--> offered
 ///                        \--lose--> gone
 class slot {
 public:
@@ -35,6 +36,13 @@ public:
         UBLK_ASSERT(owner_ == owner::kernel,
                     "the kernel only sends requests on tags that it holds");
         owner_ = owner::server;
+    }
+
+    /// From the kernel, with a request that goes back with its answer before anybody looks again:
+    /// both moves at once.
+    void pass() noexcept {
+        UBLK_ASSERT(owner_ == owner::kernel,
+                    "the kernel only sends requests on tags that it holds");
     }
 
     /// From the kernel, for good.

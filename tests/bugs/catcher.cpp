@@ -8,13 +8,19 @@
 #ifndef UBLK_NO_LAWS
 #include "../sim/specimens.hpp"
 
+#include <ublk/batch_policy/driver_batches.hpp>
 #include <ublk/batch_policy/each.hpp>
 #include <ublk/batch_policy/per_wakeup.hpp>
 #include <ublk/batch_policy/up_to.hpp>
 #include <ublk/queue_policy/per_cpu.hpp>
+#include <ublk/queue_policy/pooled.hpp>
 #include <ublk/queue_policy/shared.hpp>
 #include <ublk/sim/laws.hpp>
 
+#ifndef UBLK_NO_BATCHES
+UBLK_LAWS_OF(in_batches, ::testing::Types<composition<::cached_disk, pooled, driver_batches>>)
+#endif
+#ifndef UBLK_ONLY_BATCHES
 namespace ublk::inline v0::sim {
 
 using queue_policies = ::testing::Types<per_cpu, shared>;
@@ -27,4 +33,5 @@ INSTANTIATE_TYPED_TEST_SUITE_P(library, batch_policy_laws, batch_policies);
 UBLK_LAWS_OF(memory, ::testing::Types<composition<::memory, per_cpu, each>,
                                       composition<::memory, shared, per_wakeup>>)
 UBLK_LAWS_OF(cached_disk, ::testing::Types<composition<::cached_disk, per_cpu, up_to<3>>>)
+#endif
 #endif

@@ -49,11 +49,12 @@ build() { # TREE [OPTION]...
         -lgtest -lgtest_main -luring -lpthread >"$tree/compiler" 2>&1
 }
 
-# Half of the tests compile in half of the time.
+# A part of the tests compiles in a part of the time.
 part() { # NAME
     case $(field "$1" "caught by") in
     regression.*) echo -DUBLK_NO_LAWS ;;
-    *) echo -DUBLK_NO_REGRESSION ;;
+    in_batches/*) echo -DUBLK_NO_REGRESSION -DUBLK_ONLY_BATCHES ;;
+    *) echo -DUBLK_NO_REGRESSION -DUBLK_NO_BATCHES ;;
     esac
 }
 
@@ -109,13 +110,15 @@ try_unpatched() {
 
 try_bug() { # NAME TREE
     local name=$1 tree=$2 status=0 tests said
+    local -a options
     cp -r "$work/original" "$tree"
     if ! patch -d "$tree" -p1 -s --no-backup-if-mismatch -i "$here/$name.patch" >"$tree/patch" 2>&1
     then
         row "$name" "NOT PATCHED" "$(head -n 1 "$tree/patch")"
         return 1
     fi
-    if ! build "$tree" "$(part "$name")"; then
+    read -ra options < <(part "$name")
+    if ! build "$tree" "${options[@]}"; then
         said=$(grep -m 1 'error:' "$tree/compiler" || true)
         if [[ $said == *static*assert* ]]; then
             row "$name" "caught" "by the compiler: ${said#*error: }"

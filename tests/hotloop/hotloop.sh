@@ -24,11 +24,14 @@ allowed+='|^ublk::v0::detail::assertion_failed[(]|^__clang_call_terminate$'
 # Of the data path whose backends copy by themselves, only: that is how.
 copying='^(pread|pwrite)(64)?(@plt)?$'
 
+# Of loops that measure, only.
+clock='^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
+
 # What is not part of the one function that the loop is: what hardly ever happens. It may use atomic
 # instructions, and read the eventfd that roused the thread.
 cold='::(make_room|unusual|submit|lose|resume_returned|abandon|end_all_work)[(]'
 cold+='|::(unusual|fetch_ended|settle)<|::fetch_tags[(]'
-cold_allowed='^(eventfd_read|sched_yield)(@plt)?$'
+cold_allowed='^(eventfd_read|sched_yield|__io_uring_sqring_wait)(@plt)?$'
 
 if [[ $# != 3 && ($# != 4 || ${4-} != waits) ]]; then
     sed -n '/^# Usage:/,/^set /{/^set /!s/^# \{0,1\}//p}' "$0" >&2
@@ -43,7 +46,7 @@ fi
 
 "${OBJDUMP:-objdump}" -d -C --no-show-raw-insn -w "$program" | awk \
     -v allowed="$allowed" -v backend="$backend" -v expected="$count" -v cold="$cold" \
-    -v copying="$copying" -v cold_allowed="$cold_allowed" -v waits="$waits" '
+    -v copying="$copying" -v clock="$clock" -v cold_allowed="$cold_allowed" -v waits="$waits" '
     # "0000000000001139 <name>:"
     /^[0-9a-f]+ <.*>:$/ {
         name = $0
@@ -134,7 +137,8 @@ fi
                 if (to == "") {
                     complain(f, "goes nowhere known", text[i])
                 } else if (names[to] ~ allowed || (seldom && names[to] ~ cold_allowed) ||
-                           (copies && names[to] ~ copying)) {
+                           (copies && names[to] ~ copying) ||
+                           (measures && names[to] ~ clock)) {
                     continue
                 } else if (names[to] ~ forbidden) {
                     complain(f, "forbidden call", names[to])
@@ -156,7 +160,8 @@ fi
     function read_loop(root, i, called, size) {
         split("", seen)
         split("", is_cold)
-        copies = names[root] ~ /paths::user_copy>/
+        copies = names[root] ~ /paths::user_copy[,>]/
+        measures = names[root] ~ /, ublk::v0::stats>::/
         todos = 0
         seen[root] = 1
         todo[++todos] = root

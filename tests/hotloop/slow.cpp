@@ -2,6 +2,7 @@
 #include <ublk/ublk.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -61,6 +62,14 @@ struct counts_atomically : disk {
     }
 };
 
+struct asks_the_time : disk {
+    std::chrono::steady_clock::time_point last{};
+    ublk::result write(const ublk::request&, std::span<const std::byte>) noexcept {
+        last = std::chrono::steady_clock::now();
+        return ublk::ok;
+    }
+};
+
 struct throws : disk {
     ublk::result write(const ublk::request& r, std::span<const std::byte>) {
         if (r.fua()) {
@@ -79,5 +88,5 @@ void serve_each() {
 
 int main() {
     slow::serve_each<slow::calls_virtually, slow::allocates, slow::locks, slow::counts_atomically,
-                     slow::throws>();
+                     slow::asks_the_time, slow::throws>();
 }

@@ -56,4 +56,6 @@ private:
 int main() {
     ublk::device<later::waits, ublk::per_cpu>{later::waits{1u << 20}}.start();
     ublk::device<later::waits, ublk::shared>{later::waits{1u << 20}}.start();
+    ublk::device<later::waits, ublk::with<ublk::per_cpu, ublk::stats>>{later::waits{1u << 20}}
+        .start();
 }

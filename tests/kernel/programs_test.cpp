@@ -168,6 +168,20 @@ rm /tmp/one /tmp/two /tmp/three
 )sh")));
 }
 
+TEST_F(programs, ManyDisksShareTheirThreads) {
+    EXPECT_TRUE(succeeded(script(R"sh(
+begin many --disks 3 --size 16M --threads 2
+grep -q 'on 2 threads' $out
+[ $(grep -o /dev/ublkb $out | wc -l) = 3 ]
+dd if=/dev/urandom of=/tmp/data bs=64k count=16
+for each in $(grep -o '/dev/ublkb[0-9]*' $out); do
+    dd if=/tmp/data of=$each bs=64k conv=fsync
+    cmp -n 1048576 /tmp/data $each
+done
+finish TERM
+)sh")));
+}
+
 TEST_F(programs, ExitCodesTellAWrongCommandLineFromAFailure) {
     EXPECT_TRUE(succeeded(script(R"sh(
 code() { c=0; "$@" >$out 2>&1 || c=$?; }

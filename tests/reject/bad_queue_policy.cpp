@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// expect: ublk: a queue policy needs: static std::vector<std::vector<ublk::queue_id>>
-//         threads(unsigned queues);
+// expect: ublk: a queue policy needs: static std::vector<ublk::thread_shares>
+//         threads(const ublk::queue_facts&);
 
 #include "disk.hpp"
 
@@ -8,14 +8,13 @@
 
 struct two_threads {
     static constexpr bool one_queue_a_thread = false;
-    static constexpr bool pinned = false;
 #ifdef UBLK_REJECT
     static unsigned threads() {
         return 2;
     }
 #else
-    static std::vector<std::vector<ublk::queue_id>> threads(unsigned queues) {
-        return ublk::shared::threads(queues);
+    static std::vector<ublk::thread_shares> threads(const ublk::queue_facts& facts) {
+        return ublk::shared::threads(facts);
     }
 #endif
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// expect: ublk: a queue policy needs: static std::vector<std::vector<ublk::queue_id>>
-//         threads(unsigned queues);
+// expect: ublk: a queue policy needs: static std::vector<ublk::thread_shares>
+//         threads(const ublk::queue_facts&);
 
 #include "disk.hpp"
 

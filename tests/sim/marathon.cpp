@@ -6,11 +6,16 @@
 // were answered; every answer is compared with a model. Exit status: 0 when nothing was wrong, 1
 // when something was. A violation says with which seed: ublk_sim_marathon 1 SEED runs that world.
 #include <ublk/backends/memory.hpp>
+#include <ublk/batch_policy/driver_batches.hpp>
 #include <ublk/batch_policy/each.hpp>
 #include <ublk/batch_policy/per_wakeup.hpp>
 #include <ublk/batch_policy/up_to.hpp>
+#include <ublk/batch_policy/within.hpp>
+#include <ublk/queue_policy/interleaved.hpp>
 #include <ublk/queue_policy/per_cpu.hpp>
+#include <ublk/queue_policy/pooled.hpp>
 #include <ublk/queue_policy/shared.hpp>
+#include <ublk/queue_policy/with.hpp>
 #include <ublk/sim/cached_disk.hpp>
 #include <ublk/sim/medium.hpp>
 #include <ublk/sim/rig.hpp>
@@ -153,6 +158,8 @@ void run_world(std::uint64_t seed, tally& sum) {
     ++sum.worlds;
 }
 
+using spins = with<per_cpu, waits::spin_then_block>;
+
 void run_world(std::uint64_t seed, tally& sum) {
     switch (seed % 8) {
     case 0:
@@ -160,15 +167,15 @@ void run_world(std::uint64_t seed, tally& sum) {
     case 1:
         return run_world<composition<memory, per_cpu, per_wakeup>>(seed, sum);
     case 2:
-        return run_world<composition<memory, shared, up_to<3>>>(seed, sum);
+        return run_world<composition<memory, interleaved, up_to<3>>>(seed, sum);
     case 3:
-        return run_world<composition<cached_disk, per_cpu, each>>(seed, sum);
+        return run_world<composition<cached_disk, per_cpu, driver_batches>>(seed, sum);
     case 4:
         return run_world<composition<cached_disk, per_cpu, per_wakeup>>(seed, sum);
     case 5:
-        return run_world<composition<cached_disk, per_cpu, up_to<3>>>(seed, sum);
+        return run_world<composition<cached_disk, spins, within>>(seed, sum);
     case 6:
-        return run_world<composition<cached_disk, shared, each>>(seed, sum);
+        return run_world<composition<cached_disk, pooled, driver_batches>>(seed, sum);
     default:
         return run_world<composition<cached_disk, shared, per_wakeup>>(seed, sum);
     }

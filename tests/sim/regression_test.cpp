@@ -505,7 +505,12 @@ TEST(regression, descriptors_may_be_longer_than_the_known_part) {
             process,
             ublk::service_of<disk_of_pages, ublk::per_cpu, ublk::per_wakeup, odd_kernel>(s.store),
             process.open_channel(id, ublk::from_now(process, 10s)),
-            ublk::device_plan{info, page(), ublk::pages::standard, false, {2, ublk::cpu_set{}}});
+            ublk::device_plan{.granted = info,
+                              .page_size = page(),
+                              .buffer_pages = ublk::pages::standard,
+                              .lock_buffers = false,
+                              .affinity = ublk::fixed_array<ublk::cpu_set>{2},
+                              .shape = {.queues = info.queues, .depth = info.depth}});
         threads->muster();
         ASSERT_TRUE(threads->ready(ublk::from_now(process, 10s)));
         commands.start_dev(id, process.process_id());

@@ -70,6 +70,26 @@ TEST(buffers, that_may_be_huge_are_so_too) {
     expect_usable(buffers{3, 5 * page, pages::transparent, false}, 3, 5 * page);
 }
 
+TEST(buffers, of_every_other_tag_do_not_overlap_and_take_half_of_the_memory) {
+    for (const std::size_t step : {2u, 3u, 8u}) {
+        constexpr std::uint16_t tags = 24;
+        const std::size_t stride = 8 * page;
+        const buffers all{tags, stride, pages::standard, false, step};
+        EXPECT_EQ(all.stride(), stride);
+        const auto first = static_cast<std::uint16_t>(step - 1);
+        for (std::uint16_t i = first; i < tags; i = static_cast<std::uint16_t>(i + step)) {
+            std::fill_n(all[tag{i}], stride, static_cast<std::byte>(i));
+        }
+        for (std::uint16_t i = first; i < tags; i = static_cast<std::uint16_t>(i + step)) {
+            EXPECT_EQ(reinterpret_cast<std::uintptr_t>(all[tag{i}]) % page, 0u);
+            EXPECT_EQ(std::count(all[tag{i}], all[tag{i}] + stride, static_cast<std::byte>(i)),
+                      static_cast<std::ptrdiff_t>(stride));
+        }
+        const auto reach = static_cast<std::size_t>(all[tag{tags - 1}] - all[tag{0}]) + stride;
+        EXPECT_LE(reach, (tags / step + 2) * stride + tags * page) << step;
+    }
+}
+
 TEST(buffers, do_not_overlap) {
     const buffers all{4, page, pages::standard, false};
     for (std::uint16_t i = 0; i < 4; ++i) {

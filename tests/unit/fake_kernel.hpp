@@ -585,6 +585,17 @@ public:
         return 0;
     }
 
+    int poll() noexcept { return flush_and_collect(); }
+    [[nodiscard]] bool has_events() const noexcept {
+        const std::lock_guard lock{bell_->mutex};
+        return !bell_->events.empty() || (bell_->woken && !roused_);
+    }
+    [[nodiscard]] bool ready() const noexcept {
+        std::this_thread::yield();  // what is waited for may need this CPU
+        return has_events();
+    }
+    [[nodiscard]] static ublk::deadline now() noexcept { return std::chrono::steady_clock::now(); }
+
     int wait() noexcept {
         {
             const std::lock_guard lock{driver_->mutex};

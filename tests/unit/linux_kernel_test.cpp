@@ -18,6 +18,9 @@ TEST(linux_kernel_test, TellsTheRunningVersion) {
     const std::string text = ublk::linux_kernel{}.version().text();
     EXPECT_EQ(release.substr(0, text.size()), text);
     EXPECT_GT(ublk::linux_kernel{}.version().major, 2u);
+    const std::string rest = release.substr(text.size(), 1);
+    EXPECT_TRUE(rest.empty() || rest == "-" || rest == "+" || release.starts_with(text + ".0"))
+        << text << " of " << release;
 }
 
 TEST(linux_kernel_test, AMissingModuleIsNamedWithItsRemedy) {

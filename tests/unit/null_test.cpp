@@ -5,9 +5,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace {
 
@@ -16,7 +18,6 @@ using ublk::backends::null;
 namespace uapi = ublk::uapi;
 
 static_assert(ublk::backend<null> && ublk::check_backend<null>());
-static_assert(null{1ull << 50}.size() == 1ull << 50);
 
 request asking(uapi::op op) {
     return request{uapi::io_desc{static_cast<std::uint32_t>(op), 8, 1ull << 40, 0},
@@ -30,6 +31,22 @@ TEST(null, overwrites_the_whole_buffer_of_a_read_with_zeroes) {
     buffer.fill(std::byte{0xaa});
     EXPECT_TRUE(disk.read(asking(uapi::op::read), buffer).ok());
     EXPECT_EQ(buffer, (std::array<std::byte, 4096>{}));
+}
+
+TEST(null, lends_zeroes_that_stay_zeroes) {
+    const null disk{1ull << 50};
+    const std::span<std::byte> out = disk.lend(asking(uapi::op::read));
+    const std::span<std::byte> in = disk.lend(asking(uapi::op::write));
+    ASSERT_EQ(out.size(), 4096u);
+    ASSERT_EQ(in.size(), 4096u);
+    EXPECT_NE(out.data(), in.data());
+    std::fill(in.begin(), in.end(), std::byte{0xaa});
+    EXPECT_TRUE(std::all_of(out.begin(), out.end(), [](std::byte b) { return b == std::byte{0}; }));
+    EXPECT_EQ(null{1u << 20}.lend(asking(uapi::op::read)).data(), out.data()) << "of all disks";
+}
+
+TEST(null, is_copied_to_unless_asked_otherwise) {
+    EXPECT_EQ(ublk::attributes_of(null{1u << 20}).preferred_path, ublk::data_path::copy);
 }
 
 TEST(null, takes_everything_else) {

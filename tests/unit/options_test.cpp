@@ -49,6 +49,9 @@ TEST(options, the_drivers_limits_are_taken) {
     EXPECT_EQ(refusal([](auto& o) { o.max_io_bytes = 4096; }), "");
     EXPECT_EQ(refusal([](auto& o) { o.max_io_bytes = 32u << 20; }), "");
     EXPECT_EQ(refusal([](auto& o) { o.command_deadline = o.stop_deadline = 1ms; }), "");
+    EXPECT_EQ(refusal([](auto& o) { o.threads = 4096; }), "");
+    EXPECT_EQ(refusal([](auto& o) { o.cpus = {8191}; }), "");
+    EXPECT_EQ(refusal([](auto& o) { o.spin = o.batch_delay = 0ns; }), "");
 }
 
 TEST(options, what_is_beyond_them_is_refused_by_name) {
@@ -64,6 +67,13 @@ TEST(options, what_is_beyond_them_is_refused_by_name) {
     EXPECT_EQ(refusal([](auto& o) { o.max_io_bytes = (32u << 20) + 1; }),
               "max_io_bytes is 33554433");
     EXPECT_EQ(refusal([](auto& o) { o.max_io_bytes = 4096; }, 65536), "max_io_bytes is 4096");
+    EXPECT_EQ(refusal([](auto& o) { o.threads = 4097; }), "threads is 4097");
+    EXPECT_EQ(refusal([](auto& o) { o.cpus = {0, 8192}; }), "cpus has 8192");
+    const std::string times = "a time that threads go by is out of range";
+    EXPECT_EQ(refusal([](auto& o) { o.spin = -1ns; }), times);
+    EXPECT_EQ(refusal([](auto& o) { o.batch_delay = -1ns; }), times);
+    EXPECT_EQ(refusal([](auto& o) { o.sqpoll_idle = 0ms; }), times);
+    EXPECT_EQ(refusal([](auto& o) { o.sqpoll_idle = 2h; }), times);
     for (const auto bad : {0ms, -1ms}) {
         EXPECT_EQ(refusal([=](auto& o) { o.command_deadline = bad; }),
                   "a deadline is not positive");

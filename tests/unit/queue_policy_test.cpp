@@ -1,67 +1,147 @@
 // SPDX-License-Identifier: MIT
+#include <ublk/queue_policy/interleaved.hpp>
 #include <ublk/queue_policy/per_cpu.hpp>
 #include <ublk/queue_policy/queue_policy.hpp>
 #include <ublk/queue_policy/shared.hpp>
+#include <ublk/queue_policy/with.hpp>
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 namespace {
 
+namespace places = ublk::places;
+namespace waits = ublk::waits;
+using ublk::queue_facts;
 using ublk::queue_id;
+using ublk::queue_share;
+using ublk::thread_shares;
 
-static_assert(ublk::queue_policy<ublk::per_cpu> && ublk::queue_policy<ublk::shared>);
+static_assert(ublk::queue_policy<ublk::per_cpu> && ublk::queue_policy<ublk::shared> &&
+              ublk::queue_policy<ublk::interleaved>);
 static_assert(sizeof(ublk::per_cpu) == 1 && sizeof(ublk::shared) == 1);
 
-struct no_pinning {
-    static constexpr bool one_queue_a_thread = true;
-    static std::vector<std::vector<queue_id>> threads(unsigned) { return {}; }
+struct says_nothing_of_queues {
+    static std::vector<thread_shares> threads(const queue_facts&) { return {}; }
 };
-struct decides_at_run_time : no_pinning {
-    bool pinned = false;
+struct decides_at_run_time : says_nothing_of_queues {
+    bool one_queue_a_thread = false;
 };
-static_assert(!ublk::queue_policy<no_pinning> && !ublk::queue_policy<decides_at_run_time>);
+struct deals_out_queues_only {
+    [[maybe_unused]] static constexpr bool one_queue_a_thread = true;
+    static std::vector<std::vector<queue_id>> threads(const queue_facts&) { return {}; }
+};
+static_assert(!ublk::queue_policy<says_nothing_of_queues> &&
+              !ublk::queue_policy<decides_at_run_time> &&
+              !ublk::queue_policy<deals_out_queues_only>);
 
-template <class Policy>
-class queue_policies : public ::testing::Test {};
-using every_policy = ::testing::Types<ublk::per_cpu, ublk::shared>;
-TYPED_TEST_SUITE(queue_policies, every_policy);
+// That each tag is served once is a law, which tests/sim has for each policy.
 
-TYPED_TEST(queue_policies, serve_every_queue_exactly_once) {
-    for (const unsigned queues : {1u, 2u, 7u, 4096u}) {
-        std::vector<unsigned> served(queues);
-        for (const auto& shift : TypeParam::threads(queues)) {
-            EXPECT_FALSE(shift.empty());
-            for (const queue_id queue : shift) {
-                ASSERT_LT(queue.value(), queues);
-                ++served[queue.value()];
+TEST(queue_policy, per_cpu_has_a_thread_a_queue_on_the_queues_cpus) {
+    EXPECT_EQ(ublk::per_cpu::threads({.queues = 5, .depth = 8, .threads = 2}).size(), 5u);
+    EXPECT_TRUE((std::is_same_v<ublk::placement_of<ublk::per_cpu>, places::queue_cpus>));
+    EXPECT_FALSE(ublk::counts_threads<ublk::per_cpu>);
+}
+
+TEST(queue_policy, shared_has_one_thread_anywhere) {
+    EXPECT_EQ(ublk::shared::threads({.queues = 5, .depth = 8, .threads = 4}).size(), 1u);
+    EXPECT_TRUE((std::is_same_v<ublk::placement_of<ublk::shared>, places::anywhere>));
+}
+
+TEST(queue_policy, interleaved_gives_each_thread_every_nth_tag_of_each_queue) {
+    const auto all =
+        ublk::interleaved::threads({.queues = 2, .depth = 7, .threads = 3, .tags_apart = true});
+    ASSERT_EQ(all.size(), 3u);
+    for (std::uint16_t i = 0; i < 3; ++i) {
+        EXPECT_EQ(all[i], (thread_shares{{queue_id{0}, i, 3}, {queue_id{1}, i, 3}}));
+    }
+    EXPECT_TRUE(ublk::counts_threads<ublk::interleaved> && ublk::splits_queues<ublk::interleaved>);
+}
+
+TEST(queue_policy, interleaved_has_no_thread_without_a_tag) {
+    EXPECT_EQ(
+        ublk::interleaved::threads({.queues = 1, .depth = 2, .threads = 8, .tags_apart = true})
+            .size(),
+        2u);
+}
+
+TEST(queue_policy, interleaved_deals_out_whole_queues_where_the_driver_wants_that) {
+    const auto all = ublk::interleaved::threads({.queues = 3, .depth = 8, .threads = 2});
+    ASSERT_EQ(all.size(), 2u);
+    EXPECT_EQ(all[0], (thread_shares{{queue_id{0}}, {queue_id{2}}}));
+    EXPECT_EQ(all[1], (thread_shares{{queue_id{1}}}));
+    EXPECT_EQ(ublk::interleaved::threads({.queues = 2, .depth = 8, .threads = 9}).size(), 2u);
+}
+
+using all_parts = ublk::with<ublk::per_cpu, places::listed_cpus, waits::spin>;
+static_assert(ublk::queue_policy<all_parts> && all_parts::one_queue_a_thread);
+static_assert(std::is_same_v<ublk::waiting_of<all_parts>, waits::spin>);
+static_assert(std::is_same_v<ublk::placement_of<all_parts>, places::listed_cpus>);
+
+TEST(with, keeps_what_is_not_named) {
+    using waits_only = ublk::with<ublk::per_cpu, waits::spin_then_block>;
+    EXPECT_TRUE((std::is_same_v<ublk::placement_of<waits_only>, places::queue_cpus>));
+    EXPECT_TRUE((std::is_same_v<ublk::waiting_of<ublk::with<ublk::shared>>, waits::block>));
+    using nested = ublk::with<ublk::with<ublk::shared, waits::spin>, places::one_node>;
+    EXPECT_TRUE((std::is_same_v<ublk::waiting_of<nested>, waits::spin>));
+    EXPECT_TRUE((std::is_same_v<ublk::placement_of<nested>, places::one_node>));
+}
+
+class placement : public ::testing::Test {
+protected:
+    [[nodiscard]] static std::vector<std::size_t> members(const ublk::cpu_set& all) {
+        std::vector<std::size_t> found;
+        for (std::size_t cpu = 0; cpu < ublk::cpu_set::cpus_max; ++cpu) {
+            if (all.contains(cpu)) {
+                found.push_back(cpu);
             }
         }
-        EXPECT_EQ(std::count(served.begin(), served.end(), 1u),
-                  static_cast<std::ptrdiff_t>(queues));
+        return found;
     }
-}
-
-TYPED_TEST(queue_policies, keep_their_word_about_one_queue_a_thread) {
-    if (TypeParam::one_queue_a_thread) {
-        for (const auto& shift : TypeParam::threads(9)) {
-            EXPECT_EQ(shift.size(), 1u);
-        }
+    [[nodiscard]] ublk::place_facts facts(std::size_t thread) const {
+        return {queue_cpus, mine, thread, listed, neighbours};
     }
+
+    placement() {
+        queue_cpus[0].insert(0);
+        queue_cpus[1].insert(4);
+        queue_cpus[2].insert(7);
+        neighbours.insert(2);
+        neighbours.insert(3);
+    }
+
+    std::vector<ublk::cpu_set> queue_cpus = std::vector<ublk::cpu_set>(3);
+    thread_shares mine{{queue_id{0}}, {queue_id{2}}};
+    std::vector<unsigned> listed{5, 1};
+    ublk::cpu_set neighbours;
+};
+
+using cpus = std::vector<std::size_t>;
+
+TEST_F(placement, anywhere_is_no_set) {
+    EXPECT_TRUE(places::anywhere::cpus(facts(0)).empty());
 }
 
-TEST(queue_policy, per_cpu_has_a_pinned_thread_a_queue) {
-    EXPECT_EQ(ublk::per_cpu::threads(5).size(), 5u);
-    EXPECT_TRUE(ublk::per_cpu::pinned);
+TEST_F(placement, queue_cpus_are_those_of_all_queues_of_the_thread) {
+    EXPECT_EQ(members(places::queue_cpus::cpus(facts(0))), (cpus{0, 7}));
 }
 
-TEST(queue_policy, shared_has_one_free_thread) {
-    EXPECT_EQ(ublk::shared::threads(5).size(), 1u);
-    EXPECT_FALSE(ublk::shared::pinned);
+TEST_F(placement, listed_cpus_are_taken_in_turn) {
+    EXPECT_EQ(members(places::listed_cpus::cpus(facts(0))), (cpus{5}));
+    EXPECT_EQ(members(places::listed_cpus::cpus(facts(1))), (cpus{1}));
+    EXPECT_EQ(members(places::listed_cpus::cpus(facts(2))), (cpus{5}));
+}
+
+TEST_F(placement, one_domain_is_the_same_for_every_thread) {
+    EXPECT_EQ(members(places::one_l3::cpus(facts(0))), (cpus{2, 3}));
+    EXPECT_EQ(members(places::one_node::cpus(facts(9))), (cpus{2, 3}));
+    EXPECT_EQ(places::one_l3::domain, ublk::cpu_domain::l3);
+    EXPECT_EQ(places::one_node::domain, ublk::cpu_domain::node);
 }
 
 }  // namespace

@@ -16,6 +16,20 @@
 
 namespace {
 
+using ublk::opcode;
+static_assert(static_cast<int>(opcode::readv) == IORING_OP_READV &&
+              static_cast<int>(opcode::writev) == IORING_OP_WRITEV &&
+              static_cast<int>(opcode::fsync) == IORING_OP_FSYNC &&
+              static_cast<int>(opcode::read_fixed) == IORING_OP_READ_FIXED &&
+              static_cast<int>(opcode::write_fixed) == IORING_OP_WRITE_FIXED &&
+              static_cast<int>(opcode::poll_add) == IORING_OP_POLL_ADD &&
+              static_cast<int>(opcode::timeout) == IORING_OP_TIMEOUT &&
+              static_cast<int>(opcode::fallocate) == IORING_OP_FALLOCATE &&
+              static_cast<int>(opcode::read) == IORING_OP_READ &&
+              static_cast<int>(opcode::write) == IORING_OP_WRITE &&
+              static_cast<int>(opcode::send) == IORING_OP_SEND &&
+              static_cast<int>(opcode::recv) == IORING_OP_RECV);
+
 using event = std::pair<std::uint64_t, int>;
 
 std::vector<event> events_of(ublk::ring& io) {

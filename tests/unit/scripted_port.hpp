@@ -60,6 +60,7 @@ public:
     bool cancels_at_once = true;    ///< cancelled operations answer -ECANCELED
     std::vector<int> wait_codes{};  ///< what the next waits return
     unsigned flushes = 0;
+    std::chrono::steady_clock::time_point time{};  ///< goes on when the script says so
 
     /// The world's next move, asked for where the server would sleep. False: there is none, and
     /// only another thread can go on.
@@ -174,6 +175,8 @@ public:
             answer(*in_flight.front(), -ECANCELED);
         }
     }
+
+    [[nodiscard]] std::chrono::steady_clock::time_point now() const noexcept { return time; }
 
     [[gnu::noinline]] void listen() noexcept {
         const std::lock_guard lock{bell_};

@@ -54,6 +54,18 @@ TEST(slot, taking_what_the_kernel_does_not_hold_asserts) {
     }
 }
 
+TEST(slot, a_request_that_is_answered_at_once_leaves_it_with_the_kernel) {
+    slot s = in(owner::kernel);
+    s.pass();
+    EXPECT_EQ(s.owned_by(), owner::kernel);
+}
+
+TEST(slot, passing_what_the_kernel_does_not_hold_asserts) {
+    for (const owner from : {owner::nobody, owner::server, owner::gone}) {
+        EXPECT_DEATH(in(from).pass(), "the kernel only sends requests on tags that it holds");
+    }
+}
+
 TEST(slot, losing_what_the_kernel_does_not_hold_asserts) {
     for (const owner from : {owner::nobody, owner::server, owner::gone}) {
         EXPECT_DEATH(in(from).lose(), "the kernel only aborts tags that it holds");

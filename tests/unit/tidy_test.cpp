@@ -205,7 +205,7 @@ TEST(tidy_rules, an_include_of_the_same_or_a_higher_floor_is_found) {
     EXPECT_FALSE(upward_includes("request.hpp", "#include <ublk/unknown.hpp>").empty());
     EXPECT_FALSE(upward_includes("unknown.hpp", "").empty());
     EXPECT_FALSE(
-        upward_includes("backends/null.hpp", "#include <ublk/queue_policy/shared.hpp>").empty());
+        upward_includes("backends/null.hpp", "#include <ublk/queue_policy/per_cpu.hpp>").empty());
 }
 
 TEST(tidy_rules, a_foreign_include_elsewhere_is_found) {

@@ -11,6 +11,7 @@ namespace ublk::inline v0 {
 /// `per_wakeup`; `device_info::driver_batches` tells.
 struct driver_batches {
     static constexpr bool by_driver = true;
+    static constexpr bool never = true;
     [[nodiscard]] static constexpr bool due(unsigned) noexcept { return false; }
 };
 

@@ -8,6 +8,7 @@ namespace ublk::inline v0 {
 /// Hands completions back once per turn of the loop, in the same system call that waits for the
 /// next requests: the most throughput.
 struct per_wakeup {
+    static constexpr bool never = true;
     [[nodiscard]] static constexpr bool due(unsigned) noexcept { return false; }
 };
 

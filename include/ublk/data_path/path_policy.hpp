@@ -5,6 +5,7 @@
 #include <ublk/kernel.hpp>
 #include <ublk/payload.hpp>
 #include <ublk/queue.hpp>
+#include <ublk/request.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -36,5 +37,11 @@ concept path_policy = requires(const tag_place& at, std::size_t size) {
     { P::bytes(at, size) }
     noexcept->std::same_as<typename P::payload>;
 };
+
+/// Whether it is on us to put the client's pages of that request into the table of buffers.
+[[nodiscard]] constexpr bool registers_itself(data_path path, const request& r) noexcept {
+    return path == data_path::zero_copy ||
+           (path == data_path::auto_buffer && (r.flags() & uapi::io_flag::need_reg_buf) != 0);
+}
 
 }  // namespace ublk::inline v0

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/queue_policy/places.hpp>
 #include <ublk/queue_policy/queue_policy.hpp>
 
 namespace ublk::inline v0 {
@@ -9,14 +10,10 @@ namespace ublk::inline v0 {
 /// backend is called by several threads at once.
 struct per_cpu {
     static constexpr bool one_queue_a_thread = true;
-    static constexpr bool pinned = true;
+    using placement = places::queue_cpus;
 
-    [[nodiscard]] static std::vector<std::vector<queue_id>> threads(unsigned queues) {
-        std::vector<std::vector<queue_id>> each;
-        for (unsigned q = 0; q < queues; ++q) {
-            each.push_back({queue_id{static_cast<std::uint16_t>(q)}});
-        }
-        return each;
+    [[nodiscard]] static std::vector<thread_shares> threads(const queue_facts& facts) {
+        return detail::whole_queues(facts.queues, facts.queues);
     }
 };
 

@@ -9,18 +9,63 @@
 
 namespace ublk::inline v0 {
 
-/// Which thread serves which queues.
+/// What there is to be dealt out to threads.
+struct queue_facts {
+    unsigned queues = 1;
+    unsigned depth = 1;       ///< tags of each
+    unsigned threads = 1;     ///< options::threads, or as many as there are online CPUs
+    bool tags_apart = false;  ///< several threads may serve one queue (PER_IO_DAEMON, Linux 6.16)
+};
+
+/// The tags of a queue that one thread serves: `first`, `first + step`, and so on.
+struct queue_share {
+    queue_id queue{};
+    std::uint16_t first = 0;
+    std::uint16_t step = 1;
+
+    friend bool operator==(const queue_share&, const queue_share&) noexcept = default;
+};
+
+using thread_shares = std::vector<queue_share>;
+
+/// Which thread serves what.
 ///
 /// | expression               | meaning                                                          |
 /// |--------------------------|------------------------------------------------------------------|
-/// | `P::threads(queues)`     | for each thread the queues it serves; every queue exactly once   |
+/// | `P::threads(facts)`      | for each thread what it serves; every tag exactly once           |
 /// | `P::one_queue_a_thread`  | constant: the loop need not ask a completion for its queue       |
-/// | `P::pinned`              | constant: a thread runs on the CPUs of its queues                |
+/// | `P::counts_threads`      | optional constant: `options::threads` says how many there are    |
+/// | `P::waiting`             | optional: how a thread waits (waits.hpp); `waits::block`         |
+/// | `P::placement`           | optional: on which CPUs it runs (places.hpp); `places::anywhere` |
+/// | `P::measuring`           | optional: what it counts (measuring.hpp); `no_stats`             |
+///
+/// `with` puts one together from parts.
 template <class P>
-concept queue_policy = requires(unsigned queues) {
-    { P::threads(queues) } -> std::same_as<std::vector<std::vector<queue_id>>>;
+concept queue_policy = requires(const queue_facts& facts) {
+    { P::threads(facts) } -> std::same_as<std::vector<thread_shares>>;
     requires std::same_as<const bool, decltype(P::one_queue_a_thread)>;
-    requires std::same_as<const bool, decltype(P::pinned)>;
 };
+
+/// Whether P makes as many threads as it is told.
+template <class P>
+inline constexpr bool counts_threads = false;
+template <class P>
+    requires requires {
+        P::counts_threads;
+    }
+inline constexpr bool counts_threads<P> = P::counts_threads;
+
+namespace detail {
+
+/// Deals queues out whole, to so many threads.
+[[nodiscard]] inline std::vector<thread_shares> whole_queues(unsigned queues, unsigned threads) {
+    std::vector<thread_shares> all(threads < queues ? threads : queues);
+    for (unsigned q = 0; q < queues; ++q) {
+        all[q % all.size()].push_back({.queue = queue_id{static_cast<std::uint16_t>(q)}});
+    }
+    return all;
+}
+
+}  // namespace detail
 
 }  // namespace ublk::inline v0

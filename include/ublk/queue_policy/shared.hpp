@@ -9,14 +9,9 @@ namespace ublk::inline v0 {
 /// never called twice at once, so it needs no locks.
 struct shared {
     static constexpr bool one_queue_a_thread = false;
-    static constexpr bool pinned = false;
 
-    [[nodiscard]] static std::vector<std::vector<queue_id>> threads(unsigned queues) {
-        std::vector<queue_id> all;
-        for (unsigned q = 0; q < queues; ++q) {
-            all.emplace_back(static_cast<std::uint16_t>(q));
-        }
-        return {all};
+    [[nodiscard]] static std::vector<thread_shares> threads(const queue_facts& facts) {
+        return detail::whole_queues(facts.queues, 1);
     }
 };
 

@@ -33,7 +33,10 @@ public:
         if (in_.on().is.book != nullptr) {
             ring_.whose = [this](const std::byte* place) { return device_->request_at(place); };
         }
-        poll();  // which a wake that came before ends at once
+        if (needs.bell != nullptr) {
+            ring_.bell = static_cast<const bell*>(needs.bell)->state_.get();
+        }
+        poll_waker();  // which a wake that came before ends at once
     }
     port(const port&) = delete;
     port& operator=(const port&) = delete;
@@ -81,12 +84,33 @@ public:
     }
     [[gnu::noinline]] void listen() noexcept {
         waker_.readable = false;
-        poll();
+        poll_waker();
     }
 
     [[gnu::noinline]] int flush() noexcept { return enter(false, false); }
     [[gnu::noinline]] int wait() noexcept { return enter(true, true, 1); }
     [[gnu::noinline]] int flush_and_collect() noexcept { return enter(true, false); }
+    [[gnu::noinline]] int poll() noexcept { return enter(true, false); }
+
+    [[nodiscard]] bool has_events() const noexcept { return as_.dead || !ring_.ready.empty(); }
+    [[nodiscard]] deadline now() const noexcept { return in_.on().tasks.now(); }
+
+    /// A look takes time: more and more in vain, so that a world without events moves on.
+    [[gnu::noinline]] bool ready() noexcept {
+        constexpr unsigned patience = 1'000'000, doublings = 12;
+        if (has_events() || ring_.has_work() || !ring_.queued.empty()) {
+            looks_in_vain_ = 0;
+            return true;
+        }
+        if (ring_.bell != nullptr) {
+            return false;  // which will tell
+        }
+        UBLK_ASSERT(++looks_in_vain_ < patience, "a simulated thread does not spin for ever");
+        (void)in_.on().tasks.block(
+            ring_.sleeping, "an event of its ring, which it looks for",
+            now() + std::chrono::microseconds{1u << std::min(looks_in_vain_ / 8, doublings)});
+        return false;
+    }
 
     template <class Consume>
     void drain(Consume&& consume) noexcept {
@@ -112,7 +136,7 @@ protected:
         return chosen != 0 ? chosen : std::bit_ceil(2 * entries);
     }
 
-    void poll() noexcept {
+    void poll_waker() noexcept {
         put({.what = queued_entry::kind::listen, .command = {.t = token::wake()}});
     }
 
@@ -125,6 +149,9 @@ protected:
         code = ring_.buffers.reserve(needs.reserved_buffers + needs.tag_buffers.size());
         for (std::size_t i = 0; code == 0 && i < needs.tag_buffers.size(); ++i) {
             pinned += needs.tag_buffers[i].iov_len;
+            if (needs.tag_buffers[i].iov_base == nullptr) {
+                continue;  // another thread's
+            }
             code = pinned > in_.on().is.lockable_bytes
                        ? -ENOMEM
                        : ring_.buffers.put(
@@ -258,6 +285,7 @@ protected:
     waker::state& waker_;
     ring ring_;
     std::size_t room_;
+    unsigned looks_in_vain_ = 0;
     std::optional<file_reference> held_;  ///< /dev/ublkcN as the ring's fixed file
 };
 

@@ -25,6 +25,7 @@ public:
     class port;
     class batch_wire;
     class waker;
+    class bell;
     using thread = sim::thread;
     using mutex = sim::mutex;
     using condition = sim::condition;
@@ -35,6 +36,7 @@ public:
     [[nodiscard]] int process_id() const noexcept { return as_->pid; }
     [[nodiscard]] unsigned online_cpus() const noexcept { return in_->on().is.cpus; }
     void enter_queue_thread(const cpu_set&) const noexcept {}
+    [[nodiscard]] cpu_set neighbours(std::optional<unsigned>, cpu_domain) const { return {}; }
     [[nodiscard]] static const void*& this_thread_mark() noexcept {
         static const void* nobodys = nullptr;
         scheduler* const here = scheduler::here();
@@ -187,6 +189,21 @@ private:
         sim::ring* polling = nullptr;
     };
     std::unique_ptr<state> state_ = std::make_unique<state>();
+};
+
+class kernel::bell {
+public:
+    void ring() const { state_->ring(); }
+    void wait() const {
+        while (!state_->rung) {
+            (void)scheduler::here()->block(state_->waiting, "its bell");
+        }
+        state_->rung = false;
+    }
+
+private:
+    friend class port;
+    std::unique_ptr<bell_state> state_ = std::make_unique<bell_state>();
 };
 
 inline kernel::control kernel::open_control() const {

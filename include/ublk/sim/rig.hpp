@@ -5,6 +5,7 @@
 #include <ublk/device.hpp>
 #include <ublk/sim/batch_wire.hpp>
 #include <ublk/sim/workload.hpp>
+#include <ublk/thread_set.hpp>
 
 #include <unistd.h>
 
@@ -72,6 +73,7 @@ public:
     [[nodiscard]] static options small() {
         options asked;
         asked.queues = 2;
+        asked.cpus = {0, 1};
         asked.depth = 4;
         asked.max_io_bytes = static_cast<std::uint32_t>(2 * ::sysconf(_SC_PAGESIZE));
         return asked;
@@ -87,7 +89,16 @@ public:
                 asked.path = !asked.path && known ? std::optional{wanted} : asked.path;
             }
         }
-        server = std::make_unique<device>(store, std::move(asked), process.emplace_back(in.boot()));
+        const kernel& mine = process.emplace_back(in.boot());
+        constexpr bool pooled = requires {
+            requires on_thread_set<typename Composition::queue_policy>;
+        };
+        if constexpr (pooled) {
+            const basic_thread_set<kernel> threads{{.threads = 2}, mine};
+            server = std::make_unique<device>(store, threads, std::move(asked), mine);
+        } else {
+            server = std::make_unique<device>(store, std::move(asked), mine);
+        }
     }
 
     /// Throws `error`, as the device does.

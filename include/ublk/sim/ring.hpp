@@ -23,6 +23,18 @@ struct ring;
 struct control_call;
 class driver_device;
 
+/// What rouses a thread that has several rings.
+struct bell_state {
+    void ring() {
+        rung = true;
+        if (!waiting.empty()) {
+            scheduler::here()->wake(waiting);
+        }
+    }
+    bool rung = false;
+    wait_list waiting{};
+};
+
 /// A process that serves disks. Its code may run on after its death, but nothing of that reaches
 /// the kernel any more.
 struct process {
@@ -80,7 +92,7 @@ struct ring {
             return;
         }
         (ready.size() < capacity ? ready : overflow).push_back({t, result});
-        on.tasks.wake(sleeping);
+        rouse();
     }
 
     /// Moves what overflowed into the room that there is now.
@@ -101,7 +113,17 @@ struct ring {
 
     void give_work(const task_work& item) {
         work.push_back(item);
+        rouse();
+    }
+
+    /// Whether entering the kernel brings events.
+    [[nodiscard]] bool has_work() const noexcept { return !work.empty() || !overflow.empty(); }
+
+    void rouse() {
         on.tasks.wake(sleeping);
+        if (bell != nullptr) {
+            bell->ring();
+        }
     }
 
     machine& on;
@@ -116,6 +138,7 @@ struct ring {
     buffer_table buffers;
     std::function<std::uint64_t(const std::byte*)> whose;  ///< request that has memory there, or 0
     wait_list sleeping;
+    bell_state* bell = nullptr;
     bool gone = false;
 };
 

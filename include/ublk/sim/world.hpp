@@ -53,7 +53,7 @@ public:
         for (ring* const each : std::vector{victim.rings}) {
             operations::die(*each);
             driver_.life.close_ring(*each);
-            on_.tasks.wake(each->sleeping);
+            each->rouse();
         }
         for (const device_ptr& each : std::exchange(victim.files, {})) {
             let_go_of(each);

@@ -35,6 +35,9 @@ public:
             }
         };
         attempt([&r] { r.start(); });
+        if (!r.server) {
+            return false;  // its threads could not be had
+        }
         attempt([&r] {
             if (r.server->state() == device_state::live) {
                 habits few = usual();

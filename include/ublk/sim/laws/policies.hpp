@@ -7,42 +7,62 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <vector>
 
 namespace ublk::inline v0::sim {
 
-/// Which thread serves which queue: each queue has one, for any number of queues.
+/// Which thread serves what: each tag has one, for any number of queues, tags and threads.
 template <class Policy>
 class queue_policy_laws : public ::testing::Test {
 public:
     static_assert(queue_policy<Policy>);
+
+    static void expect_cover(const queue_facts& facts) {
+        std::vector<unsigned> servers(std::size_t{facts.queues} * facts.depth);
+        for (const thread_shares& thread : Policy::threads(facts)) {
+            EXPECT_FALSE(thread.empty()) << "a thread with nothing to do";
+            EXPECT_TRUE(thread.size() == 1 || !Policy::one_queue_a_thread)
+                << "a thread with " << thread.size() << " queues";
+            for (const queue_share& each : thread) {
+                ASSERT_LT(each.queue.value(), facts.queues) << "a queue that there is not";
+                ASSERT_NE(each.step, 0u) << "a share without end";
+                EXPECT_LT(each.first, facts.depth) << "a share without tags";
+                EXPECT_TRUE(each.step == 1 || facts.tags_apart)
+                    << "a queue with several threads, which the driver does not allow";
+                for (std::size_t tag = each.first; tag < facts.depth; tag += each.step) {
+                    ++servers[each.queue.value() * std::size_t{facts.depth} + tag];
+                }
+            }
+        }
+        EXPECT_EQ(std::count(servers.begin(), servers.end(), 1u),
+                  static_cast<std::ptrdiff_t>(servers.size()))
+            << "a tag that nobody or more than one thread serves, of " << facts.queues
+            << " queues of " << facts.depth << " tags, for " << facts.threads << " threads";
+    }
 };
 TYPED_TEST_SUITE_P(queue_policy_laws);
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(queue_policy_laws);
 
-TYPED_TEST_P(queue_policy_laws, it_serves_every_queue_once) {
-    for (const unsigned queues : {1u, 2u, 3u, 5u, 8u, 64u, 127u, 4096u}) {
-        std::vector<unsigned> servers(queues);
-        for (const auto& thread : TypeParam::threads(queues)) {
-            EXPECT_FALSE(thread.empty())
-                << "a thread with nothing to do, of " << queues << " queues";
-            EXPECT_TRUE(thread.size() == 1 || !TypeParam::one_queue_a_thread)
-                << "a thread with " << thread.size() << " queues";
-            for (const queue_id each : thread) {
-                ASSERT_LT(each.value(), queues) << "a queue that there is not";
-                ++servers[each.value()];
+TYPED_TEST_P(queue_policy_laws, it_serves_every_tag_once) {
+    for (const unsigned queues : {1u, 2u, 3u, 8u, 127u}) {
+        for (const unsigned depth : {1u, 2u, 7u, 128u}) {
+            for (const unsigned threads : {1u, 2u, 5u, 64u}) {
+                for (const bool apart : {false, true}) {
+                    this->expect_cover({queues, depth, threads, apart});
+                }
             }
         }
-        EXPECT_EQ(std::count(servers.begin(), servers.end(), 1u), queues)
-            << "a queue that nobody or more than one thread serves, of " << queues;
     }
+    this->expect_cover({4096, 1, 8, true});
+    this->expect_cover({1, 4096, 8, true});
 }
 
 TYPED_TEST_P(queue_policy_laws, it_always_answers_the_same) {
-    EXPECT_EQ(TypeParam::threads(7), TypeParam::threads(7));
+    EXPECT_EQ(TypeParam::threads({7, 32, 3, true}), TypeParam::threads({7, 32, 3, true}));
 }
 
-REGISTER_TYPED_TEST_SUITE_P(queue_policy_laws, it_serves_every_queue_once,
+REGISTER_TYPED_TEST_SUITE_P(queue_policy_laws, it_serves_every_tag_once,
                             it_always_answers_the_same);
 
 /// When completions go back: what a policy holds back goes with the next wait, so any answer is

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/batch_policy/batch_policy.hpp>
+#include <ublk/fixed_array.hpp>
+#include <ublk/measuring.hpp>
+#include <ublk/path_choice.hpp>
+#include <ublk/queue_policy/queue_policy.hpp>
+#include <ublk/queue_policy/waits.hpp>
+#include <ublk/queue_post.hpp>
+#include <ublk/server.hpp>
+#include <ublk/set_handle.hpp>
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+namespace ublk::inline v0 {
+
+namespace detail {
+
+/// What goes with each tag in the driver's batches.
+[[nodiscard]] constexpr std::uint16_t batch_flags_of(data_path path) noexcept {
+    return path == data_path::auto_buffer ? uapi::batch_flag::auto_buf_reg_fallback
+           : has_tag_buffers(path)        ? uapi::batch_flag::has_buf_addr
+                                          : std::uint16_t{0};
+}
+
+}  // namespace detail
+
+/// All that one thread needs for its part of a device, made and used by that thread alone.
+template <class Backend, class QueuePolicy, class BatchPolicy, class Path, class Port, class Kernel>
+class seat {
+    static constexpr bool async = asynchronous<Backend, typename Path::payload>;
+    using waiting = waiting_of<QueuePolicy>;
+    using measuring = measuring_of<QueuePolicy>;
+
+public:
+    /// Offers all tags to the driver. Throws `error`. Both outlive it.
+    seat(Backend& backend, const queue_post<Kernel>& post)
+        : post_{post}, queues_{post.make_queues()},
+          tag_buffers_{post.buffers_to_register(queues_)}, ids_{post.queue_ids()},
+          talk_{post.channel, post.waker, needs()}, loop_{backend,
+                                                          talk_,
+                                                          {queues_.begin(), queues_.size()},
+                                                          post.orders,
+                                                          rouser{post.wake, &post.waker},
+                                                          post.plan.limits,
+                                                          post.record} {
+        post.demand_all_tags(loop_.fetch_all());
+        post.ready(post.whom, talk_.ring_flags());
+    }
+    seat(const seat&) = delete;
+    seat& operator=(const seat&) = delete;
+
+    /// On a thread of its own: 0, or the errno (negative) with which it failed.
+    [[nodiscard]] int run() noexcept {
+        const int code = loop_.run();
+        if (code != 0) {
+            post_.failed(post_.whom, code);
+        }
+        return code;
+    }
+
+    /// On a thread that others share: serves what there is, without waiting.
+    [[nodiscard]] seat_state turn() noexcept {
+        constexpr int fair_share = 8;  // then it is the others' turn
+        for (int i = 0; i < fair_share && loop_.goes_on(); ++i) {
+            if (!talk_.ready()) {
+                return seat_state::idle;
+            }
+            loop_.turn(talk_.poll());
+        }
+        return loop_.goes_on() ? seat_state::busy : seat_state::over;
+    }
+    /// Then, once: returns as `run`.
+    [[nodiscard]] int end() noexcept { return loop_.end(); }
+
+private:
+    [[nodiscard]] port_needs needs() const {
+        const unsigned tags = post_.tags();
+        const auto places = static_cast<unsigned>(queues_.size()) * post_.plan.granted.depth;
+        return {.tags = tags,
+                .operations = async ? tags * operations_in_flight<Backend> : 0,
+                .reserved_buffers = registers_requests(Path::id) ? places : 0,
+                .tag_buffers = {tag_buffers_.begin(), tag_buffers_.size()},
+                .files = {post_.plan.files.data(), post_.plan.files.size()},
+                .queues = {ids_.begin(), ids_.size()},
+                .depth = post_.plan.granted.depth,
+                .batch_flags = detail::batch_flags_of(Path::id),
+                .spins = waiting::spins || post_.bell != nullptr,
+                .kernel_submits = submits_by_kernel<BatchPolicy>,
+                .kernel_idle_ms = post_.plan.sqpoll_idle_ms,
+                .bell = post_.bell};
+    }
+
+    const queue_post<Kernel>& post_;
+    // Before the port, so that the ring goes first at the end: until then the driver may still copy
+    // a write into a buffer whose tag it holds.
+    fixed_array<queue> queues_;
+    fixed_array<iovec> tag_buffers_;
+    fixed_array<queue_id> ids_;
+    Port talk_;
+    server<Backend, BatchPolicy, Port, QueuePolicy::one_queue_a_thread, Path, waiting, measuring>
+        loop_;
+};
+
+/// A seat of any type, for a thread that serves many.
+class seated {
+public:
+    seated() noexcept = default;
+    template <class Seat, class Backend, class Post>
+    seated(std::in_place_type_t<Seat>, Backend& backend, const Post& post)
+        : self_{new Seat{backend, post}, [](void* s) noexcept { delete static_cast<Seat*>(s); }},
+          turn_{[](void* s) noexcept { return static_cast<Seat*>(s)->turn(); }},
+          end_{[](void* s) noexcept { return static_cast<Seat*>(s)->end(); }} {}
+
+    [[nodiscard]] explicit operator bool() const noexcept { return self_ != nullptr; }
+    [[nodiscard]] seat_state turn() noexcept { return turn_(self_.get()); }
+    [[nodiscard]] int end() noexcept { return end_(self_.get()); }
+
+private:
+    std::unique_ptr<void, void (*)(void*) noexcept> self_{nullptr, [](void*) noexcept {}};
+    seat_state (*turn_)(void*) noexcept = nullptr;
+    int (*end_)(void*) noexcept = nullptr;
+};
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/cpus.hpp>
+#include <ublk/error.hpp>
+#include <ublk/host.hpp>
+#include <ublk/linux_kernel.hpp>
+#include <ublk/queue_policy/waits.hpp>
+#include <ublk/set_handle.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace ublk::inline v0 {
+
+/// How the threads of a set are.
+struct thread_set_options {
+    /// How many, 1 to 4096; 0: one for each online CPU.
+    unsigned threads = 0;
+
+    /// A CPU for each thread, in turn; empty: wherever the scheduler puts them.
+    std::vector<unsigned> cpus{};
+
+    /// How long a thread looks for requests before it sleeps.
+    std::chrono::nanoseconds spin{0};
+
+    /// How long the end of the set waits for its threads. One whose backend never returns is then
+    /// left behind.
+    std::chrono::milliseconds deadline{10'000};
+};
+
+/// Threads that serve the queues of any number of devices together, with the queue policy `pooled`.
+/// A handle: copies mean the same threads, which end after the last copy and the last device.
+///
+///     ublk::thread_set threads{{.threads = 4}};
+///     ublk::device<ram, ublk::pooled> a{ram{}, threads}, b{ram{}, threads};
+template <class Kernel>
+class basic_thread_set {
+public:
+    /// Throws `error` where there are not so many threads to be had.
+    explicit basic_thread_set(const thread_set_options& asked = {}, Kernel running = {})
+        : all_{std::make_shared<everybody>(std::make_shared<state>(asked, std::move(running)))} {}
+
+    [[nodiscard]] std::size_t size() const noexcept { return all_->shared->desks.size(); }
+
+    /// What a device needs of it.
+    [[nodiscard]] set_handle handle() const {
+        return {.set = all_,
+                .threads = size(),
+                .mark = all_->shared.get(),
+                .assign =
+                    [](void* set, set_member* members, std::size_t count) {
+                        static_cast<everybody*>(set)->shared->assign(members, count);
+                    },
+                .ring = [](void* set) noexcept { static_cast<everybody*>(set)->shared->ring(); }};
+    }
+
+private:
+    using bell = typename Kernel::bell;
+
+    struct desk {
+        typename Kernel::bell bell;
+        std::atomic<bool> news = false;  ///< something to take over, or the order to leave
+        std::vector<set_member> inbox;   ///< under the mutex
+    };
+
+    struct state {
+        state(const thread_set_options& options, Kernel on)
+            : asked{options}, kernel{std::move(on)} {
+            const unsigned count = options.threads != 0 ? options.threads : kernel.online_cpus();
+            constexpr unsigned most = 4096;
+            if (count > most || options.spin.count() < 0 || options.deadline.count() <= 0) {
+                fail(EINVAL, "making a thread set", std::nullopt, "an option is out of range",
+                     "choose 1 to 4096 threads, spin of at least 0, a deadline of at least 1 ms");
+            }
+            for (unsigned i = 0; i < count; ++i) {
+                desks.push_back(std::make_unique<desk>());
+            }
+        }
+
+        void assign(set_member* members, std::size_t count) {
+            const std::lock_guard lock{mutex};
+            for (std::size_t i = 0; i < count; ++i) {
+                desk& to = *desks[next++ % desks.size()];
+                to.inbox.push_back(std::move(members[i]));
+                to.news = true;
+                to.bell.ring();
+            }
+        }
+
+        void ring() noexcept {
+            for (const auto& each : desks) {
+                each->bell.ring();
+            }
+        }
+
+        thread_set_options asked;
+        Kernel kernel;
+        std::vector<std::unique_ptr<desk>> desks;
+        typename Kernel::mutex mutex;
+        std::size_t next = 0;  ///< thread to give something to
+        typename Kernel::condition changed;
+        std::size_t at_work = 0;
+        bool leave = false;
+    };
+
+    /// The threads, which end with it.
+    struct everybody {
+        explicit everybody(std::shared_ptr<state> what) : shared{std::move(what)} {
+            try {
+                const std::lock_guard lock{shared->mutex};
+                for (std::size_t i = 0; i < shared->desks.size(); ++i) {
+                    threads.emplace_back([all = shared, i] { work(*all, i); });
+                    ++shared->at_work;
+                }
+            } catch (const std::system_error& none_left) {
+                dismiss();
+                fail(none_left.code().value(), "starting the threads of a set", std::nullopt,
+                     "the limit on threads is reached", "raise `ulimit -u`, or ask for fewer");
+            }
+        }
+        everybody(const everybody&) = delete;
+        everybody& operator=(const everybody&) = delete;
+        ~everybody() { dismiss(); }
+
+        void dismiss() noexcept {
+            bool gone = false;
+            {
+                std::unique_lock lock{shared->mutex};
+                shared->leave = true;
+                for (const auto& each : shared->desks) {
+                    each->news = true;
+                    each->bell.ring();
+                }
+                gone = shared->changed.wait_until(lock,
+                                                  from_now(shared->kernel, shared->asked.deadline),
+                                                  [this] { return shared->at_work == 0; });
+            }
+            for (typename Kernel::thread& each : threads) {
+                gone ? each.join() : each.detach();
+            }
+            threads.clear();
+        }
+
+        std::shared_ptr<state> shared;
+        std::vector<typename Kernel::thread> threads;
+    };
+
+    static void work(state& s, std::size_t index) noexcept {
+        cpu_set cpus;
+        if (!s.asked.cpus.empty()) {
+            cpus.insert(s.asked.cpus[index % s.asked.cpus.size()]);
+        }
+        s.kernel.enter_queue_thread(cpus);
+        Kernel::this_thread_mark() = &s;
+        desk& mine = *s.desks[index];
+        std::vector<set_member> members;
+        deadline busy_until = s.kernel.now();
+        while (!(mine.news.exchange(false) && take_over(s, mine, members))) {
+            if (serve_all(mine.bell, members)) {
+                busy_until = s.kernel.now() + s.asked.spin;
+            } else if (members.empty() || s.asked.spin.count() == 0 ||
+                       s.kernel.now() >= busy_until) {
+                mine.bell.wait();
+                busy_until = s.kernel.now() + s.asked.spin;
+            } else {
+                detail::relax();
+            }
+        }
+        const std::lock_guard lock{s.mutex};
+        --s.at_work;
+        s.changed.notify_all();
+    }
+
+    /// Whether to leave. Devices keep the set, so then nobody is left; but for one whose backend
+    /// never returns, which was left behind.
+    [[nodiscard]] static bool take_over(state& s, desk& mine, std::vector<set_member>& members) {
+        const std::lock_guard lock{s.mutex};
+        for (set_member& each : mine.inbox) {
+            members.push_back(std::move(each));
+        }
+        mine.inbox.clear();
+        return s.leave;
+    }
+
+    /// Whether any had something to do.
+    [[nodiscard]] static bool serve_all(const bell& mine, std::vector<set_member>& members) {
+        bool any = false;
+        for (std::size_t i = 0; i < members.size();) {
+            const seat_state now = members[i].serve(&mine);
+            any = any || now != seat_state::idle;
+            if (now == seat_state::over) {
+                members.erase(members.begin() + static_cast<std::ptrdiff_t>(i));
+            } else {
+                ++i;
+            }
+        }
+        return any;
+    }
+
+    std::shared_ptr<everybody> all_;
+};
+
+using thread_set = basic_thread_set<linux_kernel>;
+
+}  // namespace ublk::inline v0

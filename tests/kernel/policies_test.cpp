@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: MIT
+
+// Which threads serve what, how they wait, where they run, and who submits for them.
+
+#include "client.hpp"
+#include "fio.hpp"
+#include "shell.hpp"
+
+#include <ublk/backends/file.hpp>
+#include <ublk/backends/memory.hpp>
+#include <ublk/ublk.hpp>
+
+#include <gtest/gtest.h>
+
+#include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace {
+
+namespace places = ublk::places;
+namespace waits = ublk::waits;
+using namespace std::chrono_literals;
+using ublk::data_path;
+using ublk_test::succeeded;
+
+constexpr std::uint64_t disk_size = std::uint64_t{16} << 20;  // what a RAM disk of brd's has
+
+[[nodiscard]] bool driver_has(std::uint64_t feature) {
+    return (ublk_test::open_control().get_features() & feature) == feature;
+}
+
+[[nodiscard]] std::set<std::size_t> cpus_of_this_thread() {
+    std::set<std::size_t> all;
+    ::cpu_set_t set;
+    CPU_ZERO(&set);
+    (void)::sched_getaffinity(0, sizeof set, &set);
+    for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (CPU_ISSET(cpu, &set)) {
+            all.insert(cpu);
+        }
+    }
+    return all;
+}
+
+/// A RAM disk that knows who called it, and where these threads run.
+class witness {
+public:
+    [[nodiscard]] std::uint64_t size() const noexcept { return store_.size(); }
+    ublk::result read(const ublk::request& r, std::span<std::byte> out) {
+        note();
+        return store_.read(r, out);
+    }
+    ublk::result write(const ublk::request& r, std::span<const std::byte> in) {
+        note();
+        return store_.write(r, in);
+    }
+
+    [[nodiscard]] std::map<pid_t, std::set<std::size_t>> threads() const {
+        const std::lock_guard lock{mutex_};
+        return threads_;
+    }
+
+private:
+    void note() {
+        const std::lock_guard lock{mutex_};
+        const pid_t mine = ::gettid();
+        if (!threads_.contains(mine)) {
+            threads_[mine] = cpus_of_this_thread();
+        }
+    }
+
+    ublk::backends::memory store_{disk_size};
+    mutable std::mutex mutex_;
+    std::map<pid_t, std::set<std::size_t>> threads_;
+};
+
+std::string said;
+
+ublk::options asking(unsigned queues, unsigned threads = 0) {
+    ublk::options asked;
+    asked.queues = queues;
+    asked.depth = 30;  // not divided by the threads without a rest
+    asked.threads = threads;
+    asked.log = [](const std::string& sentence) { said += sentence + "\n"; };
+    return asked;
+}
+
+void expect_fio_verifies(const std::string& path) {
+    const ublk_test::fio_run done = ublk_test::fio(ublk_test::both_cpus(path));
+    EXPECT_TRUE(succeeded(done.program));
+    EXPECT_FALSE(done.jobs.empty());
+    for (const ublk_test::job& each : done.jobs) {
+        EXPECT_EQ(each.error, 0) << each.name;
+        EXPECT_GT(each.read, each.written) << each.name << ": what is written is read back";
+    }
+}
+
+using policies = ublk_test::on_a_clean_system;
+
+/// Serves fio; the threads that did it.
+template <class QueuePolicy, class BatchPolicy = ublk::per_wakeup>
+std::map<pid_t, std::set<std::size_t>> serve_fio(const ublk::options& asked,
+                                                 ublk::device_info* info = nullptr) {
+    said.clear();
+    const auto store = std::make_shared<witness>();
+    ublk::device<witness, QueuePolicy, BatchPolicy> disk{store, asked};
+    disk.start();
+    if (info != nullptr) {
+        *info = disk.info();
+    }
+    ublk_test::without_scheduler(disk);
+    expect_fio_verifies(disk.path());
+    disk.stop();
+    return store->threads();
+}
+
+TEST_F(policies, interleaved_threads_share_one_queue) {
+    const bool apart = driver_has(ublk::uapi::feature::per_io_daemon);
+    ublk::device_info info;
+    const auto threads = serve_fio<ublk::interleaved>(asking(1, 3), &info);
+    EXPECT_EQ(info.tags_apart, apart);
+    EXPECT_EQ(info.threads, apart ? 3u : 1u);
+    EXPECT_EQ(threads.size(), apart ? 3u : 1u);
+    EXPECT_EQ(said.find("each queue has one thread") == std::string::npos, apart) << said;
+}
+
+TEST_F(policies, interleaved_threads_serve_several_queues) {
+    ublk::device_info info;
+    const auto threads = serve_fio<ublk::interleaved>(asking(2, 2), &info);
+    EXPECT_EQ(info.threads, 2u);
+    EXPECT_EQ(threads.size(), 2u);
+}
+
+/// By each data path that there is: a RAM disk by those that it has, a file on a block device of
+/// the guest's by the others.
+template <class QueuePolicy, class BatchPolicy, class... Set>
+void serve_fio_by_every_path(const ublk::options& wanted, const Set&... set) {
+    const auto serve = [](auto&& disk, data_path path) {
+        SCOPED_TRACE(ublk::to_string(path));
+        disk.start();
+        EXPECT_EQ(disk.info().path, path);
+        ublk_test::without_scheduler(disk);
+        expect_fio_verifies(disk.path());
+        disk.stop();
+    };
+    ublk::options asked = wanted;
+    for (const data_path path : {data_path::copy, data_path::user_copy, data_path::lend}) {
+        asked.path = path;
+        using disk = ublk::device<ublk::backends::memory, QueuePolicy, BatchPolicy>;
+        serve(disk{ublk::backends::memory{disk_size}, set..., asked}, path);
+    }
+    for (const data_path path :
+         {data_path::fixed_copy, data_path::zero_copy, data_path::auto_buffer}) {
+        const std::uint64_t needed = ublk::features_of(path);
+        if (needed == 0 || driver_has(needed)) {
+            asked.path = path;
+            using disk = ublk::device<ublk::backends::file, QueuePolicy, BatchPolicy>;
+            serve(disk{ublk::backends::file{"/dev/ram1",
+                                            ublk::backends::file_options{.direct = true}},
+                       set..., asked},
+                  path);
+        }
+    }
+}
+
+// Each of their tags has its own place in the thread's table of buffers.
+TEST_F(policies, interleaved_threads_serve_by_every_path) {
+    serve_fio_by_every_path<ublk::interleaved, ublk::per_wakeup>(asking(2, 3));
+}
+
+TEST_F(policies, threads_of_a_set_serve_by_every_path) {
+    serve_fio_by_every_path<ublk::pooled, ublk::per_wakeup>(asking(2),
+                                                            ublk::thread_set{{.threads = 2}});
+}
+
+TEST_F(policies, threads_that_spin_serve) {
+    (void)serve_fio<ublk::with<ublk::shared, waits::spin>>(asking(2));
+}
+
+TEST_F(policies, threads_that_spin_and_then_sleep_serve) {
+    (void)serve_fio<ublk::with<ublk::per_cpu, waits::spin_then_block>>(asking(2));
+}
+
+/// Of the whole process, user and system.
+std::chrono::microseconds cpu_time() {
+    rusage used{};
+    (void)::getrusage(RUSAGE_SELF, &used);
+    const auto of = [](const timeval& t) {
+        return std::chrono::seconds{t.tv_sec} + std::chrono::microseconds{t.tv_usec};
+    };
+    return of(used.ru_utime) + of(used.ru_stime);
+}
+
+template <class QueuePolicy>
+double cpus_taken_when_idle() {
+    ublk::device<witness, QueuePolicy> disk{std::make_shared<witness>(), asking(1)};
+    disk.start();
+    std::this_thread::sleep_for(std::chrono::milliseconds{200});  // udev and the partition scan
+    const auto before = cpu_time();
+    const auto began = std::chrono::steady_clock::now();
+    std::this_thread::sleep_for(std::chrono::seconds{1});
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+    const std::chrono::duration<double> used = cpu_time() - before;
+    disk.stop();
+    return used / took;
+}
+
+TEST_F(policies, only_threads_that_spin_take_a_cpu_when_there_is_nothing_to_do) {
+    EXPECT_LT(cpus_taken_when_idle<ublk::shared>(), 0.2);
+    EXPECT_LT((cpus_taken_when_idle<ublk::with<ublk::shared, waits::spin_then_block>>()), 0.2);
+    EXPECT_GT((cpus_taken_when_idle<ublk::with<ublk::shared, waits::spin>>()), 0.4);
+}
+
+TEST_F(policies, threads_run_on_the_listed_cpus) {
+    if (ublk::online_cpus() < 2) {
+        GTEST_SKIP() << "there is one CPU only";
+    }
+    ublk::options asked = asking(2);
+    asked.cpus = {1};
+    const auto threads = serve_fio<ublk::with<ublk::per_cpu, places::listed_cpus>>(asked);
+    ASSERT_FALSE(threads.empty());
+    for (const auto& [thread, cpus] : threads) {
+        EXPECT_EQ(cpus, (std::set<std::size_t>{1})) << "thread " << thread;
+    }
+}
+
+TEST_F(policies, threads_run_in_one_domain) {
+    ublk::options asked = asking(2);
+    asked.cpus = {0};
+    const ublk::cpu_set wanted = ublk::neighbours_of(0, ublk::cpu_domain::node);
+    const auto threads = serve_fio<ublk::with<ublk::per_cpu, places::one_node>>(asked);
+    ASSERT_FALSE(threads.empty());
+    for (const auto& [thread, cpus] : threads) {
+        for (const std::size_t cpu : cpus) {
+            EXPECT_TRUE(wanted.empty() || wanted.contains(cpu)) << "thread " << thread;
+        }
+    }
+}
+
+TEST_F(policies, completions_within_a_delay_go_back) {
+    ublk::options asked = asking(2);
+    asked.batch_delay = std::chrono::nanoseconds{1};
+    (void)serve_fio<ublk::per_cpu, ublk::within>(asked);
+    asked.batch_delay = std::chrono::seconds{1};
+    (void)serve_fio<ublk::shared, ublk::within>(asked);
+}
+
+// The copies to and from the tags' buffers are then made by the kernel's thread.
+TEST_F(policies, a_thread_of_the_kernels_submits) {
+    ublk::device_info info;
+    (void)serve_fio<ublk::per_cpu, ublk::sqpoll>(asking(2), &info);
+    EXPECT_NE(info.ring_flags & 2u, 0u) << "IORING_SETUP_SQPOLL";
+}
+
+TEST_F(policies, nobody_makes_a_system_call) {
+    (void)serve_fio<ublk::with<ublk::shared, waits::spin>, ublk::sqpoll>(asking(2));
+}
+
+TEST_F(policies, a_thread_of_the_kernels_wakes_up_again) {
+    ublk::options asked = asking(1);
+    asked.sqpoll_idle = std::chrono::milliseconds{1};
+    ublk::device<witness, ublk::per_cpu, ublk::sqpoll> disk{std::make_shared<witness>(), asked};
+    disk.start();
+    ublk_test::client file{disk.path()};
+    ublk_test::bytes buffer(4096);
+    for (int i = 0; i < 20; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{10});
+        ASSERT_EQ(file.write(0, buffer), 0);
+        ASSERT_EQ(file.read(0, buffer), 0);
+    }
+    disk.stop();
+}
+
+/// By commands and by operations of a backend's, both submitted by the kernel's thread.
+TEST_F(policies, a_thread_of_the_kernels_submits_by_every_path) {
+    serve_fio_by_every_path<ublk::per_cpu, ublk::sqpoll>(asking(1));
+}
+
+// ---------------------------------------------------------------- several devices on one set
+
+unsigned threads_named_queue() {
+    unsigned n = 0;
+    for (const auto& each : std::filesystem::directory_iterator{"/proc/self/task"}) {
+        n += ublk_test::read_text(each.path() / "comm") == "ublk-queue\n" ? 1u : 0u;
+    }
+    return n;
+}
+
+using pooled_disk = ublk::device<witness, ublk::pooled>;
+
+TEST_F(policies, many_devices_share_two_threads) {
+    constexpr std::size_t devices = 5;
+    std::set<pid_t> threads;
+    {
+        const ublk::thread_set set{{.threads = 2}};
+        std::vector<std::unique_ptr<pooled_disk>> disks;
+        for (std::size_t i = 0; i < devices; ++i) {
+            disks.push_back(
+                std::make_unique<pooled_disk>(std::make_shared<witness>(), set, asking(2)));
+            disks.back()->start();
+            ublk_test::without_scheduler(*disks.back());
+        }
+        EXPECT_EQ(threads_named_queue(), 2u);
+        std::vector<std::thread> clients;
+        for (const auto& each : disks) {
+            clients.emplace_back([path = each->path()] {
+                ublk_test::client client{path};
+                ublk_test::bytes there(8192);
+                ublk_test::bytes back(8192);
+                for (int i = 0; i < 60; ++i) {
+                    std::fill(there.begin(), there.end(), std::byte(i));
+                    const auto at = static_cast<std::uint64_t>(i) * 8192;
+                    ASSERT_EQ(client.write(at, there, i % 2), 0);
+                    ASSERT_EQ(client.read(at, back, (i + 1) % 2), 0);
+                    ASSERT_TRUE(std::equal(there.begin(), there.end(), back.begin()));
+                }
+            });
+        }
+        for (std::thread& each : clients) {
+            each.join();
+        }
+        for (const auto& each : disks) {
+            for (const auto& [thread, cpus] : each->backend().threads()) {
+                threads.insert(thread);
+            }
+            each->stop();
+        }
+    }
+    EXPECT_EQ(threads.size(), 2u);
+    EXPECT_TRUE(ublk_test::eventually([] { return threads_named_queue() == 0; }, 3s));
+}
+
+TEST_F(policies, devices_of_a_set_come_and_go_under_load) {
+    const ublk::thread_set set{{.threads = 2}};
+    pooled_disk busy{std::make_shared<witness>(), set, asking(2)};
+    busy.start();
+    ublk_test::without_scheduler(busy);
+    std::thread client{[&] { expect_fio_verifies(busy.path()); }};
+    for (int round = 0; round < 6; ++round) {
+        ublk::device<ublk::backends::file, ublk::with<ublk::pooled>, ublk::driver_batches> other{
+            ublk::backends::file{"/dev/ram1", {.direct = true}}, set, asking(1)};
+        other.start();
+        ublk_test::client file{other.path()};
+        ublk_test::bytes buffer(4096);
+        EXPECT_EQ(file.read(0, buffer), 0);
+        EXPECT_EQ(file.close(), 0);
+        other.stop();
+    }
+    client.join();
+    busy.stop();
+    EXPECT_EQ(threads_named_queue(), 2u) << "the set keeps them";
+}
+
+TEST_F(policies, a_set_that_spins_serves_and_sleeps_again) {
+    ublk::thread_set_options few;
+    few.threads = 1;
+    few.cpus = {0};
+    few.spin = std::chrono::milliseconds{1};
+    pooled_disk disk{std::make_shared<witness>(), ublk::thread_set{few}, asking(2)};
+    disk.start();
+    ublk_test::without_scheduler(disk);
+    expect_fio_verifies(disk.path());
+    for (const auto& [thread, cpus] : disk.backend().threads()) {
+        EXPECT_EQ(cpus, (std::set<std::size_t>{0}));
+    }
+    const auto before = cpu_time();
+    std::this_thread::sleep_for(std::chrono::seconds{1});
+    EXPECT_LT(cpu_time() - before, std::chrono::milliseconds{200});
+    disk.stop();
+}
+
+TEST_F(policies, a_set_of_too_many_threads_is_refused) {
+    ublk::thread_set_options many;
+    many.threads = 5000;
+    EXPECT_THROW(ublk::thread_set{many}, ublk::error);
+}
+
+/// Starts and stops, with clients at work.
+template <class QueuePolicy, class BatchPolicy>
+void stop_under_load(const ublk::options& asked) {
+    for (int round = 0; round < 8; ++round) {
+        ublk::device<witness, QueuePolicy, BatchPolicy> disk{std::make_shared<witness>(), asked};
+        disk.start();
+        std::thread client{[path = disk.path()] {
+            ublk_test::client file{path};
+            ublk_test::bytes buffer(4096);
+            for (unsigned i = 0; i < 100'000 && file.write(4096u * (i % 64), buffer) == 0; ++i) {
+            }
+        }};
+        std::this_thread::sleep_for(std::chrono::milliseconds{20});
+        disk.stop();
+        client.join();
+    }
+}
+
+TEST_F(policies, stop_under_load) {
+    stop_under_load<ublk::interleaved, ublk::per_wakeup>(asking(2, 3));
+    stop_under_load<ublk::per_cpu, ublk::sqpoll>(asking(2));
+    stop_under_load<ublk::with<ublk::shared, waits::spin>, ublk::within>(asking(2));
+}
+
+}  // namespace

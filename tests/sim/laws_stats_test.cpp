@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+#include "specimens.hpp"
+
+#include <ublk/queue_policy/interleaved.hpp>
+#include <ublk/queue_policy/with.hpp>
+#include <ublk/stats.hpp>
+
+using measured = ublk::with<ublk::interleaved, ublk::stats>;
+
+UBLK_QUEUE_POLICY_LAWS(measured)

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+#include "specimens.hpp"
+
+#include <ublk/batch_policy/driver_batches.hpp>
+#include <ublk/batch_policy/sqpoll.hpp>
+#include <ublk/batch_policy/within.hpp>
+#include <ublk/queue_policy/interleaved.hpp>
+#include <ublk/queue_policy/pooled.hpp>
+#include <ublk/queue_policy/with.hpp>
+
+using ublk::interleaved;
+using ublk::pooled;
+using ublk::sqpoll;
+using ublk::within;
+using spins = ublk::with<ublk::per_cpu, ublk::waits::spin, ublk::places::listed_cpus>;
+using spins_a_while = ublk::with<interleaved, ublk::waits::spin_then_block, ublk::places::one_l3>;
+
+UBLK_QUEUE_POLICY_LAWS(interleaved)
+UBLK_QUEUE_POLICY_LAWS(pooled)
+UBLK_QUEUE_POLICY_LAWS(spins)
+UBLK_QUEUE_POLICY_LAWS(spins_a_while)
+UBLK_BATCH_POLICY_LAWS(sqpoll)
+UBLK_BATCH_POLICY_LAWS(within)
+
+namespace ublk::inline v0::sim {
+using pooled_in_batches = composition<cached_disk, ublk::pooled, driver_batches>;
+}
+UBLK_LAWS_OF(pooled_batches, ::testing::Types<pooled_in_batches>)
