@@ -21,7 +21,11 @@ namespace ublk::inline v0 {
 class page_ring {
 public:
     /// Throws `error` where io_uring refuses.
-    page_ring() : io_{ring::kind::queue, 4} {
+    ///
+    /// Not a ring that defers its work to the next call: a transfer that went to a thread of the
+    /// kernel's may let go of the pages a moment after it has answered, and the driver completes no
+    /// request whose pages are held. That must not wait until there is something else to move.
+    page_ring() : io_{ring::kind::unattended, 4} {
         if (const int code = io_.reserve_buffers(1); code < 0) {
             fail(code, "making room for clients' pages in io_uring", std::nullopt);
         }
@@ -38,6 +42,9 @@ public:
                                int flags = 0) noexcept {
         return move(opcode::write_fixed, file, in, offset, flags);
     }
+
+    /// IORING_SETUP_*, as the kernel granted.
+    [[nodiscard]] unsigned flags() const noexcept { return io_.flags(); }
 
 private:
     static constexpr std::uint16_t place = 0;

@@ -99,6 +99,8 @@ private:
 
 /// The client's pages, not registered yet: the backend does it, with a ring of its own and on any
 /// thread (`page_ring`; Linux 6.17). The request must not be answered before they are unregistered.
+/// Nor is it complete before the kernel has let go of them, which may be left to the ring's thread:
+/// use none with DEFER_TASKRUN or COOP_TASKRUN unless that thread always waits in the ring.
 class client_pages {
 public:
     /// `file` is an open /dev/ublkcN.

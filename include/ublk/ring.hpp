@@ -27,6 +27,7 @@ public:
         queue,         ///< one thread submits and reaps: the data plane
         queue_spun,    ///< the same, and `ready` tells without a system call
         queue_polled,  ///< the same, and a thread of the kernel's submits (SQPOLL)
+        unattended,    ///< one thread, which may stay away: what the kernel defers to it interrupts
         control        ///< 128-byte SQEs, any thread (under the owner's lock)
     };
 
@@ -219,6 +220,9 @@ private:
         constexpr unsigned best = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
         if (what == kind::control) {
             return try_to_open(submissions, entries, IORING_SETUP_SQE128 | IORING_SETUP_CLAMP);
+        }
+        if (what == kind::unattended) {
+            return try_to_open(submissions, entries, base);
         }
         if (what == kind::queue_polled) {  // excludes what follows
             return try_to_open(submissions, entries, base | IORING_SETUP_SQPOLL, idle);

@@ -288,6 +288,28 @@ TEST_P(data_paths, keep_what_fio_writes_from_each_cpu) {
     });
 }
 
+class page_rings : public ublk_test::on_a_clean_system {};
+
+// What the kernel still holds of one transfer is not let go of by the next: there is none.
+TEST_F(page_rings, complete_requests_that_come_one_at_a_time) {
+    if (!possible(data_path::pages)) {
+        GTEST_SKIP() << "this kernel has no pages";
+    }
+    const scratch one{"offloaded", disk_size};
+    ublk::device<offloaded> disk{std::make_shared<offloaded>(one.path()),
+                                 asking_for(data_path::pages)};
+    disk.start();
+    const ublk_test::fio_run done = ublk_test::fio(
+        ublk_test::globals(disk.path(), "psync", 1) +
+            ublk_test::section("alone", {{"rw", "randwrite"}, {"bs", "4k"}, {"size", "4m"}}),
+        60s);
+    EXPECT_TRUE(succeeded(done.program));
+    ASSERT_EQ(done.jobs.size(), 1u);
+    EXPECT_EQ(done.jobs[0].error, 0);
+    EXPECT_EQ(done.jobs[0].read, 4 * mebibyte) << "what is written is read back";
+    disk.stop();
+}
+
 class file_systems : public data_paths {};
 
 TEST_P(file_systems, live_on_them) {

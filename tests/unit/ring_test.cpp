@@ -2,6 +2,7 @@
 #include "../support/ring_setup.hpp"
 
 #include <ublk/fd.hpp>
+#include <ublk/page_ring.hpp>
 #include <ublk/ring.hpp>
 
 #include <gtest/gtest.h>
@@ -77,6 +78,13 @@ TEST_F(ring_test, FallsBackToAPlainRing) {
     };
     const ublk::ring io{ublk::ring::kind::queue, 8};
     EXPECT_EQ(io.flags() & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN), 0u);
+}
+
+TEST_F(ring_test, NothingWaitsForTheNextCallWhereNobodyAttends) {
+    const ublk::ring io{ublk::ring::kind::unattended, 4};
+    EXPECT_EQ(io.flags() & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN), 0u);
+    EXPECT_EQ(ublk::page_ring{}.flags(), io.flags())
+        << "else a client's pages may be held, and its request be open, until a next transfer";
 }
 
 TEST_F(ring_test, EachRefusalNamesACauseAndARemedy) {
