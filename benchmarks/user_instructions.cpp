@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// The library's own share of a request: the loop of a queue thread on a port that answers at once,
-// without a kernel. Run it under callgrind (user_instructions.sh), which counts the instructions of
-// the loop and what it calls.
+// The library's own share of a request: the loop of a queue thread as it is, down to the rings that
+// it shares with the kernel, on a kernel that is pretended. What liburing does by system calls is
+// defined here instead, and answers each command in the next turn. Run it under callgrind
+// (user_instructions.sh), which counts the instructions of the loop and what it calls.
 #include <ublk/backends/file.hpp>
 #include <ublk/backends/memory.hpp>
 #include <ublk/backends/null.hpp>
@@ -14,6 +15,8 @@
 #include <ublk/data_path/lend.hpp>
 #include <ublk/data_path/user_copy.hpp>
 #include <ublk/data_path/zero_copy.hpp>
+#include <ublk/linux_batch_wire.hpp>
+#include <ublk/linux_port.hpp>
 #include <ublk/server.hpp>
 
 #include <liburing.h>
@@ -21,10 +24,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -36,224 +39,238 @@ using namespace ublk;
 constexpr unsigned depth = 64;
 constexpr std::uint32_t sectors = 8;
 
-/// Writes submissions as a ring does, and answers each in the next turn.
-class instant_port {
-public:
-    instant_port(std::byte* descriptors, bool writes, unsigned turns) noexcept
-        : descriptors_{descriptors}, turns_{turns}, writes_{writes} {}
+/// A driver and an io_uring with one queue, as far as the cases below need them.
+struct pretended {
+    std::array<io_uring_sqe, 512> submissions{};
+    std::array<io_uring_cqe, 1024> completions{};
+    unsigned taken = 0;   ///< head of the submissions
+    unsigned unused = 0;  ///< their tail, which liburing sets as it hands them over
+    unsigned reaped = 0;  ///< head of the completions
+    unsigned posted = 0;
+    std::array<unsigned, 8> words{};  ///< what else is shared
+    io_uring_buf_ring* buffers = nullptr;
+    unsigned buffers_mask = 0;
+    unsigned buffers_used = 0;
 
-    bool asks_for_data = false;  ///< writes first ask where their bytes belong
-
-    void fetch(queue_id q, tag t, buffer_address at, token e) noexcept { hand(q, t, 0, at, e); }
-    void commit(queue_id q, tag t, int result, buffer_address at, token e) noexcept {
-        hand(q, t, result, at, e);
-        ++served;
-    }
-    void get_data(queue_id q, tag t, std::uint64_t memory, token e) noexcept {
-        put(io_command(q, t, 0, memory), 0);
-        coming_.push_back({e, 0});
-    }
-    void register_buffer(queue_id q, tag t, std::uint16_t index) noexcept {
-        put(io_command(q, t, 0, index), 0);
-    }
-    void unregister_buffer(queue_id q, tag t, std::uint16_t index) noexcept {
-        put(io_command(q, t, 0, index), 0);
-    }
-    void start(const operation& asked) noexcept {
-        put(uapi::io_cmd{}, 0);
-        std::memcpy(&sqes_[(tail_ - 1) % sqes_.size()], &asked.what, 32);
-        coming_.push_back({token::of(asked), static_cast<int>(asked.what.length)});
-    }
-    void cancel_operations() noexcept {}
-    void listen() noexcept {}
-    int flush() noexcept { return 0; }
-    int flush_and_collect() noexcept { return 0; }
-    int wait() noexcept {
-        if (turns_-- == 0) {
-            for (event& each : coming_) {
-                each.answer = uapi::io_res_abort;
-            }
-        }
-        now_.swap(coming_);
-        coming_.clear();
-        return 0;
-    }
-    template <class Consume>
-    [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
-        for (const event& each : now_) {
-            consume(each.t, each.answer);
-        }
-        now_.clear();
-    }
-
+    std::byte* descriptors = nullptr;
+    bool writes = false;
+    bool asks_for_data = false;  ///< for writes the driver first asks where their bytes belong
+    bool batches = false;
+    unsigned turns = 0;
     std::uint64_t served = 0;
+    std::uint64_t telling = 0;  ///< user_data of the batches' command that tells of requests
+    std::array<std::uint16_t, depth> ready{};  ///< tags of which it is to tell
+    unsigned ready_count = 0;
 
-private:
-    struct event {
-        token t{0};
-        int answer = 0;
-    };
-
-    [[gnu::always_inline]] void put(const uapi::io_cmd& asked, std::uint64_t address) noexcept {
-        io_uring_sqe& sqe = sqes_[tail_++ % sqes_.size()];
-        std::memset(static_cast<void*>(&sqe), 0, 48);
-        sqe.addr = address;
-        std::memcpy(reinterpret_cast<std::byte*>(&sqe) + 48, &asked, sizeof asked);
+    void post(std::uint64_t user, int result, unsigned flags = 0) noexcept {
+        io_uring_cqe& next = completions[posted++ % completions.size()];
+        next.user_data = user;
+        next.res = result;
+        next.flags = flags;
     }
-    [[gnu::always_inline]] void hand(queue_id q, tag t, int result, buffer_address at,
-                                     token e) noexcept {
-        put(io_command(q, t, result, at.memory), at.registration);
+
+    /// The tag's next request.
+    void describe(unsigned tag) noexcept {
         const uapi::io_desc next{
-            static_cast<std::uint32_t>(writes_ ? uapi::op::write : uapi::op::read), sectors,
-            std::uint64_t{t.value()} * sectors, 0};
-        std::memcpy(descriptors_ + t.value() * sizeof next, &next, sizeof next);
-        coming_.push_back({e, asks_for_data && writes_ ? uapi::io_res_need_get_data : 0});
+            static_cast<std::uint32_t>(writes ? uapi::op::write : uapi::op::read), sectors,
+            std::uint64_t{tag} * sectors, 0};
+        std::memcpy(descriptors + tag * sizeof next, &next, sizeof next);
     }
 
-    struct events : std::array<event, 4 * depth> {
-        std::size_t count = 0;
-        [[gnu::always_inline]] void push_back(event e) noexcept { (*this)[count++] = e; }
-        void clear() noexcept { count = 0; }
-        event* end() noexcept { return data() + count; }
-        event* begin() noexcept { return data(); }
-        void swap(events& other) noexcept { std::swap(*this, other); }
-    };
+    [[nodiscard]] bool over() const noexcept { return turns == 0; }
 
-    std::byte* descriptors_;
-    unsigned turns_;
-    bool writes_;
-    unsigned tail_ = 0;
-    std::array<io_uring_sqe, 256> sqes_{};
-    events coming_;
-    events now_;
-};
-
-struct instant_channel {
-    std::byte* descriptors;
-    bool writes;
-};
-
-/// The same in the driver's batches.
-class instant_wire {
-public:
-    instant_wire(const instant_channel& device, unsigned turns, const port_needs&) noexcept
-        : device_{device}, turns_{turns} {}
-
-    void prepare_tags(const uapi::batch_io& what, const void* tags, token) { hand(what, tags); }
-    void commit_tags(const uapi::batch_io& what, const void* tags, token t) {
-        hand(what, tags);
-        committed_ = t;
-        bytes_ = what.nr_elem * what.elem_bytes;
-        served += what.nr_elem;
+    void offered(const io_uring_sqe& sqe, bool answers) noexcept {
+        uapi::io_cmd command;
+        std::memcpy(&command, reinterpret_cast<const std::byte*>(&sqe) + 48, sizeof command);
+        served += answers ? 1 : 0;
+        describe(command.tag);
+        post(sqe.user_data, over()                    ? uapi::io_res_abort
+                            : asks_for_data && writes ? uapi::io_res_need_get_data
+                                                      : uapi::io_res_ok);
     }
-    void fetch_tags(queue_id, std::uint16_t, token t) noexcept { fetched_ = t; }
-    [[nodiscard]] std::span<const std::uint16_t> tags(std::uint16_t, int answer,
-                                                      std::uint32_t) const noexcept {
-        return {tags_.data(), answer > 0 ? count_ : 0};
-    }
-    void give_back(std::uint16_t, int, std::uint32_t) noexcept { count_ = 0; }
-    [[nodiscard]] static bool goes_on(std::uint32_t event) noexcept { return event != 0; }
 
-    void register_buffer(queue_id, tag, std::uint16_t) noexcept {}
-    void unregister_buffer(queue_id, tag, std::uint16_t) noexcept {}
-    void start(const operation&) noexcept {}
-    void cancel_operations() noexcept {}
-    void listen() noexcept {}
-    int flush() noexcept { return 0; }
-    int flush_and_collect() noexcept { return 0; }
-    int wait(unsigned) noexcept {
-        waited_ = true;
+    void offered_many(const io_uring_sqe& sqe, bool answers) noexcept {
+        uapi::batch_io command;
+        std::memcpy(&command, reinterpret_cast<const std::byte*>(&sqe) + 48, sizeof command);
+        for (unsigned i = 0; i < command.nr_elem; ++i) {
+            uapi::elem_header element;
+            std::memcpy(&element,
+                        reinterpret_cast<const std::byte*>(sqe.addr) + i * command.elem_bytes,
+                        sizeof element);
+            describe(element.tag);
+            ready[ready_count++] = element.tag;
+        }
+        served += answers ? command.nr_elem : 0;
+        post(sqe.user_data, answers ? command.nr_elem * command.elem_bytes : 0);
+    }
+
+    void take(const io_uring_sqe& sqe) noexcept {
+        if (sqe.opcode != IORING_OP_URING_CMD) {
+            if (sqe.opcode != IORING_OP_POLL_ADD && sqe.opcode != IORING_OP_ASYNC_CANCEL) {
+                post(sqe.user_data, static_cast<int>(sqe.len));
+            }
+            return;
+        }
+        switch (static_cast<std::uint32_t>(sqe.off)) {
+        case uapi::io::fetch_req:
+        case uapi::io::commit_and_fetch_req:
+            return offered(sqe, static_cast<std::uint32_t>(sqe.off) != uapi::io::fetch_req);
+        case uapi::io::need_get_data:
+            return post(sqe.user_data, over() ? uapi::io_res_abort : uapi::io_res_ok);
+        case uapi::io::prep_io_cmds:
+        case uapi::io::commit_io_cmds:
+            return offered_many(sqe, static_cast<std::uint32_t>(sqe.off) != uapi::io::prep_io_cmds);
+        case uapi::io::fetch_io_cmds:
+            telling = sqe.user_data;
+            return;
+        default:  // commands on buffers, which are silent
+            return;
+        }
+    }
+
+    void tell() noexcept {
+        if (over()) {
+            post(telling, uapi::io_res_abort);
+            return;
+        }
+        const io_uring_buf& into = buffers->bufs[buffers_used++ & buffers_mask];
+        std::memcpy(reinterpret_cast<void*>(into.addr), ready.data(),
+                    ready_count * sizeof ready[0]);
+        post(telling, static_cast<int>(std::exchange(ready_count, 0) * sizeof ready[0]),
+             IORING_CQE_F_MORE | IORING_CQE_F_BUFFER |
+                 static_cast<unsigned>(into.bid) << IORING_CQE_BUFFER_SHIFT);
+    }
+
+    int enter(io_uring& ring, bool waits) noexcept {
+        unused = ring.sq.sqe_tail;
+        turns -= waits ? 1 : 0;
+        while (taken != unused) {
+            take(submissions[taken++ % submissions.size()]);
+        }
+        if (waits && batches) {
+            tell();
+        }
+        ring.sq.sqe_head = taken;
         return 0;
     }
-    template <class Consume>
-    [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
-        if (bytes_ != 0) {
-            consume(committed_, std::exchange(bytes_, 0), 0u);
-        }
-        if (std::exchange(waited_, false)) {
-            const bool goes_on = turns_-- != 0;
-            consume(fetched_, goes_on ? static_cast<int>(2 * count_) : uapi::io_res_abort,
-                    goes_on ? 1u : 0u);
-        }
-    }
-
-    static inline std::uint64_t served = 0;
-
-private:
-    void hand(const uapi::batch_io& what, const void* tags) noexcept {
-        for (unsigned i = 0; i < what.nr_elem; ++i) {
-            uapi::elem_header element;
-            std::memcpy(&element, static_cast<const std::byte*>(tags) + i * what.elem_bytes,
-                        sizeof element);
-            const uapi::io_desc next{
-                static_cast<std::uint32_t>(device_.writes ? uapi::op::write : uapi::op::read),
-                sectors, std::uint64_t{element.tag} * sectors, 0};
-            std::memcpy(device_.descriptors + element.tag * sizeof next, &next, sizeof next);
-            tags_[count_++] = element.tag;
-        }
-    }
-
-    instant_channel device_;
-    unsigned turns_;
-    bool waited_ = false;
-    std::array<std::uint16_t, depth> tags_{};
-    std::size_t count_ = 0;
-    token fetched_{0};
-    token committed_{0};
-    int bytes_ = 0;
 };
 
-template <class Path, class Backend, bool Batches = false>
+pretended now;
+
+}  // namespace
+
+extern "C" {
+
+int io_uring_queue_init_params(unsigned entries, io_uring* ring, io_uring_params*) {
+    if (entries > now.submissions.size()) {
+        return -EINVAL;
+    }
+    ring->sq.khead = &now.taken;
+    ring->sq.ktail = &now.unused;
+    ring->sq.kflags = &now.words[0];
+    ring->sq.kdropped = &now.words[1];
+    ring->sq.sqes = now.submissions.data();
+    ring->sq.ring_entries = static_cast<unsigned>(now.submissions.size());
+    ring->sq.ring_mask = ring->sq.ring_entries - 1;
+    ring->cq.khead = &now.reaped;
+    ring->cq.ktail = &now.posted;
+    ring->cq.kflags = &now.words[2];
+    ring->cq.koverflow = &now.words[3];
+    ring->cq.cqes = now.completions.data();
+    ring->cq.ring_entries = static_cast<unsigned>(now.completions.size());
+    ring->cq.ring_mask = ring->cq.ring_entries - 1;
+    ring->flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    return 0;
+}
+void io_uring_queue_exit(io_uring*) {}
+int io_uring_register_ring_fd(io_uring*) {
+    return 0;
+}
+int io_uring_register_files(io_uring*, const int*, unsigned) {
+    return 0;
+}
+int io_uring_register_buffers(io_uring*, const iovec*, unsigned) {
+    return 0;
+}
+int io_uring_register_buffers_sparse(io_uring*, unsigned) {
+    return 0;
+}
+int io_uring_register_eventfd(io_uring*, int) {
+    return 0;
+}
+int io_uring_register_buf_ring(io_uring*, io_uring_buf_reg* given, unsigned) {
+    now.buffers = reinterpret_cast<io_uring_buf_ring*>(given->ring_addr);
+    now.buffers_mask = given->ring_entries - 1;
+    return 0;
+}
+int io_uring_submit(io_uring* ring) {
+    return now.enter(*ring, false);
+}
+int io_uring_submit_and_get_events(io_uring* ring) {
+    return now.enter(*ring, false);
+}
+int io_uring_submit_and_wait(io_uring* ring, unsigned) {
+    return now.enter(*ring, true);
+}
+int io_uring_submit_and_wait_timeout(io_uring* ring, io_uring_cqe**, unsigned, __kernel_timespec*,
+                                     sigset_t*) {
+    return now.enter(*ring, true);
+}
+int __io_uring_sqring_wait(io_uring*) {
+    return 0;
+}
+
+}  // extern "C"
+
+namespace {
+
+template <class Path, bool Batches = false, class Backend>
 std::uint64_t run(Backend& backend, bool writes, unsigned turns) {
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     mapping descriptors{page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, "memory"};
-    std::byte* const words = descriptors.data();
-    const int file = static_cast<int>(::memfd_create("pages", MFD_CLOEXEC));
-    if (::ftruncate(file, off_t{1} << 40) != 0) {
+    now.descriptors = descriptors.data();
+    now.writes = writes;
+    now.turns = turns;
+    now.asks_for_data = Path::id == data_path::lend;
+    now.batches = Batches;
+    const linux_channel device{fd{::memfd_create("pages", MFD_CLOEXEC)}};
+    if (::ftruncate(device.file(), off_t{1} << 40) != 0) {
         std::abort();
     }
     std::vector<queue> queues;
     queues.emplace_back(queue_id{0}, std::move(descriptors), sizeof(uapi::io_desc),
-                        buffers{depth, page, pages::standard, false}, depth, file);
-    if constexpr (Batches) {
-        const queue_id mine[] = {queue_id{0}};
-        using port_type = batch_port<instant_wire, has_tag_buffers(Path::id)>;
-        port_type port{instant_channel{words, writes}, turns,
-                       port_needs{.tags = depth, .queues = mine, .depth = depth}};
-        server<Backend, driver_batches, port_type, true, Path> loop{backend, port, queues};
-        if (loop.fetch_all() != 0 || loop.run() != 0) {
-            std::abort();
-        }
-        return instant_wire::served;
-    }
-    instant_port port{words, writes, turns};
-    port.asks_for_data = Path::id == data_path::lend;
-    server<Backend, per_wakeup, instant_port, true, Path> loop{backend, port, queues};
+                        buffers{depth, page, pages::standard, false}, depth, device.file());
+    const queue_id mine[] = {queue_id{0}};
+    const linux_waker waker;
+    using port =
+        std::conditional_t<Batches, batch_port<linux_batch_wire, has_tag_buffers(Path::id)>,
+                           linux_port>;
+    port talk{device, waker,
+              port_needs{.tags = depth,
+                         .operations = depth,
+                         .queues = mine,
+                         .depth = depth,
+                         .batch_flags = uapi::batch_flag::has_buf_addr}};
+    using policy = std::conditional_t<Batches, driver_batches, per_wakeup>;
+    server<Backend, policy, port, true, Path> loop{backend, talk, queues};
     if (loop.fetch_all() != 0 || loop.run() != 0) {
         std::abort();
     }
-    ::close(file);
-    return port.served;
+    return now.served;
 }
 
 std::uint64_t run(std::string_view which, bool writes, unsigned turns) {
-    if (which == "null.copy") {
+    if (which == "null.copy" || which == "null.copy_batches") {
         backends::null disk{1u << 30};
-        return run<paths::copy>(disk, writes, turns);
-    }
-    if (which == "null.copy_batches") {
-        backends::null disk{1u << 30};
-        return run<paths::copy, backends::null, true>(disk, writes, turns);
-    }
-    if (which == "memory.copy_batches") {
-        backends::memory disk{1u << 20};
-        return run<paths::copy, backends::memory, true>(disk, writes, turns);
+        return which == "null.copy" ? run<paths::copy>(disk, writes, turns)
+                                    : run<paths::copy, true>(disk, writes, turns);
     }
     if (which.starts_with("memory.")) {
         backends::memory disk{1u << 20};
-        return which == "memory.copy"        ? run<paths::copy>(disk, writes, turns)
-               : which == "memory.user_copy" ? run<paths::user_copy>(disk, writes, turns)
-                                             : run<paths::lend>(disk, writes, turns);
+        return which == "memory.copy"           ? run<paths::copy>(disk, writes, turns)
+               : which == "memory.copy_batches" ? run<paths::copy, true>(disk, writes, turns)
+               : which == "memory.user_copy"    ? run<paths::user_copy>(disk, writes, turns)
+                                                : run<paths::lend>(disk, writes, turns);
     }
     char name[] = "/tmp/ublk-instructions-XXXXXX";
     const fd made{::mkstemp(name)};

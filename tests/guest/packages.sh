@@ -12,13 +12,14 @@ packages_in_set() {
     case $1 in
     build)
         echo g++ make cmake ninja-build pkg-config binutils liburing-dev libboost-dev \
-            librange-v3-dev libgtest-dev libcli11-dev libfmt-dev
+            librange-v3-dev libgtest-dev libcli11-dev libfmt-dev python3 valgrind
         ;;
     clang) echo clang llvm "$(clang_runtimes)" ;;
     guest)
         # dash and util-linux are on every system, but these are not.
         echo qemu-system-x86 busybox-static cpio kmod xz-utils zstd lz4 gzip
         ;;
+    benchmark) echo python3 gnuplot-nox valgrind libc6-dbg ;;  # callgrind names memcpy by the last
     client) echo fio e2fsprogs fdisk util-linux ;;
     *) return 1 ;;
     esac
@@ -101,7 +102,8 @@ install_packages() {
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
     if (($# == 0)); then
-        echo 'Usage: packages.sh NAME... (packages, or the sets build, clang, guest, client)' >&2
+        echo 'Usage: packages.sh NAME... (packages, or the sets build, clang, guest, client,' \
+            'benchmark)' >&2
         exit 2
     fi
     install_packages "$@"

@@ -1,0 +1,94 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Measures the library beside the kernel's own devices, on the real driver of a stock kernel in
+# QEMU, and writes a report. README.md tells how to read it.
+#
+# Usage: run.sh [OPTION]...
+#
+#   --quick              the goals and the seed's table only: within 5 minutes on 2 cores
+#   --seed-table         the seed's table only, which also goes to stdout
+#   --kernel VERSION     as for tests/guest/run.sh (newest)
+#   --kublk FILE         the kernel's own ublk server, instead of building it
+#   --out DIR            where results.json, report.md and report.html go
+#                        (build/benchmarks/report)
+#   --rounds N           of each measurement by the clock (3); the seed's table has at least 9
+#   --no-user            without the instructions of the library alone (needs valgrind)
+#   --help
+#
+# A second run with the same --out replaces the report. stderr gets the progress.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/.." && pwd)
+build=$root/build/benchmarks
+# shellcheck source=common.sh
+source "$here/common.sh"
+
+parse_options() {
+    scope=full kernel=newest kublk='' out=$build/report rounds=3 user=yes command=run.sh
+    while (($#)); do
+        case $1 in
+        --help) usage 0 ;;
+        --quick) scope=quick command+=" $1"; shift; continue ;;
+        --seed-table) scope=seed command+=" $1"; shift; continue ;;
+        --no-user) user=no command+=" $1"; shift; continue ;;
+        --kernel | --kublk | --out | --rounds) (($# >= 2)) || die "$1 needs a value" ;;
+        *) die "unknown option $1 (--help tells all)" ;;
+        esac
+        case $1 in
+        --kernel) kernel=$2 command+=" $1 $2" ;;
+        --kublk) kublk=$2 ;;
+        --out) out=$2 ;;
+        --rounds) rounds=$2 command+=" $1 $2" ;;
+        esac
+        shift 2
+    done
+    [[ $rounds =~ ^[1-9][0-9]{0,2}$ ]] || die "--rounds $rounds: a number from 1 to 999"
+    [[ $kernel == newest || $kernel =~ ^[0-9]+\.[0-9]+$ ]] ||
+        die "--kernel $kernel: newest, or as 7.3"
+    [[ -z $kublk || -x $kublk ]] || die "--kublk $kublk: no such program"
+    mkdir -p "$out" || die "--out $out: cannot be made"
+}
+
+# The plans come first, so that the time left is known from the start.
+make_plans() {
+    local instrument
+    "$build/cmake/benchmarks/target" --list >"$work/disks"
+    for instrument in counts clock; do
+        python3 "$here/plan.py" "$scope" "$instrument" --rounds "$rounds" \
+            --disks "$work/disks" >"$work/plan.$instrument"
+    done
+    [[ $scope == seed ]] || python3 "$here/plan.py" memory counts >"$work/plan.memory"
+    measurements "$work"/plan.*
+}
+
+# The goals need but a few of them.
+wants_every_loop() { [[ $user == yes && $scope == full ]]; }
+
+count_user_instructions() {
+    [[ $user == yes && $scope != seed ]] || return 0
+    say 'counting the instructions of the library alone'
+    "$here/user_instructions.sh" --json >"$work/own"
+    wants_every_loop || return 0
+    python3 "$here/loop.py" "$build/cmake/benchmarks/loop" >"$work/user"
+}
+
+parse_options "$@"
+"$root/tests/guest/packages.sh" build guest client benchmark >&2
+make_work
+programs=(ublk_benchmark_target ublk_benchmark_load)
+if wants_every_loop; then programs+=(ublk_benchmark_loop); fi
+build_programs "$root" "$build/cmake" "${programs[@]}"
+get_kublk
+make_plans
+count_user_instructions
+if [[ $scope != seed ]]; then run_guest memory counts --icount --cpus 4; fi
+run_guest counts counts --icount
+run_guest clock clock
+python3 "$here/report.py" collect --scope "$scope" --command "$command" \
+    --commit "$(commit_of "$root")" --compiler "$(c++ --version | head -n 1)" \
+    --lines "$work" >"$out/results.json"
+python3 "$here/report.py" render "$out/results.json" "$out" >&2
+if [[ $scope == seed ]]; then python3 "$here/report.py" seed "$out/results.json"; fi
+say "report: $out/report.html, report.md, results.json"
