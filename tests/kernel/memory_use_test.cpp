@@ -65,9 +65,7 @@ private:
         EXPECT_EQ(disk.info().depth, depth);
         const std::size_t buffers =
             ublk::has_tag_buffers(GetParam()) ? queues * depth * (max_io_bytes >> 10) : 0;
-        // AddressSanitizer has shadows and quarantines of its own.
-        const std::size_t more = ublk_test::with_asan ? 64 << 10 : queues * 256;
-        EXPECT_LE(after, before + buffers + more) << queues << " queues";
+        EXPECT_LE(after, before + buffers + queues * 256) << queues << " queues";
         EXPECT_GE(after, before + buffers) << "nothing was measured";
         disk.stop();
     }
