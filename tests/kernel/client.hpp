@@ -491,6 +491,13 @@ struct holdings {
     return at == std::string::npos ? 0 : std::stoul(text.substr(at + key.size() + 2));
 }
 
+/// Whether that thread of ours sleeps as one does that waits for a disk, beyond any signal.
+[[nodiscard]] inline bool waits_for_a_disk(pid_t thread) {
+    const std::string stat = read_text("/proc/self/task/" + std::to_string(thread) + "/stat");
+    const std::size_t name_ends = stat.rfind(')');
+    return name_ends != std::string::npos && stat.compare(name_ends, 3, ") D") == 0;
+}
+
 [[nodiscard]] inline holdings held() {
     holdings all;
     for (const std::string& name : names_in("/proc/self/fd", "")) {
