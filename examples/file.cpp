@@ -8,7 +8,6 @@ int main(int argc, char** argv) {
     CLI::App app{"Serves a file or a block device as /dev/ublkbN until SIGINT or SIGTERM."};
     program::settings s;
     program::add_options(app, s);
-    program::offer_few_batches(app, s);
     app.remove_option(app.get_option("--size"));  // the file has one
     std::string path;
     ublk::backends::file_options how;
@@ -20,6 +19,6 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({0, 512, 1024, 2048, 4096}))
         ->capture_default_str();
     return program::run(app, argc, argv, [&] {
-        program::serve_few(ublk::backends::file{path, how}, s);
+        program::serve_by_name(ublk::backends::file{path, how}, s);
     });
 }

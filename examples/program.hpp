@@ -26,7 +26,6 @@ struct settings {
     bool read_only = false;
     std::string threads = "per_cpu";
     std::string batch = "per_wakeup";
-    unsigned batch_limit = 16;
     std::int64_t id = -1;
     std::uint64_t max_io = ublk::options{}.max_io_bytes;
     std::string buffers = "standard";
@@ -54,8 +53,8 @@ inline void add_options(CLI::App& app, settings& s) {
     app.add_option("--threads", s.threads, "queue policy: who serves the queues")
         ->check(CLI::IsMember({"per_cpu", "shared"}))
         ->capture_default_str();
-    app.add_option("--batch", s.batch, "batch policy: when completions go back to the kernel")
-        ->check(CLI::IsMember({"each", "per_wakeup", "up_to_4", "up_to_16", "driver_batches"}))
+    app.add_option("--batch", s.batch, "batch policy: whose batches completions go back in")
+        ->check(CLI::IsMember({"per_wakeup", "driver_batches"}))
         ->capture_default_str();
     app.add_option("--buffers", s.buffers, "what backs the tag buffers")
         ->check(CLI::IsMember({"standard", "transparent", "huge"}))
@@ -134,39 +133,6 @@ void serve(Backend backend, const settings& s) {
 
 template <class QueuePolicy, class Backend>
 void serve_batched(Backend backend, const settings& s) {
-    if (s.batch == "each") {
-        serve<QueuePolicy, ublk::each>(std::move(backend), s);
-    } else if (s.batch == "up_to_4") {
-        serve<QueuePolicy, ublk::up_to<4>>(std::move(backend), s);
-    } else if (s.batch == "up_to_16") {
-        serve<QueuePolicy, ublk::up_to<16>>(std::move(backend), s);
-    } else if (s.batch == "driver_batches") {
-        serve<QueuePolicy, ublk::driver_batches>(std::move(backend), s);
-    } else {
-        serve<QueuePolicy, ublk::per_wakeup>(std::move(backend), s);
-    }
-}
-
-/// Names on the command line become types here, once.
-template <class Backend>
-void serve_by_name(Backend backend, const settings& s) {
-    if (s.threads == "shared") {
-        serve_batched<ublk::shared>(std::move(backend), s);
-    } else {
-        serve_batched<ublk::per_cpu>(std::move(backend), s);
-    }
-}
-
-/// Leaves the batch policies that `serve_few` knows.
-inline void offer_few_batches(CLI::App& app, settings& s) {
-    app.remove_option(app.get_option("--batch"));
-    app.add_option("--batch", s.batch, "batch policy: whose batches completions go back in")
-        ->check(CLI::IsMember({"per_wakeup", "driver_batches"}))
-        ->capture_default_str();
-}
-
-template <class QueuePolicy, class Backend>
-void serve_few_batched(Backend backend, const settings& s) {
     if (s.batch == "driver_batches") {
         serve<QueuePolicy, ublk::driver_batches>(std::move(backend), s);
     } else {
@@ -174,14 +140,15 @@ void serve_few_batched(Backend backend, const settings& s) {
     }
 }
 
-/// As `serve_by_name`, where another batch policy would hardly matter: each pair of policies is a
-/// loop of its own for each data path, and compiling takes its time.
+/// Names on the command line become types here, once. Few of them: each pair of policies is a loop
+/// of its own for each data path, and compiling takes its time. A program of yours names those that
+/// it wants; benchmarks/ compares them all.
 template <class Backend>
-void serve_few(Backend backend, const settings& s) {
+void serve_by_name(Backend backend, const settings& s) {
     if (s.threads == "shared") {
-        serve_few_batched<ublk::shared>(std::move(backend), s);
+        serve_batched<ublk::shared>(std::move(backend), s);
     } else {
-        serve_few_batched<ublk::per_cpu>(std::move(backend), s);
+        serve_batched<ublk::per_cpu>(std::move(backend), s);
     }
 }
 

@@ -12,7 +12,6 @@ int main(int argc, char** argv) {
                  "SIGTERM."};
     program::settings s;
     program::add_options(app, s);
-    program::offer_few_batches(app, s);
     app.remove_option(app.get_option("--size"));  // that of the files
     std::vector<std::string> paths;
     ublk::backends::file_options how;
@@ -28,6 +27,6 @@ int main(int argc, char** argv) {
         for (const std::string& path : paths) {
             files.emplace_back(path, how);
         }
-        program::serve_few(ublk::backends::stripe{chunk, std::move(files)}, s);
+        program::serve_by_name(ublk::backends::stripe{chunk, std::move(files)}, s);
     });
 }
