@@ -1,67 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The example programs as a user runs them: options, signals, exit codes.
-#include "shell.hpp"
+#include "programs.hpp"
 
 #include <gtest/gtest.h>
 
-#include <sys/stat.h>
-
-#include <chrono>
-#include <cstdlib>
-#include <string>
-
 namespace {
 
-using namespace std::chrono_literals;
-using ublk_test::finished;
-using ublk_test::sh;
+using ublk_test::programs;
 using ublk_test::succeeded;
-
-// Starts $program, waits for its line, and sets $disk; `finish` sends a signal and checks that it
-// leaves with 0 and without its device.
-constexpr const char* helpers = R"sh(
-out=$(mktemp)
-begin() {
-    : >$out  # what the last one said
-    "$@" >$out 2>&1 &
-    server=$!
-    n=0
-    until grep -q ^/dev/ublkb $out; do
-        kill -0 $server || { cat $out; exit 90; }
-        n=$((n + 1)); [ $n -lt 300 ] || { echo "no line in 30 s"; kill -9 $server; exit 91; }
-        sleep 0.1
-    done
-    disk=$(sed -n 's,^\(/dev/ublkb[0-9]*\).*,\1,p' $out)
-    [ -b $disk ]
-}
-# dd only speaks when it fails.
-dd() { command dd "$@" 2>/tmp/dd || { cat /tmp/dd; return 1; }; }
-finish() {
-    kill -$1 $server
-    code=0; wait $server || code=$?
-    [ $code = 0 ] || { echo "exit code $code after $1"; cat $out; exit 92; }
-    [ ! -e $disk ] || { echo "$disk is left"; exit 93; }
-    [ ! -e /dev/ublkc${disk#/dev/ublkb} ] || { echo "the device is left"; exit 94; }
-}
-)sh";
-
-class programs : public testing::Test {
-protected:
-    void SetUp() override {
-        const char* const there = std::getenv("UBLK_EXAMPLES");
-        ASSERT_NE(there, nullptr) << "$UBLK_EXAMPLES names the directory of the example programs";
-        path_ = there;
-        struct stat found {};
-        ASSERT_EQ(::stat((path_ + "/memory").c_str(), &found), 0);
-    }
-
-    [[nodiscard]] finished script(const std::string& body) const {
-        return sh("PATH=" + path_ + ":$PATH\n" + helpers + body, 90s);
-    }
-
-private:
-    std::string path_;
-};
 
 TEST_F(programs, HelloServesAndEndsAtCtrlC) {
     EXPECT_TRUE(succeeded(script(R"sh(
@@ -107,7 +53,7 @@ finish INT
 TEST_F(programs, EveryPolicyHasAName) {
     EXPECT_TRUE(succeeded(script(R"sh(
 for threads in per_cpu shared; do
-    for batch in each per_wakeup up_to_4 up_to_16 driver_batches; do
+    for batch in per_wakeup driver_batches; do
         begin memory --size 16M --depth 8 --max-io 64K --threads $threads --batch $batch
         grep -q "$threads $batch" $out
         dd if=/dev/urandom of=/tmp/data bs=64k count=4
@@ -116,55 +62,6 @@ for threads in per_cpu shared; do
         finish INT
     done
 done
-)sh")));
-}
-
-TEST_F(programs, NullReadsZeroes) {
-    EXPECT_TRUE(succeeded(script(R"sh(
-begin null --size 16M --depth 4
-dd if=/dev/urandom of=$disk bs=64k count=16 oflag=direct
-dd if=$disk of=/tmp/back bs=64k count=16 iflag=direct
-cmp -n 1048576 /dev/zero /tmp/back
-finish TERM
-)sh")));
-}
-
-TEST_F(programs, FileKeepsInItsFileWhatTheDiskIsGiven) {
-    EXPECT_TRUE(succeeded(script(R"sh(
-dd if=/dev/urandom of=/tmp/data bs=64k count=16
-for how in "" "--direct" "--data-path fixed_copy"; do
-    rm -f /tmp/image; truncate -s 20M /tmp/image
-    begin file --depth 8 $how /tmp/image
-    grep -q '^data path: ' $out
-    [ $(cat /sys/block/${disk#/dev/}/size) = $((20 * 2048)) ]
-    dd if=/tmp/data of=$disk bs=64k conv=fsync
-    c=0; command file /tmp/image >/tmp/second 2>&1 || c=$?
-    [ $c = 1 ] && grep -q 'another server has a disk in this file' /tmp/second
-    finish TERM
-    cmp -n 1048576 /tmp/data /tmp/image
-done
-begin file --read-only /tmp/image
-cmp -n 1048576 /tmp/data $disk
-if dd if=/dev/zero of=$disk bs=4k count=1 conv=fsync 2>/dev/null; then exit 95; fi
-finish INT
-rm /tmp/image
-)sh")));
-}
-
-TEST_F(programs, StripeSpreadsOverItsFiles) {
-    EXPECT_TRUE(succeeded(script(R"sh(
-dd if=/dev/urandom of=/tmp/data bs=64k count=16
-truncate -s 8M /tmp/one /tmp/two /tmp/three
-begin stripe --chunk 16K --depth 8 /tmp/one /tmp/two /tmp/three
-[ $(cat /sys/block/${disk#/dev/}/size) = $((24 * 2048)) ]
-dd if=/tmp/data of=$disk bs=64k conv=fsync
-finish TERM
-dd if=/tmp/data of=/tmp/chunk bs=16k skip=1 count=1
-cmp -n 16384 /tmp/chunk /tmp/two   # the second chunk is the second file's first
-begin stripe --chunk 16K --data-path fixed_copy /tmp/one /tmp/two /tmp/three
-cmp -n 1048576 /tmp/data $disk
-finish INT
-rm /tmp/one /tmp/two /tmp/three
 )sh")));
 }
 
