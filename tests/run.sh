@@ -97,7 +97,25 @@ if want_kernel && [ ${#kernels[@]} = 0 ]; then
 fi
 install_packages
 quietly "$build.configure.log" configure
+
+# Downloads and the compiler do not wait for each other. What goes wrong here, the boot tells.
+fetching=()
+fetch_kernels() {
+    local kernel
+    for kernel in ${kernels[@]+"${kernels[@]}"}; do
+        if [ "$kernel" != host ]; then
+            timeout 900 "$guest/kernel.sh" "$kernel" >"$root/build/kernel-$kernel.log" 2>&1 &
+            fetching+=($!)
+        fi
+    done
+}
+stop_fetching() { [ ${#fetching[@]} = 0 ] || kill "${fetching[@]}" 2>/dev/null || true; }
+
+trap stop_fetching EXIT
+if want_kernel && [ -z "$list" ]; then fetch_kernels; fi
 quietly "$build.build.log" cmake --build "$build" --target "${targets[@]}"
+[ ${#fetching[@]} = 0 ] || wait "${fetching[@]}" || true
+fetching=()
 
 # Runs each group of tests as asked; ctest prints the summary.
 select=()
