@@ -42,10 +42,24 @@ take_original() {
     cp "$here/catcher.cpp" "$work/original/tests/bugs/"
 }
 
+# The headers that no patch touches, parsed once for all bugs: in $UBLK_BUGS_PRECOMPILED where that
+# is a directory to keep them in.
+precompile() {
+    precompiled=${UBLK_BUGS_PRECOMPILED:-$work}/standard.hpp
+    [[ ! -e $precompiled.gch ]] || return 0
+    mkdir -p "${precompiled%/*}"
+    printf '#include <%s>\n' algorithm atomic chrono condition_variable functional map memory mutex \
+        span stop_token string thread vector gtest/gtest.h liburing.h boost/hana/tuple.hpp \
+        boost/hana/unpack.hpp >"$precompiled"
+    "${compiler[@]}" -x c++-header "$precompiled" -o "$precompiled.$$" &&
+        mv "$precompiled.$$" "$precompiled.gch"
+}
+
 build() { # TREE [OPTION]...
     local tree=$1
     shift
-    "${compiler[@]}" "$@" -I "$tree/include" "$tree/tests/bugs/catcher.cpp" -o "$tree/catcher" \
+    "${compiler[@]}" "$@" -include "$precompiled" -I "$tree/include" \
+        "$tree/tests/bugs/catcher.cpp" -o "$tree/catcher" \
         -lgtest -lgtest_main -luring -lpthread >"$tree/compiler" 2>&1
 }
 
@@ -186,6 +200,7 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 take_original
+precompile
 for name in "${names[@]}"; do
     while (($(jobs -rp | wc -l) >= jobs)); do
         wait -n || true
