@@ -48,9 +48,9 @@ precompile() {
     precompiled=${UBLK_BUGS_PRECOMPILED:-$work}/standard.hpp
     [[ ! -e $precompiled.gch ]] || return 0
     mkdir -p "${precompiled%/*}"
-    printf '#include <%s>\n' algorithm atomic chrono condition_variable functional map memory mutex \
-        span stop_token string thread vector gtest/gtest.h liburing.h boost/hana/tuple.hpp \
-        boost/hana/unpack.hpp >"$precompiled"
+    printf '#include <%s>\n' algorithm atomic chrono condition_variable functional map memory \
+        mutex span stop_token string thread vector gtest/gtest.h liburing.h \
+        boost/hana/tuple.hpp boost/hana/unpack.hpp >"$precompiled"
     "${compiler[@]}" -x c++-header "$precompiled" -o "$precompiled.$$" &&
         mv "$precompiled.$$" "$precompiled.gch"
 }
