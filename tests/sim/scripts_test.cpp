@@ -10,21 +10,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <ostream>
 #include <string>
 #include <vector>
 
 namespace ublk_test {
-
-namespace differential {
-
-/// How GoogleTest prints a script: by its name.
-inline void PrintTo(const script& what, std::ostream* out) {
-    *out << what.name;
-}
-
-}  // namespace differential
 
 namespace {
 
@@ -34,11 +26,22 @@ using differential::transcript;
 constexpr ublk::kernel_version source{7, 3};
 constexpr unsigned cpus = 2;
 
-class simulated_driver : public testing::TestWithParam<script> {};
-class older_drivers : public testing::TestWithParam<script> {};
+/// A test's parameter, and not the script itself: GoogleTest copies each a dozen times, and every
+/// start of this program would take a tenth of a second.
+struct chosen {
+    const script* what;
+};
+
+/// By its name.
+void PrintTo(const chosen& one, std::ostream* out) {
+    *out << one.what->name;
+}
+
+class simulated_driver : public testing::TestWithParam<chosen> {};
+class older_drivers : public testing::TestWithParam<chosen> {};
 
 TEST_P(simulated_driver, does_what_the_source_says) {
-    const script& what = GetParam();
+    const script& what = *GetParam().what;
     for (const std::uint64_t seed : {1u, 2u, 3u}) {
         const transcript lines = differential::play_simulated(what, seed, source, cpus);
         ASSERT_GE(lines.size(), what.steps.size());
@@ -55,7 +58,7 @@ TEST_P(simulated_driver, does_what_the_source_says) {
 
 /// On older kernels, of which nobody has written down what they must say: the same at each seed.
 TEST_P(older_drivers, repeat_themselves) {
-    const script& what = GetParam();
+    const script& what = *GetParam().what;
     for (const ublk::kernel_version version :
          {ublk::kernel_version{6, 8}, ublk::kernel_version{6, 12}, ublk::kernel_version{6, 12, 117},
           ublk::kernel_version{6, 16}, ublk::kernel_version{7, 0}}) {
@@ -71,16 +74,17 @@ TEST_P(older_drivers, repeat_themselves) {
 /// The line of a script's transcript that begins so, on one kernel.
 [[nodiscard]] std::string line_on(ublk::kernel_version version, const std::string& name,
                                   const std::string& begins) {
-    for (const script& what : differential::written_scripts()) {
-        if (what.name == name) {
-            for (const std::string& line : differential::play_simulated(what, 1, version, cpus)) {
-                if (line.starts_with(begins)) {
-                    return line.substr(begins.size());
-                }
-            }
-        }
+    const std::vector<script> all = differential::written_scripts();
+    const auto what =
+        std::find_if(all.begin(), all.end(), [&](const script& s) { return s.name == name; });
+    if (what == all.end()) {
+        return "no such script";
     }
-    return "no such line";
+    const transcript lines = differential::play_simulated(*what, 1, version, cpus);
+    const auto line = std::find_if(lines.begin(), lines.end(), [&](const std::string& each) {
+        return each.starts_with(begins);
+    });
+    return line == lines.end() ? "no such line" : line->substr(begins.size());
 }
 
 TEST(stable_drivers, have_what_was_backported_to_them) {
@@ -93,7 +97,7 @@ TEST(stable_drivers, have_what_was_backported_to_them) {
     EXPECT_EQ(odd_zones_on({7, 0}), "EINVAL");
 }
 
-[[nodiscard]] std::vector<script> scripts() {
+[[nodiscard]] std::vector<script> make_scripts() {
     std::vector<script> all = differential::written_scripts();
     for (std::uint64_t seed = 1; seed <= 20; ++seed) {
         all.push_back(differential::random_commands(seed));
@@ -102,14 +106,25 @@ TEST(stable_drivers, have_what_was_backported_to_them) {
     return all;
 }
 
-[[nodiscard]] std::vector<script> scripts_for_the_source() {
-    std::vector<script> all = scripts();
-    std::erase_if(all, [](const script& s) { return source < s.since || source >= s.until; });
+[[nodiscard]] std::vector<chosen> scripts() {
+    static const std::vector<script> all = make_scripts();
+    std::vector<chosen> each;
+    for (const script& one : all) {
+        each.push_back({&one});
+    }
+    return each;
+}
+
+[[nodiscard]] std::vector<chosen> scripts_for_the_source() {
+    std::vector<chosen> all = scripts();
+    std::erase_if(all, [](const chosen& one) {
+        return source < one.what->since || source >= one.what->until;
+    });
     return all;
 }
 
-[[nodiscard]] std::string name_of_script(const testing::TestParamInfo<script>& tried) {
-    return tried.param.name;
+[[nodiscard]] std::string name_of_script(const testing::TestParamInfo<chosen>& tried) {
+    return tried.param.what->name;
 }
 
 INSTANTIATE_TEST_SUITE_P(scripts, simulated_driver, testing::ValuesIn(scripts_for_the_source()),
