@@ -22,6 +22,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=archive.sh
+source "$here/archive.sh"
 # Where depmod is; not every user has it.
 PATH+=:/usr/sbin:/sbin
 
@@ -29,168 +31,9 @@ PATH+=:/usr/sbin:/sbin
 debian_suites=(bookworm-backports trixie trixie-backports forky sid)
 debian_newest=trixie-backports
 
-# How long the archive's package lists are believed.
-lists_minutes=720
-
-die() {
-    printf 'kernel.sh: %s\n' "$*" >&2
-    exit 1
-}
-
 usage() {
     sed -n '/^# Usage:/,/^#$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 1
-}
-
-os_field() {
-    # A subshell, since the file sets names like VERSION.
-    # shellcheck source=/dev/null
-    (. /etc/os-release && printf '%s' "${!1-}")
-}
-
-# Prints the archive the host itself uses, as the lines of a deb822 stanza without its suite.
-# "found" is the first binary stanza that carries the host's own release.
-host_archive() {
-    local release
-    release="stable oldstable testing unstable sid $(os_field VERSION_CODENAME)"
-    local -a deb822=() oneline=()
-    local f
-    for f in /etc/apt/sources.list.d/*.sources; do [[ -r $f ]] && deb822+=("$f"); done
-    for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-        [[ -r $f ]] && oneline+=("$f")
-    done
-    {
-        ((${#deb822[@]})) && awk -v RS= -v known="$release" '
-            BEGIN { n = split(known, k, " "); for (i = 1; i <= n; i++) want[k[i]] = 1 }
-            function known_suite(v,    a, i, n) {
-                n = split(v, a, " ")
-                for (i = 1; i <= n; i++) if (a[i] in want) return 1
-                return 0
-            }
-            {
-                split("", field); name = ""
-                n = split($0, line, "\n")
-                for (i = 1; i <= n; i++) {
-                    if (line[i] ~ /^#/) continue
-                    if (line[i] ~ /^[ \t]/) { field[name] = field[name] "\n" line[i]; continue }
-                    colon = index(line[i], ":")
-                    name = tolower(substr(line[i], 1, colon - 1))
-                    value = substr(line[i], colon + 1)
-                    sub(/^[ \t]+/, "", value)
-                    field[name] = value
-                }
-                if (field["types"] !~ /(^|[ \t])deb([ \t]|$)/) next
-                if (tolower(field["enabled"]) == "no" || !known_suite(field["suites"])) next
-                print "URIs: " field["uris"]
-                if ("signed-by" in field) print "Signed-By: " field["signed-by"]
-                if ("trusted" in field) print "Trusted: " field["trusted"]
-                exit
-            }' "${deb822[@]}"
-        ((${#oneline[@]})) && awk -v known="$release" '
-            BEGIN { n = split(known, k, " "); for (i = 1; i <= n; i++) want[k[i]] = 1 }
-            /^[ \t]*deb[ \t]/ {
-                options = ""
-                if (match($0, /\[[^]]*\]/)) {
-                    options = substr($0, RSTART + 1, RLENGTH - 2)
-                    $0 = substr($0, 1, RSTART - 1) substr($0, RSTART + RLENGTH)
-                }
-                if (!($3 in want)) next
-                print "URIs: " $2
-                n = split(options, o, " ")
-                for (i = 1; i <= n; i++) {
-                    value = substr(o[i], index(o[i], "=") + 1); gsub(/,/, " ", value)
-                    if (o[i] ~ /^signed-by=/) print "Signed-By: " value
-                    if (o[i] ~ /^trusted=/) print "Trusted: " value
-                }
-                exit
-            }' "${oneline[@]}"
-        true
-    } | awk '/^URIs:/ && seen++ { exit } { print }'
-}
-
-# apt's private state for one suite. Everything is in a file given with -c, because that is read
-# after the host's own settings, whose hooks must not run here.
-make_state() {
-    local suite=$1 state=$cache/apt/$1 archive
-    mkdir -p "$state"/{sources,lists/partial,cache/archives/partial}
-    : >"$state/status"
-    {
-        if [[ $suite != host ]]; then
-            archive=$(host_archive)
-            [[ -n $archive ]] || die "no archive of this release found in /etc/apt"
-            printf 'Types: deb\nSuites: %s\nComponents: main\nTargets: Packages\n%s\n' \
-                "$suite" "$archive" >"$state/sources/suite.sources"
-            printf 'Dir::Etc::sourcelist "/dev/null";\n'
-            printf 'Dir::Etc::sourceparts "%s";\n' "$state/sources"
-        fi
-        cat <<END
-Dir::State::lists "$state/lists";
-Dir::State::status "$state/status";
-Dir::Cache "$state/cache";
-Dir::Cache::pkgcache "pkgcache.bin";
-Dir::Cache::srcpkgcache "";
-Dir::Log "$state";
-APT::Architecture "amd64";
-APT::Sandbox::User "root";
-Acquire::Languages "none";
-Acquire::PDiffs "false";
-Acquire::Retries "3";
-#clear APT::Architectures;
-#clear APT::Update::Pre-Invoke;
-#clear APT::Update::Post-Invoke;
-#clear APT::Update::Post-Invoke-Success;
-#clear DPkg::Post-Invoke;
-END
-    } >"$state/apt.conf"
-}
-
-update_suite() {
-    local suite=$1 force=$2 state=$cache/apt/$1
-    [[ $force == no && -n $(find "$state/updated" -mmin "-$lists_minutes" 2>/dev/null) ]] && return
-    make_state "$suite"
-    rm -f "$state/updated" "$state/names"
-    # apt-get can report success with a suite's signature or index missing; Error-Mode makes it
-    # say so. Without its index a suite offers nothing, as complain_of_failed() tells.
-    apt-get -c "$state/apt.conf" -o APT::Update::Error-Mode=any -q update \
-        >"$state/update.log" 2>&1 || return 0
-    apt-cache -c "$state/apt.conf" pkgnames linux- >"$state/names.new"
-    mv "$state/names.new" "$state/names"
-    touch "$state/updated"
-}
-
-update_lists() {
-    local force=$1 suite
-    shift
-    for suite in "$@"; do update_suite "$suite" "$force" & done
-    wait
-}
-
-# A host older than the suite may lack the key that signs it.
-lacks_key() {
-    local suite
-    for suite in "$@"; do
-        grep -qs 'NO_PUBKEY\|Missing key' "$cache/apt/$suite/update.log" && return 0
-    done
-    return 1
-}
-
-upgrade_keyring() {
-    local log=$cache/apt/keyring.log
-    ((EUID == 0)) || die "the archive's keyring is too old; as root: apt-get install" \
-        "debian-archive-keyring"
-    printf 'kernel.sh: upgrading debian-archive-keyring\n' >&2
-    { apt-get -q update && DEBIAN_FRONTEND=noninteractive \
-        apt-get -qy --no-install-recommends install debian-archive-keyring; } >"$log" 2>&1 ||
-        { cat "$log" >&2; die "cannot upgrade debian-archive-keyring"; }
-}
-
-refresh_lists() {
-    update_lists "$@"
-    shift
-    if [[ $distribution == debian ]] && lacks_key "$@"; then
-        upgrade_keyring
-        update_lists yes "$@"
-    fi
 }
 
 # "RELEASE SUITE" for every kernel on offer in these suites, oldest first.
@@ -201,15 +44,6 @@ offers() {
         sed -nE "s/^linux-image-(unsigned-)?([0-9].*-(cloud-amd64|generic))\$/\2 $suite/p" \
             "$cache/apt/$suite/names"
     done | sort -u | sort -V
-}
-
-complain_of_failed() {
-    local suite
-    for suite in "$@"; do
-        [[ -r $cache/apt/$suite/names ]] && continue
-        printf 'kernel.sh: suite %s cannot be read:\n' "$suite" >&2
-        tail -n 5 "$cache/apt/$suite/update.log" | sed 's/^/    /' >&2
-    done
 }
 
 list_offers() {
@@ -298,8 +132,7 @@ download() {
     local release=$1 suite=$2 to=$3
     local -a names
     mapfile -t names < <(packages_of "$release" "$suite")
-    (cd "$to" && apt-get -c "$cache/apt/$suite/apt.conf" -q download "${names[@]}") \
-        >"$to/log" 2>&1
+    download_packages "$suite" "$to" "${names[@]}"
 }
 
 # Downloads the newest offer for a version into $new and names it in $release; fails when there is
@@ -353,8 +186,7 @@ fetch_headers() {
     refresh_lists no "$suite"
     rm -rf "$to.new"
     mkdir -p "$to.new"
-    (cd "$to.new" && apt-get -c "$cache/apt/$suite/apt.conf" -q download linux-libc-dev) \
-        >"$to.new/log" 2>&1 || {
+    download_packages "$suite" "$to.new" linux-libc-dev || {
         cat "$to.new/log" >&2
         complain_of_failed "$suite"
         die "cannot fetch linux-libc-dev"
@@ -370,7 +202,6 @@ check_host() {
     for tool in apt-get dpkg depmod flock; do
         command -v "$tool" >/dev/null || die "no $tool: run packages.sh guest"
     done
-    distribution=$(os_field ID)
     case $distribution in
     debian) suites=("${debian_suites[@]}") ;;
     ubuntu) suites=(host) ;;
@@ -383,15 +214,13 @@ main() {
     [[ ${1-} == --refresh ]] && { refresh=yes; shift; }
     (($# == 1)) || usage
     version=$1
-    cache=${UBLK_CACHE:-$here/../../build/guest}
+    open_cache
     mkdir -p "$cache/kernels"
-    cache=$(cd "$cache" && pwd)
     kernels=$cache/kernels
     if [[ $version == --headers ]]; then
         if [[ ! -d $cache/headers ]]; then
             check_host
-            exec 9>"$cache/lock"
-            flock 9
+            lock_cache
             [[ -d $cache/headers ]] || fetch_headers
         fi
         printf '%s\n' "$cache/headers/usr/include"
@@ -405,9 +234,7 @@ main() {
         fi
     fi
     check_host
-    exec 9>"$cache/lock"
-    # Two may ask at once; the second then finds what the first has fetched.
-    flock 9
+    lock_cache
     if [[ $version == --list ]]; then
         list_offers
         return
