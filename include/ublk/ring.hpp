@@ -114,7 +114,7 @@ public:
 
     /// Queues an operation of a backend.
     void start(const operation& asked) noexcept {
-        io_uring_sqe* const sqe = next();
+        io_uring_sqe* const sqe = next_unclear();
         std::memcpy(static_cast<void*>(sqe), &asked.what, offsetof(submission, buffer));
         const auto file = static_cast<std::uint32_t>(asked.what.file);
         if (file < fixed_.size() && fixed_[file] != 0) {

@@ -46,8 +46,14 @@ protected:
     ring_entries() noexcept = default;
     ~ring_entries() = default;
 
-    // io_uring_get_sqe, but for what is the same each time.
+    // For liburing to prepare, which since 2.6 leaves alone what its own io_uring_get_sqe clears.
     [[nodiscard]] io_uring_sqe* next() noexcept {
+        return static_cast<io_uring_sqe*>(std::memset(next_unclear(), 0, sizeof(io_uring_sqe)));
+    }
+
+    // io_uring_get_sqe, but for what is the same each time: all of the entry is to be written, as
+    // it still holds an older operation.
+    [[nodiscard]] io_uring_sqe* next_unclear() noexcept {
         const unsigned tail = ring_.sq.sqe_tail;
         if (tail == room_until_) [[unlikely]] {
             return make_room();
@@ -56,12 +62,12 @@ protected:
         return ring_.sq.sqes + (tail & ring_.sq.ring_mask);
     }
 
-    // Every field is written: the slot still holds an older operation.
     template <class Command>
     io_uring_sqe* put(int file, unsigned sqe_flags, std::uint32_t op, const Command& command,
                       std::uint64_t user, std::uint64_t address = 0) noexcept {
         static_assert(std::is_trivially_copyable_v<Command>);
-        io_uring_sqe* const sqe = next();
+        static_assert(command_offset + sizeof(Command) >= sizeof(io_uring_sqe));
+        io_uring_sqe* const sqe = next_unclear();
         sqe->opcode = IORING_OP_URING_CMD;
         sqe->flags = static_cast<std::uint8_t>(sqe_flags);
         sqe->ioprio = 0;

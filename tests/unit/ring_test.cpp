@@ -116,6 +116,59 @@ TEST_F(ring_test, APollCompletesOnceTheFileIsReadable) {
     EXPECT_GT(events[0].second, 0);
 }
 
+// As a server's commands use the entries of its queue: on a fixed file, and quiet. They fail, so
+// that each is answered nonetheless.
+void use_every_entry(ublk::ring& io, int file, int entries) {
+    struct {
+        std::uint64_t words[2] = {~std::uint64_t{0}, ~std::uint64_t{0}};
+    } const nothing;
+    ASSERT_EQ(io.register_files(file, {}), 0);
+    for (int i = 0; i < entries; ++i) {
+        io.quiet_command(0, nothing, ublk::token{1});
+    }
+    ASSERT_EQ(io.submit_and_run_deferred(), 0);
+    ASSERT_EQ(events_of(io).size(), static_cast<std::size_t>(entries));
+}
+
+TEST_F(ring_test, OneWakeUpIsOneEventWhateverTheEntryWasBefore) {
+    constexpr int entries = 4;
+    ublk::ring io{ublk::ring::kind::queue, entries};
+    const ublk::fd bell{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    ASSERT_NO_FATAL_FAILURE(use_every_entry(io, bell.get(), entries));
+    io.poll_readable(bell.get(), ublk::token::wake());
+    ASSERT_EQ(::eventfd_write(bell.get(), 1), 0);
+    std::vector<int> answers;
+    // A server's loop, which polls again each time; the end is when nothing has come for a while.
+    while (answers.size() < 20 && io.submit_and_wait(50'000'000) == 0) {
+        for (const event& e : events_of(io)) {
+            ASSERT_EQ(e.first, ublk::token::wake().raw());
+            answers.push_back(e.second);
+            eventfd_t count = 0;
+            (void)::eventfd_read(bell.get(), &count);
+            io.poll_readable(bell.get(), ublk::token::wake());
+        }
+    }
+    EXPECT_EQ(answers, std::vector<int>{POLLIN});
+}
+
+TEST_F(ring_test, ACancellationIsAnsweredWhateverTheEntryWasBefore) {
+    constexpr int entries = 4;
+    ublk::ring io{ublk::ring::kind::queue, entries};
+    const ublk::fd bell{::eventfd(0, EFD_CLOEXEC)};
+    ASSERT_NO_FATAL_FAILURE(use_every_entry(io, bell.get(), entries));
+    io.poll_readable(bell.get(), ublk::token{7});
+    io.cancel(7, 9);
+    io.cancel(opcode::fsync, ublk::token{10});  // there is none
+    std::vector<event> events;
+    while (events.size() < 3 && io.submit_and_wait(1'000'000'000) == 0) {
+        for (const event& e : events_of(io)) {
+            events.push_back(e);
+        }
+    }
+    std::sort(events.begin(), events.end());
+    EXPECT_EQ(events, (std::vector<event>{{7, -ECANCELED}, {9, 0}, {10, 0}}));
+}
+
 TEST_F(ring_test, AWaitWithALimitEnds) {
     ublk::ring io{ublk::ring::kind::control, 8};
     EXPECT_EQ(io.submit_and_wait(1'000'000), -ETIME);
