@@ -100,18 +100,24 @@ host_archive() {
     } | awk '/^URIs:/ && seen++ { exit } { print }'
 }
 
+# A stanza of apt's sources for one suite of that archive.
+suite_source() {
+    local archive
+    archive=$(host_archive)
+    [[ -n $archive ]] || die "no archive of this release found in /etc/apt"
+    printf 'Types: deb\nSuites: %s\nComponents: main\n%s\n' "$1" "$archive"
+}
+
 # apt's private state for one suite. Everything is in a file given with -c, because that is read
 # after the host's own settings, whose hooks must not run here.
 make_state() {
-    local suite=$1 state=$cache/apt/$1 archive
+    local suite=$1 state=$cache/apt/$1
     mkdir -p "$state"/{sources,lists/partial,cache/archives/partial}
     : >"$state/status"
     {
         if [[ $suite != host ]]; then
-            archive=$(host_archive)
-            [[ -n $archive ]] || die "no archive of this release found in /etc/apt"
-            printf 'Types: deb\nSuites: %s\nComponents: main\nTargets: Packages\n%s\n' \
-                "$suite" "$archive" >"$state/sources/suite.sources"
+            suite_source "$suite" >"$state/sources/suite.sources"
+            printf 'Targets: Packages\n' >>"$state/sources/suite.sources"
             printf 'Dir::Etc::sourcelist "/dev/null";\n'
             printf 'Dir::Etc::sourceparts "%s";\n' "$state/sources"
         fi

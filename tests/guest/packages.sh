@@ -20,6 +20,7 @@ packages_in_set() {
         echo qemu-system-x86 busybox-static cpio kmod xz-utils zstd lz4 gzip
         ;;
     benchmark) echo python3 gnuplot-nox valgrind libc6-dbg ;;  # callgrind names memcpy by the last
+    debian) echo debootstrap git util-linux ;;
     client) echo fio e2fsprogs fdisk util-linux ;;
     *) return 1 ;;
     esac
@@ -102,8 +103,8 @@ install_packages() {
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
     if (($# == 0)); then
-        echo 'Usage: packages.sh NAME... (packages, or the sets build, clang, guest, client,' \
-            'benchmark)' >&2
+        echo 'Usage: packages.sh NAME... (packages, or the sets build, clang, guest, debian,' \
+            'client, benchmark)' >&2
         exit 2
     fi
     install_packages "$@"
