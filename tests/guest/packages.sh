@@ -11,7 +11,7 @@ set -euo pipefail
 packages_in_set() {
     case $1 in
     build)
-        echo g++ make cmake ninja-build pkg-config binutils liburing-dev libboost-dev \
+        echo g++ make cmake ninja-build pkg-config binutils patch liburing-dev libboost-dev \
             librange-v3-dev libgtest-dev libcli11-dev libfmt-dev python3 valgrind
         ;;
     clang) echo clang llvm "$(clang_runtimes)" ;;
