@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # Runs a command in another release of Debian than the host's, with a copy of this repository at
-# /ublk, in which the command starts.
+# /srv/ublk, where the command starts.
 #
 # Usage: debian.sh SUITE -- COMMAND [ARG]...
 #
@@ -119,7 +119,8 @@ prepare() {
     root=$work/root
     (provide_base)
     cp -a "$base" "$root"
-    copy_repository "$root/ublk"
+    # Not /ublk: a test looks for the name in what is installed, where include/ublk is.
+    copy_repository "$root/srv/ublk"
     cp -L /etc/resolv.conf "$root/etc/resolv.conf"
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
@@ -139,7 +140,7 @@ enclosed() {
     trap - ERR
     timeout -k 10 "$command_seconds" chroot "$root" /usr/bin/env -u UBLK_CACHE -u TMPDIR \
         HOME=/root LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin \
-        /bin/sh -c 'cd /ublk && exec "$@"' sh "$@" || exit $?
+        /bin/sh -c 'cd /srv/ublk && exec "$@"' sh "$@" || exit $?
 }
 
 # Nothing of the namespaces is left when their first process has been waited for.
