@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -23,6 +24,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <utility>
@@ -32,6 +34,39 @@ namespace ublk_test {
 
 using namespace std::chrono_literals;
 namespace uapi = ublk::uapi;
+
+/// Queue threads that have something to do. While there are some, no deadline of a server passes:
+/// on a loaded machine they are late, and that is not what a test wants to hear of.
+inline std::atomic<int> busy_threads = 0;
+
+/// Other threads that wait for the end of a server.
+inline std::atomic<int> waiting_threads = 0;
+
+/// The calling queue thread has nothing to do as long as this is there.
+class pause {
+public:
+    pause() noexcept { --busy_threads; }
+    pause(const pause&) = delete;
+    ~pause() { ++busy_threads; }
+};
+
+/// As `changed.wait_until`, but see `busy_threads`. Ends after 20 s at the latest.
+template <class Lock, class Test>
+bool patiently_wait(std::condition_variable_any& changed, Lock& lock, ublk::deadline until,
+                    Test test) {
+    const ublk::deadline begun = std::chrono::steady_clock::now();
+    if (until <= begun) {
+        return test();
+    }
+    while (!changed.wait_until(lock, until, test)) {
+        const ublk::deadline now = std::chrono::steady_clock::now();
+        if (busy_threads <= 0 || now > begun + 20s) {
+            return false;
+        }
+        until = now + 1ms;
+    }
+    return true;
+}
 
 /// How the driver treats one kind of control command.
 struct reply {
@@ -63,6 +98,40 @@ public:
     class port;
     class waker;
 
+    class thread : public std::thread {
+    public:
+        thread() = default;
+        template <class Body>
+        explicit thread(Body body)
+            : std::thread{(++busy_threads, [body = std::move(body)]() mutable {
+                  serves() = true;
+                  body();
+                  --busy_threads;
+              })} {}
+
+        /// Whether the calling thread is one of these.
+        static bool& serves() noexcept {
+            static thread_local bool yes = false;
+            return yes;
+        }
+    };
+
+    class condition : public std::condition_variable_any {
+    public:
+        template <class Lock, class Test>
+        bool wait_until(Lock& lock, ublk::deadline until, Test test) {
+            return patiently_wait(*this, lock, until, test);
+        }
+        template <class Lock, class Test>
+        bool wait(Lock& lock, std::stop_token stop, Test test) {
+            const int others = thread::serves() ? 0 : 1;
+            waiting_threads += others;
+            const bool held = std::condition_variable_any::wait(lock, stop, test);
+            waiting_threads -= others;
+            return held;
+        }
+    };
+
     struct sent_command {
         std::uint32_t op;
         uapi::ctrl_cmd header;
@@ -75,9 +144,14 @@ public:
         std::condition_variable rung;
         std::vector<std::pair<ublk::token, int>> events;
         bool woken = false;
+        bool asleep = false;  ///< who waits for it
         void ring(ublk::token t, int answer) {
             const std::lock_guard lock{mutex};
             events.emplace_back(t, answer);
+            rouse();
+        }
+        void rouse() {
+            busy_threads += std::exchange(asleep, false) ? 1 : 0;
             rung.notify_all();
         }
     };
@@ -95,6 +169,7 @@ public:
 
     struct flight {
         ublk::control_command command;
+        bool awaited = false;
         bool cancelled = false;
         std::optional<int> answer{};
     };
@@ -122,8 +197,9 @@ public:
 
         // ---- what happened
         std::mutex mutex;
-        std::condition_variable changed;
+        std::condition_variable_any changed;
         std::vector<sent_command> log{};
+        std::map<std::uint32_t, std::chrono::nanoseconds> limits{};  ///< of the last of each kind
         std::vector<std::string> violations{};
         std::deque<int> wait_codes{};  ///< what the next waits return instead of waiting
         unsigned opened = 0;
@@ -445,7 +521,10 @@ public:
             return -EINVAL;
         }
         flight& f = found->second;
-        driver_->changed.wait_until(lock, until, [&] {
+        if (!std::exchange(f.awaited, true)) {
+            driver_->limits[f.command.op] = until - std::chrono::steady_clock::now();
+        }
+        (void)patiently_wait(driver_->changed, lock, until, [&] {
             driver_->consider(f);
             return f.answer.has_value();
         });
@@ -521,7 +600,7 @@ public:
     void wake() const noexcept {
         const std::lock_guard lock{bell_->mutex};
         bell_->woken = true;
-        bell_->rung.notify_all();
+        bell_->rouse();
     }
     [[nodiscard]] const std::shared_ptr<bell>& rings() const { return bell_; }
 
@@ -608,8 +687,11 @@ public:
             }
         }
         std::unique_lock lock{bell_->mutex};
-        bell_->rung.wait(lock,
-                         [this] { return !bell_->events.empty() || (bell_->woken && !roused_); });
+        while (bell_->events.empty() && (!bell_->woken || roused_)) {
+            bell_->asleep = true;
+            --busy_threads;
+            bell_->rung.wait(lock, [this] { return !bell_->asleep; });
+        }
         return 0;
     }
 
