@@ -2,6 +2,7 @@
 
 // The simulated world itself: what it reports, that a seed decides everything, and how fast it is.
 
+#include "../support/allocations.hpp"
 #include "specimens.hpp"
 
 #include <ublk/control.hpp>
@@ -332,13 +333,17 @@ TEST(world, time_passes_at_once) {
     const ublk::deadline before = in.on().tasks.now();
     in.on().tasks.sleep(24h);
     EXPECT_GE(in.on().tasks.now() - before, 24h);
-    EXPECT_LT(std::chrono::steady_clock::now() - began, 10s);
+    EXPECT_LT(std::chrono::steady_clock::now() - began, 1h);
 }
 
-TEST(world, starts_serves_and_stops_within_a_millisecond) {
-    std::vector<std::chrono::nanoseconds> took;
+// How many instructions that takes, tests/instructions counts.
+TEST(world, starts_serves_and_stops_with_few_allocations) {
+    if (!ublk::test::allocations_are_counted()) {
+        GTEST_SKIP() << "this program has another operator new";
+    }
+    std::uint64_t most = 0;
     for (std::uint64_t seed = 1; seed <= 21; ++seed) {
-        const auto began = std::chrono::steady_clock::now();
+        const std::uint64_t before = ublk::test::allocations;
         sim::rig<simple> r{{.seed = seed}};
         r.start();
         std::vector<std::byte> data(4096);
@@ -348,14 +353,9 @@ TEST(world, starts_serves_and_stops_within_a_millisecond) {
             EXPECT_EQ(disk.read(0, data), 0);
         }
         r.server->stop();
-        took.push_back(std::chrono::steady_clock::now() - began);
+        most = std::max<std::uint64_t>(most, ublk::test::allocations - before);
     }
-    std::nth_element(took.begin(), took.begin() + 10, took.end());
-    RecordProperty("median_ns", std::to_string(took[10].count()));
-    std::cout << "median of 21: " << took[10].count() / 1000 << " us\n";
-#if !defined UBLK_SIM_ASAN && !defined UBLK_SIM_TSAN
-    EXPECT_LT(took[10], 1ms);
-#endif
+    EXPECT_LE(most, 190u);
 }
 
 }  // namespace
