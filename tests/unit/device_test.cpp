@@ -66,10 +66,10 @@ std::size_t threads_of_this_process() {
     return n;
 }
 
-/// Asks again and again until `condition` holds; false after 20 s.
+/// Asks again and again until `condition` holds; false after 60 s.
 template <class Condition>
 bool eventually(Condition condition) {
-    const auto until = std::chrono::steady_clock::now() + 20s;
+    const auto until = std::chrono::steady_clock::now() + 60s;
     while (!condition()) {
         if (std::chrono::steady_clock::now() >= until) {
             return false;

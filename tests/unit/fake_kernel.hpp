@@ -50,7 +50,7 @@ public:
     ~pause() { ++busy_threads; }
 };
 
-/// As `changed.wait_until`, but see `busy_threads`. Ends after 20 s at the latest.
+/// As `changed.wait_until`, but see `busy_threads`. Ends after 60 s at the latest.
 template <class Lock, class Test>
 bool patiently_wait(std::condition_variable_any& changed, Lock& lock, ublk::deadline until,
                     Test test) {
@@ -60,7 +60,7 @@ bool patiently_wait(std::condition_variable_any& changed, Lock& lock, ublk::dead
     }
     while (!changed.wait_until(lock, until, test)) {
         const ublk::deadline now = std::chrono::steady_clock::now();
-        if (busy_threads <= 0 || now > begun + 20s) {
+        if (busy_threads <= 0 || now > begun + 60s) {
             return false;
         }
         until = now + 1ms;
@@ -426,7 +426,7 @@ public:
     /// Client requests, all delivered at once as soon as their tags are fetched.
     void post(const std::vector<client_io>& all) const {
         std::unique_lock lock{driver->mutex};
-        const bool there = driver->changed.wait_for(lock, 20s, [&] {
+        const bool there = driver->changed.wait_for(lock, 60s, [&] {
             return std::all_of(all.begin(), all.end(), [&](const client_io& io) {
                 return driver->tags.at(io.queue).at(io.tag).at == slot_state::stage::fetched;
             });
@@ -444,7 +444,7 @@ public:
     int answer(unsigned queue, unsigned tag, std::vector<std::byte>* data = nullptr) const {
         std::unique_lock lock{driver->mutex};
         slot_state& s = driver->tags.at(queue).at(tag);
-        if (!driver->changed.wait_for(lock, 20s, [&] { return s.answer.has_value(); })) {
+        if (!driver->changed.wait_for(lock, 60s, [&] { return s.answer.has_value(); })) {
             driver->complain("a client waits in vain");
             return -ETIMEDOUT;
         }
@@ -480,11 +480,11 @@ public:
         });
     }
 
-    /// Waits until `test(state)` holds; false after 20 s.
+    /// Waits until `test(state)` holds; false after 60 s.
     template <class Test>
     bool until(Test test) const {
         std::unique_lock lock{driver->mutex};
-        return driver->changed.wait_for(lock, 20s, [&] { return test(*driver); });
+        return driver->changed.wait_for(lock, 60s, [&] { return test(*driver); });
     }
 
     std::shared_ptr<state> driver = std::make_shared<state>();

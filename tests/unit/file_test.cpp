@@ -2,6 +2,7 @@
 #include <ublk/backends/file.hpp>
 
 #include "../support/crank.hpp"
+#include "../support/thread_state.hpp"
 
 #include <ublk/backend.hpp>
 #include <ublk/params.hpp>
@@ -451,11 +452,11 @@ TEST_P(file_on, one_server_at_a_time_unless_all_only_read) {
 TEST_F(file_test, waits_a_while_for_a_server_that_is_just_ending) {
     const std::string path = here.make("disk", 1u << 20);
     std::optional<file> dying{std::in_place, path};
-    std::thread end{[&] {
-        std::this_thread::sleep_for(30ms);
+    std::thread end{[&, waiting = ::gettid()] {
+        EXPECT_TRUE(ublk::test::falls_asleep(waiting));
         dying.reset();
     }};
-    EXPECT_NO_THROW((file{path, {.lock_wait = 30s}}));
+    EXPECT_NO_THROW((file{path, {.lock_wait = 60s}}));
     end.join();
 }
 
@@ -1086,7 +1087,7 @@ class file_on_device : public testing::TestWithParam<bool> {
 protected:
     void SetUp() override { options.direct = GetParam(); }
     directory here{fs::temp_directory_path()};
-    file_options options{.lock_wait = 5s};  // udev looks at each new device
+    file_options options{.lock_wait = 60s};  // udev looks at each new device
 };
 
 INSTANTIATE_TEST_SUITE_P(either, file_on_device, testing::Bool(), [](const auto& tested) {

@@ -501,7 +501,7 @@ struct bell {
     }
     bool wait() {
         std::unique_lock lock{mutex};
-        const bool rang = rung.wait_for(lock, 20s, [this] { return ringing; });
+        const bool rang = rung.wait_for(lock, 60s, [this] { return ringing; });
         ringing = false;
         return rang;
     }
@@ -614,6 +614,7 @@ TEST(hand_over, many_threads_bring_back_what_one_thread_sends) {
 TEST(hand_over, an_io_thread_does_not_go_while_somebody_still_rouses_it) {
     struct slow_bell {
         std::atomic<bool> entered{false};
+        std::atomic<bool> going{false};
         std::atomic<bool> there{true};
         std::atomic<bool> rang_in_vain{false};
     } slow;
@@ -623,6 +624,9 @@ TEST(hand_over, an_io_thread_does_not_go_while_somebody_still_rouses_it) {
                                  auto& of =
                                      *const_cast<slow_bell*>(static_cast<const slow_bell*>(who));
                                  of.entered = true;
+                                 while (!of.going) {
+                                     std::this_thread::yield();
+                                 }
                                  std::this_thread::sleep_for(50ms);
                                  of.rang_in_vain = !of.there;
                              },
@@ -638,10 +642,12 @@ TEST(hand_over, an_io_thread_does_not_go_while_somebody_still_rouses_it) {
             std::this_thread::yield();
         }
         ublk::detail::errand* const back = home.take_back();
+        slow.going = back == nullptr;
         ASSERT_NE(back, nullptr);
         back->waiting.resume();
         EXPECT_TRUE(t.answer().ok());
         EXPECT_EQ(home.in_flight(), 0u);
+        slow.going = true;
     }
     slow.there = false;
     worker.join();

@@ -200,7 +200,7 @@ public:
                 continue;
             }
             std::unique_lock lock{bell_};
-            if (!rung_.wait_for(lock, std::chrono::seconds{10},
+            if (!rung_.wait_for(lock, std::chrono::seconds{60},
                                 [this] { return woken_ && !reported_; })) {
                 complaints.emplace_back("the server sleeps and nothing can rouse it");
                 return -EDEADLK;

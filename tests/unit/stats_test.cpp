@@ -532,7 +532,7 @@ TEST(device_stats, are_empty_before_the_start_and_stay_after_the_stop) {
         expect(left.queues[0].of(uapi::op::read), 1, 1, 0);
         EXPECT_EQ(left.threads[1].requests, reads);
         EXPECT_GT(left.queues[1].of(uapi::op::read).latency.quantile(0.5), 0ns);
-        EXPECT_LT(left.queues[1].of(uapi::op::read).latency.quantile(1), 20s);
+        EXPECT_LT(left.queues[1].of(uapi::op::read).latency.quantile(1), 2min);
     }
     for (const std::string& each : kernel.driver->violations) {
         ADD_FAILURE() << each;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include "../support/thread_state.hpp"
+
 #include <ublk/fd.hpp>
 #include <ublk/ring.hpp>
 #include <ublk/when_all.hpp>
@@ -502,8 +504,8 @@ TEST_F(workshop_ring, work_of_another_thread_rouses_it) {
     const auto hand = [&worker](io& with) -> task {
         return [](io& same, std::thread& to) -> task {
             co_return co_await same.hand_over([&to](return_ticket ticket) {
-                to = std::thread{[mine = std::move(ticket)]() mutable {
-                    std::this_thread::sleep_for(5ms);
+                to = std::thread{[mine = std::move(ticket), waiting = ::gettid()]() mutable {
+                    EXPECT_TRUE(ublk::test::falls_asleep(waiting));
                     std::move(mine).answer(std::errc::no_link);
                 }};
             });
