@@ -20,7 +20,7 @@ unset UBLK_SIM_SEED UBLK_SIM_SEEDS
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-readonly here root seconds=60 unpatched=unpatched
+readonly here root seconds=300 unpatched=unpatched
 read -ra compiler <<<"${CXX:-c++} -std=c++20 -O0 -w ${CXXFLAGS-}"
 
 die() { printf '%s: %s\n' "${0##*/}" "$1" >&2; exit 2; }
