@@ -196,21 +196,21 @@ inline void add_deaths(scripts& all) {
         making owning{"death_with_a_request" + end};
         owning.since(7, 3).live(s).opened();
         owning.client(1, io(deed::read, 8, 8)).expect(0, 1).want("q0 READ 8+8").die(0);
-        owning.await(1, reissues ? a_while : 10s).want(reissues ? "pending" : "EIO");
+        owning.await(1, reissues ? a_while : patience).want(reissues ? "pending" : "EIO");
         recover(owning, how, reissues);
         all.push_back(owning.done());
 
         making deaf{"death_with_a_request_on_its_way" + end};
         deaf.since(7, 3).live(s).opened();
         deaf.client(1, io(deed::read, 8, 8)).pause().die(0);
-        deaf.await(1, requeues ? a_while : 10s).want(requeues ? "pending" : "EIO");
+        deaf.await(1, requeues ? a_while : patience).want(requeues ? "pending" : "EIO");
         recover(deaf, how, requeues);
         all.push_back(deaf.done());
 
         making late{"request_to_a_dead_server" + end};
         late.since(7, 3).live(s).opened().die(0).pause(300ms);
         late.client(1, io(deed::read, 8, 8));
-        late.await(1, requeues ? a_while : 10s)
+        late.await(1, requeues ? a_while : patience)
             .want(requeues         ? "pending"
                   : how.flags == 0 ? "0"
                                    : "E");
@@ -270,7 +270,7 @@ inline void add_recoveries(scripts& all) {
         const bool hangs = (how.flags & feature::user_recovery_fail_io) == 0;
         o.since(7, 3).live({.flags = how.flags}).opened().die(0);
         o.await_state(0, hangs ? dev_state::quiesced : dev_state::fail_io);
-        o.client(1, io(deed::read, 8, 8)).await(1, hangs ? a_while : 10s);
+        o.client(1, io(deed::read, 8, 8)).await(1, hangs ? a_while : patience);
         o.call(ask(ctrl::quiesce_dev, 0, 100)).want("EOPNOTSUPP");
         o.call(set_params(0, params_of({}))).want("EACCES");
         o.call(ask(ctrl::stop_dev, 0)).want("0");
@@ -377,8 +377,8 @@ inline void add_crowded_deaths(scripts& all) {
         m.since(7, 3).live(s).opened();
         m.client(1, io(deed::read, 8, 8)).expect(0, 1).want("q0 READ 8+8");
         m.client(2, io(deed::read, 16, 8)).nothing(0).die(0);
-        m.await(1, reissues ? a_while : 10s).want(reissues ? "pending" : "EIO");
-        m.await(2, requeues ? a_while : 10s).want(requeues ? "pending" : "EIO");
+        m.await(1, reissues ? a_while : patience).want(reissues ? "pending" : "EIO");
+        m.await(2, requeues ? a_while : patience).want(requeues ? "pending" : "EIO");
         if (how.flags != 0) {
             m.await_state(0, dev_state::quiesced);
             m.call(again(ask(ctrl::start_user_recovery, 0), EBUSY)).want("0").attached(s);

@@ -17,11 +17,17 @@ public:
         if (opens(action.what) || !file) {
             file = std::make_shared<handle>();
         }
-        send_off<client_outcome>(made, [file = file, action, device] {
+        const auto thread = std::make_shared<std::atomic<pid_t>>(0);
+        send_off<client_outcome>(made, [file = file, action, device, thread] {
             run_on(action.cpu);
+            *thread = ::gettid();
             return carry_out(*file, action, device);
         });
         errands_[number] = made;
+        (void)eventually([&] {
+            const std::lock_guard lock{made->mutex};
+            return made->done || waits_for_a_disk(*thread);
+        });
         if (action.what == deed::close) {
             file.reset();
         }

@@ -183,7 +183,7 @@ public:
 
     // Control commands.
 
-    making& call(command c, const std::string& note = {}, milliseconds limit = 10s) {
+    making& call(command c, const std::string& note = {}, milliseconds limit = patience) {
         step& s = put(verb::call, words(c, note));
         s.asked = std::move(c);
         s.limit = limit;
@@ -195,7 +195,7 @@ public:
         s.asked = std::move(c);
         return *this;
     }
-    making& finish(unsigned number, milliseconds limit = 10s) {
+    making& finish(unsigned number, milliseconds limit = patience) {
         step& s = put(verb::finish, "finish " + std::to_string(number));
         s.number = number;
         s.limit = limit;
@@ -221,7 +221,7 @@ public:
 
     // The server.
 
-    making& open(int device, milliseconds limit = 10s) {
+    making& open(int device, milliseconds limit = patience) {
         on(verb::open, "open", device).limit = limit;
         return *this;
     }
@@ -290,7 +290,7 @@ public:
         s.result = result;
         return *this;
     }
-    making& expect(unsigned thread, unsigned request, milliseconds limit = 10s) {
+    making& expect(unsigned thread, unsigned request, milliseconds limit = patience) {
         step& s = of(verb::expect, thread, "expect request " + std::to_string(request));
         s.number = request;
         s.limit = limit;
@@ -326,7 +326,7 @@ public:
         s.action = action;
         return *this;
     }
-    making& await(unsigned number, milliseconds limit = 10s) {
+    making& await(unsigned number, milliseconds limit = patience) {
         step& s = put(verb::await, "await client " + std::to_string(number));
         s.number = number;
         s.limit = limit;

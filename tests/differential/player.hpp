@@ -39,8 +39,8 @@ struct client_outcome {
     std::vector<std::byte> data;  ///< what was read
 };
 
-/// Clients of a disk: `begin` never blocks, and `poll` says what came of that deed once it has
-/// ended, else nothing.
+/// Clients of a disk: `begin` waits no longer than until the kernel has that deed, and `poll` says
+/// what came of it once it has ended, else nothing.
 template <class C>
 concept clients = std::movable<C> &&
     requires(C& c, unsigned number, const client_action& action, std::uint32_t device) {
@@ -123,7 +123,7 @@ public:
 
     /// Whoever does not come to its end is left behind.
     ~server_thread() {
-        if (stuck_ || !order([](state& s) { s.leaving = true; }, 10s)) {
+        if (stuck_ || !order([](state& s) { s.leaving = true; }, patience)) {
             thread_->detach();
         } else {
             thread_->join();
@@ -436,8 +436,6 @@ private:
         command asked;
     };
 
-    static constexpr milliseconds patience{30000};
-
     // ------------------------------------------------------------ steps
 
     std::string take(const step& s) {
@@ -574,7 +572,7 @@ private:
             int answer = control_.finish(ticket, carried, until);
             if (answer == ublk::control_pending) {
                 control_.cancel(ticket);
-                answer = control_.finish(ticket, carried, ublk::from_now(kernel_, 5s));
+                answer = control_.finish(ticket, carried, ublk::from_now(kernel_, patience));
                 return answer == ublk::control_pending ? give_up(ticket, c)
                                                        : "pending, cancelled " + name_of(answer);
             }
@@ -935,7 +933,7 @@ private:
         }
         for (const auto& [number, what] : std::map{doings_}) {
             (void)what;
-            if (await(number, 15s) == "pending") {
+            if (await(number, patience) == "pending") {
                 complaints.push_back("left: the client's deed " + std::to_string(number));
             }
         }
@@ -945,7 +943,7 @@ private:
         }
         for (const auto& [number, f] : std::map{flights_}) {
             (void)f;
-            if (finish(number, 5s) == "pending") {
+            if (finish(number, patience) == "pending") {
                 complaints.push_back("left: the command " + std::to_string(number));
             }
         }
@@ -960,7 +958,7 @@ private:
                 is(f.asked, ublk::uapi::ctrl::end_user_recovery)) {
                 if (finish(number, 0ms) == "pending") {
                     control_.cancel(f.ticket);
-                    (void)finish(number, 2s);
+                    (void)finish(number, patience);
                 }
             }
         }
@@ -975,7 +973,7 @@ private:
         int answer = control_.finish(ticket, carried, ublk::from_now(kernel_, limit));
         if (answer == ublk::control_pending && give_up_at_end) {
             control_.cancel(ticket);
-            (void)control_.finish(ticket, carried, ublk::from_now(kernel_, 2s));
+            (void)control_.finish(ticket, carried, ublk::from_now(kernel_, patience));
         } else if (answer == ublk::control_pending) {
             flights_[stray_--] = {ticket, c};
         }
@@ -983,13 +981,13 @@ private:
     }
 
     void stop(std::uint32_t id, transcript& complaints) {
-        if (ask(ublk::uapi::ctrl::stop_dev, id, 10s, false) == ublk::control_pending) {
+        if (ask(ublk::uapi::ctrl::stop_dev, id, patience, false) == ublk::control_pending) {
             complaints.push_back("STOP_DEV at the end: pending");
         }
     }
 
     void remove(std::uint32_t id, transcript& complaints) {
-        if (ask(ublk::uapi::ctrl::del_dev, id, 15s, true) == ublk::control_pending) {
+        if (ask(ublk::uapi::ctrl::del_dev, id, patience, true) == ublk::control_pending) {
             complaints.push_back("left: a device, since DEL_DEV at the end is pending");
         }
     }
@@ -1003,7 +1001,7 @@ private:
             ++number;
             client_.begin(number, close, no_such_id);
             doings_[number] = close;
-            if (await(number, 10s) == "pending") {
+            if (await(number, patience) == "pending") {
                 complaints.push_back("left: the client's file " + std::to_string(file));
             }
         }

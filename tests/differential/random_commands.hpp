@@ -104,7 +104,8 @@ private:
             return;
         }
         const bool waits = below(2) == 0;
-        made_.call(ask(waits ? uapi::ctrl::del_dev : uapi::ctrl::del_dev_async, d), {}, 1000ms);
+        made_.call(ask(waits ? uapi::ctrl::del_dev : uapi::ctrl::del_dev_async, d), {},
+                   now == life::closed ? patience : 1000ms);
         if (now == life::closed) {
             made_.await_gone(d);
             now = life::none;

@@ -146,7 +146,7 @@ private:
         made_.die(0);
         const bool reissues = (shape_.flags & feature::user_recovery_reissue) != 0;
         if (!open_.empty()) {
-            made_.await(open_[0].deed, reissues ? a_while : 10s);
+            made_.await(open_[0].deed, reissues ? a_while : patience);
             made_.want(reissues ? "pending" : "EIO");
         }
         if (shape_.flags == 0) {

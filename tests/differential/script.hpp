@@ -23,6 +23,9 @@ namespace ublk_test::differential {
 
 using std::chrono::milliseconds;
 
+/// Longer than anything takes that comes to its end, even under emulation on a busy machine.
+inline constexpr milliseconds patience{40000};
+
 /// A client's part.
 enum class deed {
     open,         ///< past the page cache
@@ -116,7 +119,7 @@ struct step {
     std::size_t bytes = 0;
     std::uint8_t fill = 0;
     bool buffer = true;
-    milliseconds limit{10000};
+    milliseconds limit = patience;
     command asked;
     client_action action;
 };
