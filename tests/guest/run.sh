@@ -293,14 +293,14 @@ while :; do
     [ -e /dev/virtio-ports/output ] && [ -e /dev/virtio-ports/status ] &&
         [ -e /dev/virtio-ports/result ] && break
     tries=$((tries + 1))
-    [ $tries -gt 500 ] && break
+    [ $tries -gt 6000 ] && break
     usleep 10000
 done
 
 end() {
     # A process left behind may hold the pipe open: cat is not waited for without limit.
     exec 3>&-
-    { sleep 3; kill $cat; } 2>/dev/null &
+    { sleep 20; kill $cat; } 2>/dev/null &
     wait $cat
     echo "$1" >/dev/virtio-ports/status
     # No orderly shutdown: it could hang on a dead ublk device.

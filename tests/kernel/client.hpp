@@ -5,6 +5,7 @@
 // about a kernel: every call that the kernel may keep is made by a helper thread and given up on at
 // a deadline, which fails the test. What such a thread uses it owns, so it may be left behind.
 
+#include "../support/thread_state.hpp"
 #include "shell.hpp"
 
 #include <ublk/control.hpp>
@@ -60,9 +61,6 @@ inline constexpr bool with_asan = false;
 #endif
 
 // ---------------------------------------------------------------- time
-
-/// Longer than anything that works takes, even under emulation on a busy machine.
-inline constexpr milliseconds patience = 40s;
 
 namespace detail {
 
@@ -428,7 +426,7 @@ holds(client& disk, std::uint64_t offset, std::span<const std::byte> wanted, int
 
 using control = ublk::control<ublk::linux_kernel>;
 
-[[nodiscard]] inline control open_control(milliseconds limit = 10s) {
+[[nodiscard]] inline control open_control(milliseconds limit = patience) {
     return control{ublk::linux_kernel{}, limit};
 }
 
@@ -493,9 +491,18 @@ struct holdings {
 
 /// Whether that thread of ours sleeps as one does that waits for a disk, beyond any signal.
 [[nodiscard]] inline bool waits_for_a_disk(pid_t thread) {
-    const std::string stat = read_text("/proc/self/task/" + std::to_string(thread) + "/stat");
-    const std::size_t name_ends = stat.rfind(')');
-    return name_ends != std::string::npos && stat.compare(name_ends, 3, ") D") == 0;
+    return ublk::test::state_of_thread(thread) == 'D';
+}
+
+/// Threads of this process whose names begin so.
+[[nodiscard]] inline std::set<pid_t> threads_named(const std::string& prefix) {
+    std::set<pid_t> all;
+    for (const std::string& name : names_in("/proc/self/task", "")) {
+        if (read_line("/proc/self/task/" + name + "/comm").starts_with(prefix)) {
+            all.insert(std::stoi(name));
+        }
+    }
+    return all;
 }
 
 [[nodiscard]] inline holdings held() {
@@ -536,7 +543,7 @@ protected:
     }
 
     void TearDown() override {
-        const bool clean = eventually([this] { return devices() == devices_before_; }, 3s);
+        const bool clean = eventually([this] { return devices() == devices_before_; });
         if (!clean) {
             ADD_FAILURE() << "devices before: " << list(devices_before_)
                           << "; after: " << list(devices());
@@ -555,7 +562,7 @@ protected:
                     // mutex and take all further tests with it.
                     bounded("removing " + name, [id] {
                         auto commands = open_control();
-                        commands.stop_dev(id, 5s);
+                        commands.stop_dev(id, patience / 4);
                         commands.del_dev(id);
                     });
                 } catch (const std::exception& refused) {
@@ -580,9 +587,10 @@ private:
 template <class Device>
 class disk {
 public:
-    template <class Backend>
-    explicit disk(Backend backend, ublk::options asked)
-        : device_{std::make_shared<Device>(std::move(backend), std::move(asked))} {}
+    template <class Backend, class... Kernel>
+    explicit disk(Backend backend, ublk::options asked, Kernel... running)
+        : device_{std::make_shared<Device>(std::move(backend), std::move(asked),
+                                           std::move(running)...)} {}
     disk(disk&&) = default;
     disk(const disk&) = delete;
     disk& operator=(disk&&) = delete;
@@ -624,14 +632,15 @@ template <class QueuePolicy = ublk::per_cpu, class BatchPolicy = ublk::per_wakeu
     return made;
 }
 
-/// Lets a scan for partitions end that goes on after start (7.x), during which nobody can open the
-/// disk: a backend that hangs from now on hangs with the test's own requests only.
+/// Lets a scan for partitions end that goes on after start (7.x): a backend that hangs from now on
+/// hangs with the test's own requests only. The scan has begun when there were reads, and until it
+/// has ended nobody can open the disk.
 inline void await_partition_scan(const std::string& path) {
-    for (int i = 0; i < 2; ++i) {
-        std::this_thread::sleep_for(50ms);
-        client probe{path, O_RDONLY};
-        EXPECT_EQ(probe.open_error(), 0);
-    }
+    const std::string counted = "/sys/block/" + path.substr(path.rfind('/') + 1) + "/stat";
+    EXPECT_TRUE(
+        eventually([&] { return std::strtoull(read_line(counted).c_str(), nullptr, 10) != 0; }));
+    client probe{path, O_RDONLY};
+    EXPECT_EQ(probe.open_error(), 0);
 }
 
 /// Options that take little memory and time.
@@ -684,7 +693,7 @@ public:
         if (pid_ == 0) {
             ::close(down[1]);
             ::close(up[0]);
-            ::alarm(90);
+            ::alarm(300);
             const link parent{down[0], up[1]};
             try {
                 body(parent);

@@ -2,7 +2,7 @@
 #
 # Writes one CTest entry for each case of PROGRAM and each of KERNELS to OUTPUT.
 execute_process(COMMAND "${PROGRAM}" --gtest_list_tests
-    OUTPUT_VARIABLE listing RESULT_VARIABLE status TIMEOUT 60)
+    OUTPUT_VARIABLE listing RESULT_VARIABLE status TIMEOUT 600)
 if(NOT status EQUAL 0)
     message(FATAL_ERROR "${PROGRAM} --gtest_list_tests: ${status}\n${listing}")
 endif()
@@ -26,7 +26,7 @@ foreach(line IN LISTS lines)
             string(APPEND script
                 "add_test([==[${name}]==] [==[${CASE}]==]\n"
                 "    [==[${LOGS}/${kernel}.log]==] [==[${case}]==])\n"
-                "set_tests_properties([==[${name}]==] PROPERTIES LABELS kernel TIMEOUT 60\n"
+                "set_tests_properties([==[${name}]==] PROPERTIES LABELS kernel TIMEOUT 600\n"
                 "    SKIP_RETURN_CODE 77 FIXTURES_REQUIRED [==[boot-${kernel}]==])\n")
         endforeach()
     endif()

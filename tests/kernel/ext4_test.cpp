@@ -127,24 +127,22 @@ private:
 constexpr const char* mount_point = "/tmp/ublk-ext4";
 
 testing::AssertionResult make_file_system(const std::string& device) {
-    return succeeded(
-        sh("mkfs.ext4 -q -F -b 4096 -J size=4 -E lazy_itable_init=0,lazy_journal_init=0 " + device,
-           120s));
+    return succeeded(sh(
+        "mkfs.ext4 -q -F -b 4096 -J size=4 -E lazy_itable_init=0,lazy_journal_init=0 " + device));
 }
 
 /// The checker must find nothing to say.
 testing::AssertionResult clean(const std::string& device) {
-    return succeeded(sh("e2fsck -f -n " + device, 120s));
+    return succeeded(sh("e2fsck -f -n " + device));
 }
 
 /// What is true of a tree of files: a line for each with its checksum, size and kind.
 std::string inventory(const std::string& directory) {
-    const ublk_test::finished done = sh(
-        "cd " + directory +
-            " && find . -type f | sort | xargs sha256sum && find . -type l | sort | xargs ls -l |"
-            " sed 's/.* \\.\\//.\\//' && find . | sort | xargs stat -c '%n %a %s %F' |"
-            " grep -v directory",
-        120s);
+    const ublk_test::finished done =
+        sh("cd " + directory +
+           " && find . -type f | sort | xargs sha256sum && find . -type l | sort | xargs ls -l |"
+           " sed 's/.* \\.\\//.\\//' && find . | sort | xargs stat -c '%n %a %s %F' |"
+           " grep -v directory");
     EXPECT_TRUE(succeeded(done));
     return done.output;
 }
@@ -156,21 +154,20 @@ const std::string& tree() {
         const std::string directory = "/tmp/ublk-tree";
         EXPECT_TRUE(succeeded(
             sh("rm -rf " + directory + "; mkdir -p " + directory + "/real " + directory +
-                   "/small; cd " + directory +
-                   "; cp -a /usr/bin /usr/sbin real/"
-                   "; cp -a $(ls -d /usr/lib/*/libc.so* /usr/lib/*/libm.so* /usr/lib/*/libstdc++*) "
-                   "real/"
-                   "; dd if=/dev/urandom of=large bs=1M count=6 2>/dev/null"
-                   "; dd if=/dev/urandom of=sparse bs=4k count=1 2>/dev/null"
-                   "; dd if=/dev/urandom of=sparse bs=4k count=3 seek=2000 conv=notrunc 2>/dev/null"
-                   "; truncate -s 16M sparse"
-                   "; for i in 5 1 4 0 3 2; do dd if=/dev/urandom of=backwards bs=70000 count=1 "
-                   "seek=$i"
-                   " conv=notrunc 2>/dev/null; done"
-                   "; i=0; while [ $i -lt 300 ]; do echo \"file $i of many\" >small/$i; "
-                   "i=$((i+1)); done"
-                   "; : >small/empty",
-               120s)));
+               "/small; cd " + directory +
+               "; cp -a /usr/bin /usr/sbin real/"
+               "; cp -a $(ls -d /usr/lib/*/libc.so* /usr/lib/*/libm.so* /usr/lib/*/libstdc++*) "
+               "real/"
+               "; dd if=/dev/urandom of=large bs=1M count=6 2>/dev/null"
+               "; dd if=/dev/urandom of=sparse bs=4k count=1 2>/dev/null"
+               "; dd if=/dev/urandom of=sparse bs=4k count=3 seek=2000 conv=notrunc 2>/dev/null"
+               "; truncate -s 16M sparse"
+               "; for i in 5 1 4 0 3 2; do dd if=/dev/urandom of=backwards bs=70000 count=1 "
+               "seek=$i"
+               " conv=notrunc 2>/dev/null; done"
+               "; i=0; while [ $i -lt 300 ]; do echo \"file $i of many\" >small/$i; "
+               "i=$((i+1)); done"
+               "; : >small/empty")));
         return directory;
     }();
     return made;
@@ -182,7 +179,7 @@ const std::string& wanted_inventory() {
 }
 
 testing::AssertionResult copy_tree(const std::string& to) {
-    return succeeded(sh("cp -a " + tree() + " " + to + "/tree; sync", 120s));
+    return succeeded(sh("cp -a " + tree() + " " + to + "/tree; sync"));
 }
 
 void sync_all() {

@@ -13,13 +13,13 @@
 #include <gtest/gtest.h>
 
 #include <sched.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -196,34 +196,62 @@ TEST_F(policies, threads_that_spin_and_then_sleep_serve) {
     (void)serve_fio<ublk::with<ublk::per_cpu, waits::spin_then_block>>(asking(2));
 }
 
-/// Of the whole process, user and system.
-std::chrono::microseconds cpu_time() {
-    rusage used{};
-    (void)::getrusage(RUSAGE_SELF, &used);
-    const auto of = [](const timeval& t) {
-        return std::chrono::seconds{t.tv_sec} + std::chrono::microseconds{t.tv_usec};
-    };
-    return of(used.ru_utime) + of(used.ru_stime);
+using tids = std::set<pid_t>;
+
+[[nodiscard]] tids queue_threads() {
+    return ublk_test::threads_named("ublk-queue");
+}
+
+[[nodiscard]] bool all_sleep(const tids& threads) {
+    return std::all_of(threads.begin(), threads.end(),
+                       [](pid_t each) { return ublk::test::state_of_thread(each) == 'S'; });
+}
+
+/// How often they went to sleep or were made to wait for a CPU.
+[[nodiscard]] std::string switches_of(const tids& threads) {
+    std::string all;
+    for (const pid_t each : threads) {
+        const std::string status =
+            ublk_test::read_text("/proc/self/task/" + std::to_string(each) + "/status");
+        all += status.substr(std::min(status.find("\nvoluntary_ctxt_switches"), status.size()));
+    }
+    return all;
+}
+
+/// Whether they come to sleep for a second without waking up once.
+[[nodiscard]] bool come_to_rest(const tids& threads) {
+    return !threads.empty() && ublk_test::eventually([&] {
+        const std::string before = switches_of(threads);
+        std::this_thread::sleep_for(1s);
+        return all_sleep(threads) && switches_of(threads) == before;
+    });
+}
+
+/// Whether they run whenever one looks at them.
+[[nodiscard]] bool never_rest(const tids& threads) {
+    bool run = !threads.empty();
+    for (int i = 0; i < 200 && run; ++i) {
+        std::this_thread::sleep_for(1ms);
+        run = std::all_of(threads.begin(), threads.end(),
+                          [](pid_t each) { return ublk::test::state_of_thread(each) == 'R'; });
+    }
+    return run;
 }
 
 template <class QueuePolicy>
-double cpus_taken_when_idle() {
+[[nodiscard]] bool when_idle(bool (*look)(const tids&)) {
     ublk::device<witness, QueuePolicy> disk{std::make_shared<witness>(), asking(1)};
     disk.start();
-    std::this_thread::sleep_for(std::chrono::milliseconds{200});  // udev and the partition scan
-    const auto before = cpu_time();
-    const auto began = std::chrono::steady_clock::now();
-    std::this_thread::sleep_for(std::chrono::seconds{1});
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-    const std::chrono::duration<double> used = cpu_time() - before;
+    ublk_test::await_partition_scan(disk.path());
+    const bool seen = look(queue_threads());
     disk.stop();
-    return used / took;
+    return seen;
 }
 
 TEST_F(policies, only_threads_that_spin_take_a_cpu_when_there_is_nothing_to_do) {
-    EXPECT_LT(cpus_taken_when_idle<ublk::shared>(), 0.2);
-    EXPECT_LT((cpus_taken_when_idle<ublk::with<ublk::shared, waits::spin_then_block>>()), 0.2);
-    EXPECT_GT((cpus_taken_when_idle<ublk::with<ublk::shared, waits::spin>>()), 0.4);
+    EXPECT_TRUE(when_idle<ublk::shared>(come_to_rest));
+    EXPECT_TRUE((when_idle<ublk::with<ublk::shared, waits::spin_then_block>>(come_to_rest)));
+    EXPECT_TRUE((when_idle<ublk::with<ublk::shared, waits::spin>>(never_rest)));
 }
 
 TEST_F(policies, threads_run_on_the_listed_cpus) {
@@ -278,8 +306,10 @@ TEST_F(policies, a_thread_of_the_kernels_wakes_up_again) {
     disk.start();
     ublk_test::client file{disk.path()};
     ublk_test::bytes buffer(4096);
+    const tids kernels = ublk_test::threads_named("iou-sqp");
+    ASSERT_FALSE(kernels.empty());
     for (int i = 0; i < 20; ++i) {
-        std::this_thread::sleep_for(std::chrono::milliseconds{10});
+        ASSERT_TRUE(ublk_test::eventually([&] { return all_sleep(kernels); }));
         ASSERT_EQ(file.write(0, buffer), 0);
         ASSERT_EQ(file.read(0, buffer), 0);
     }
@@ -292,14 +322,6 @@ TEST_F(policies, a_thread_of_the_kernels_submits_by_every_path) {
 }
 
 // ---------------------------------------------------------------- several devices on one set
-
-unsigned threads_named_queue() {
-    unsigned n = 0;
-    for (const auto& each : std::filesystem::directory_iterator{"/proc/self/task"}) {
-        n += ublk_test::read_text(each.path() / "comm") == "ublk-queue\n" ? 1u : 0u;
-    }
-    return n;
-}
 
 using pooled_disk = ublk::device<witness, ublk::pooled>;
 
@@ -315,7 +337,7 @@ TEST_F(policies, many_devices_share_two_threads) {
             disks.back()->start();
             ublk_test::without_scheduler(*disks.back());
         }
-        EXPECT_EQ(threads_named_queue(), 2u);
+        EXPECT_EQ(queue_threads().size(), 2u);
         std::vector<std::thread> clients;
         for (const auto& each : disks) {
             clients.emplace_back([path = each->path()] {
@@ -342,7 +364,7 @@ TEST_F(policies, many_devices_share_two_threads) {
         }
     }
     EXPECT_EQ(threads.size(), 2u);
-    EXPECT_TRUE(ublk_test::eventually([] { return threads_named_queue() == 0; }, 3s));
+    EXPECT_TRUE(ublk_test::eventually([] { return queue_threads().size() == 0; }));
 }
 
 TEST_F(policies, devices_of_a_set_come_and_go_under_load) {
@@ -363,7 +385,7 @@ TEST_F(policies, devices_of_a_set_come_and_go_under_load) {
     }
     client.join();
     busy.stop();
-    EXPECT_EQ(threads_named_queue(), 2u) << "the set keeps them";
+    EXPECT_EQ(queue_threads().size(), 2u) << "the set keeps them";
 }
 
 TEST_F(policies, a_set_that_spins_serves_and_sleeps_again) {
@@ -378,9 +400,7 @@ TEST_F(policies, a_set_that_spins_serves_and_sleeps_again) {
     for (const auto& [thread, cpus] : disk.backend().threads()) {
         EXPECT_EQ(cpus, (std::set<std::size_t>{0}));
     }
-    const auto before = cpu_time();
-    std::this_thread::sleep_for(std::chrono::seconds{1});
-    EXPECT_LT(cpu_time() - before, std::chrono::milliseconds{200});
+    EXPECT_TRUE(come_to_rest(queue_threads()));
     disk.stop();
 }
 
@@ -396,13 +416,15 @@ void stop_under_load(const ublk::options& asked) {
     for (int round = 0; round < 8; ++round) {
         ublk::device<witness, QueuePolicy, BatchPolicy> disk{std::make_shared<witness>(), asked};
         disk.start();
-        std::thread client{[path = disk.path()] {
+        std::atomic<unsigned> written = 0;
+        std::thread client{[path = disk.path(), &written] {
             ublk_test::client file{path};
             ublk_test::bytes buffer(4096);
-            for (unsigned i = 0; i < 100'000 && file.write(4096u * (i % 64), buffer) == 0; ++i) {
+            while (written < 100'000 && file.write(4096u * (written % 64), buffer) == 0) {
+                ++written;
             }
         }};
-        std::this_thread::sleep_for(std::chrono::milliseconds{20});
+        EXPECT_TRUE(ublk_test::eventually([&] { return written >= 1; }));
         disk.stop();
         client.join();
     }

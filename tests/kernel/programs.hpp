@@ -9,7 +9,6 @@
 
 #include <sys/stat.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <string>
 
@@ -26,7 +25,7 @@ begin() {
     n=0
     until grep -q ^/dev/ublkb $out; do
         kill -0 $server || { cat $out; exit 90; }
-        n=$((n + 1)); [ $n -lt 300 ] || { echo "no line in 30 s"; kill -9 $server; exit 91; }
+        n=$((n + 1)); [ $n -lt 600 ] || { echo "no line in 60 s"; kill -9 $server; exit 91; }
         sleep 0.1
     done
     disk=$(sed -n 's,^\(/dev/ublkb[0-9]*\).*,\1,p' $out)
@@ -54,7 +53,7 @@ protected:
     }
 
     [[nodiscard]] finished script(const std::string& body) const {
-        return sh("PATH=" + path_ + ":$PATH\n" + program_helpers + body, std::chrono::seconds{90});
+        return sh("PATH=" + path_ + ":$PATH\n" + program_helpers + body);
     }
 
 private:

@@ -23,9 +23,9 @@ finish INT
 TEST_F(programs, SigtermWithADirtyPageCacheEndsCleanly) {
     EXPECT_TRUE(succeeded(script(R"sh(
 begin memory --size 64M --depth 32
-exec 7>$disk      # keeps the last close, which would write the pages, until after the signal
+exec 7>$disk      # keeps the last close, which would write the pages, until the disk is gone
 dd if=/dev/zero bs=1M count=32 >&7
-( sleep 1; exec 7>&- ) &
+( n=0; while [ -e $disk ] && [ $n -lt 600 ]; do n=$((n + 1)); sleep 0.1; done ) &
 exec 7>&-
 finish TERM
 )sh")));

@@ -27,6 +27,12 @@
 
 namespace ublk_test {
 
+/// Longer than anything that works takes, even under emulation on a busy machine.
+inline constexpr std::chrono::milliseconds patience = std::chrono::seconds{40};
+
+/// The same for whole programs.
+inline constexpr std::chrono::milliseconds long_patience = std::chrono::minutes{5};
+
 /// A process that dumps core waits for all of its threads, and one of them may wait for a disk that
 /// this very process serves: a failed assertion would never end. Without a dump the death of the
 /// queue threads fails the disk, and everybody goes.
@@ -59,7 +65,7 @@ inline std::ostream& operator<<(std::ostream& out, const finished& done) {
 /// Asks again and again until `condition` holds; false when `limit` has passed.
 template <class Condition>
 [[nodiscard]] bool eventually(Condition&& condition,
-                              std::chrono::milliseconds limit = std::chrono::seconds{10}) {
+                              std::chrono::milliseconds limit = patience) {
     const auto until = std::chrono::steady_clock::now() + limit;
     while (!condition()) {
         if (std::chrono::steady_clock::now() >= until) {
@@ -184,7 +190,7 @@ private:
 /// Runs a program to its end; at the deadline it is killed with all its children. A process that
 /// even then does not end (one in the kernel, waiting for a disk that does not answer) is left.
 [[nodiscard]] inline finished run(const std::vector<std::string>& arguments,
-                                  std::chrono::milliseconds limit = std::chrono::seconds{60}) {
+                                  std::chrono::milliseconds limit = long_patience) {
     finished done;
     for (const std::string& argument : arguments) {
         done.command += (done.command.empty() ? "" : " ") + argument;
@@ -215,7 +221,7 @@ private:
 
 /// The same for a script; it ends at the first command that fails.
 [[nodiscard]] inline finished sh(const std::string& script,
-                                 std::chrono::milliseconds limit = std::chrono::seconds{60}) {
+                                 std::chrono::milliseconds limit = long_patience) {
     return run({"sh", "-e", "-c", script}, limit);
 }
 

@@ -48,7 +48,7 @@ ublk::options few_tags() {
 /// The parameters as the driver has them.
 template <class Device>
 ublk::uapi::params told(const Device& disk) {
-    ublk::control<ublk::linux_kernel> control{ublk::linux_kernel{}, std::chrono::seconds{10}};
+    ublk::control<ublk::linux_kernel> control{ublk::linux_kernel{}, ublk_test::patience};
     return control.get_params(disk.id());
 }
 
