@@ -643,9 +643,16 @@ inline void await_partition_scan(const std::string& path) {
     EXPECT_EQ(probe.open_error(), 0);
 }
 
+/// Options with a deadline that an emulated CPU on a busy machine keeps.
+[[nodiscard]] inline ublk::options patient() {
+    ublk::options asked;
+    asked.command_deadline = long_patience;
+    return asked;
+}
+
 /// Options that take little memory and time.
 [[nodiscard]] inline ublk::options small(unsigned queues = 2) {
-    ublk::options asked;
+    ublk::options asked = patient();
     asked.queues = queues;
     asked.depth = 16;
     asked.max_io_bytes = 128u << 10;

@@ -197,7 +197,7 @@ void with_backend(store which, const Use& use) {
 }
 
 ublk::options asking_for(data_path path) {
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.queues = 2;
     asked.depth = 32;
     asked.path = path;
@@ -368,7 +368,7 @@ using data_path_choice = ublk_test::on_a_clean_system;
 
 TEST_F(data_path_choice, is_the_best_that_the_kernel_has) {
     const scratch one{"choice", disk_size};
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.depth = 8;
     using ublk::backends::file;
     ublk::device<file> disk{
@@ -383,7 +383,9 @@ TEST_F(data_path_choice, is_the_best_that_the_kernel_has) {
 TEST_F(data_path_choice, follows_the_preference_of_the_backend) {
     const scratch one{"preference", disk_size};
     using ublk::backends::file;
-    ublk::device<file> disk{std::make_shared<file>(one.path()), {.depth = 8}};
+    ublk::options asked = ublk_test::patient();
+    asked.depth = 8;
+    ublk::device<file> disk{std::make_shared<file>(one.path()), asked};
     disk.start();
     EXPECT_EQ(disk.info().path, data_path::copy);
     EXPECT_EQ(disk.info().path_reason, "the backend prefers it");

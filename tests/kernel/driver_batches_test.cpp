@@ -37,7 +37,7 @@ constexpr std::uint64_t disk_size = std::uint64_t{16} << 20;  // what a RAM disk
 std::string said;
 
 ublk::options asking_for(data_path path) {
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.queues = 2;
     asked.depth = 48;  // no power of two
     asked.path = path;
@@ -132,7 +132,7 @@ INSTANTIATE_TEST_SUITE_P(all, driver_batches, testing::ValuesIn(cells()),
 using driver_batches_choice = ublk_test::on_a_clean_system;
 
 TEST_F(driver_batches_choice, do_not_ask_where_a_write_belongs) {
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.depth = 8;
     ublk::device<ublk::backends::memory, ublk::per_cpu, ublk::driver_batches> disk{
         ublk::backends::memory{disk_size}, asked};

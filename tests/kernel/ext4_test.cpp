@@ -82,7 +82,7 @@ private:
 };
 
 ublk::options some_tags() {
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.depth = 32;
     return asked;
 }

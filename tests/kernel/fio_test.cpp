@@ -193,7 +193,7 @@ void expect_all_verified(const fio_run& done) {
 template <class QueuePolicy, class BatchPolicy>
 void verify_all(const setting& s) {
     using disk_type = ublk::device<ublk::backends::memory, QueuePolicy, BatchPolicy>;
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.queues = s.queues;
     asked.depth = s.depth;
     asked.max_io_bytes = s.max_io_kib * 1024;
@@ -265,7 +265,7 @@ void write_here_and_verify_there(std::initializer_list<unsigned> queue_counts) {
     const unsigned cpus = ublk::online_cpus();
     for (const unsigned queues : queue_counts) {
         SCOPED_TRACE(testing::Message() << queues << " queues");
-        ublk::options asked;
+        ublk::options asked = ublk_test::patient();
         asked.queues = queues;
         asked.depth = 16;
         ublk::device<ublk::backends::memory, QueuePolicy> disk{ublk::backends::memory{disk_size},
@@ -355,7 +355,7 @@ class FioAndALyingDisk : public ublk_test::on_a_clean_system {};
 
 TEST_F(FioAndALyingDisk, OneFlippedBitIsFound) {
     const auto set = std::make_shared<trap>();
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.depth = 16;
     ublk::device<liar> disk{liar{set}, asked};
     ASSERT_NO_THROW(disk.start());
@@ -381,7 +381,7 @@ TEST_F(FioAndALyingDisk, OneFlippedBitIsFound) {
 TEST_F(FioAndALyingDisk, OneLostWriteIsFound) {
     // A disk that held the same data before would have nothing to lose.
     const auto set = std::make_shared<trap>();
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.depth = 16;
     ublk::device<liar> disk{liar{set}, asked};
     ASSERT_NO_THROW(disk.start());
@@ -406,7 +406,7 @@ TEST_F(FioAndALyingDisk, ADiskThatFailsIsReported) {
                                                : liar::write(r, in);
         }
     };
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.depth = 16;
     ublk::device<broken> disk{broken{std::make_shared<trap>()}, asked};
     ASSERT_NO_THROW(disk.start());

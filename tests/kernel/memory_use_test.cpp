@@ -51,7 +51,7 @@ protected:
 private:
     template <class BatchPolicy, class Backend>
     static void expect_little_of(const std::shared_ptr<Backend>& backend) {
-        ublk::options asked;
+        ublk::options asked = ublk_test::patient();
         asked.queues = 4;
         asked.depth = depth;
         asked.max_io_bytes = max_io_bytes;

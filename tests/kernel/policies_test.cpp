@@ -92,7 +92,7 @@ private:
 std::string said;
 
 ublk::options asking(unsigned queues, unsigned threads = 0) {
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.queues = queues;
     asked.depth = 30;  // not divided by the threads without a rest
     asked.threads = threads;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The data plane on rings that grant less than it asks for: older kernels and sandboxes do that.
 #include "../support/ring_setup.hpp"
+#include "client.hpp"
 
 #include <ublk/backends/memory.hpp>
 #include <ublk/ublk.hpp>
@@ -27,7 +28,8 @@ protected:
 
 TEST_P(ring_fallback_test, TheDiskWorksAllTheSame) {
     constexpr std::size_t bytes = 1 << 20;
-    ublk::device<ublk::backends::memory> disk{ublk::backends::memory{16 * bytes}};
+    ublk::device<ublk::backends::memory> disk{ublk::backends::memory{16 * bytes},
+                                              ublk_test::patient()};
     disk.start();
     EXPECT_EQ(disk.info().ring_flags & GetParam(), 0u);
 

@@ -128,7 +128,7 @@ struct read_only_full : full {
 };
 
 ublk::options few_tags(unsigned queues = 1) {
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.queues = queues;
     asked.depth = 8;
     return asked;

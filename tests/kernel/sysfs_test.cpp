@@ -40,7 +40,7 @@ std::string queue_attribute(const Device& disk, const std::string& name) {
 
 /// Start touches all tag buffers, which takes its time under emulation.
 ublk::options few_tags() {
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.depth = 4;
     return asked;
 }
@@ -244,7 +244,7 @@ TEST_F(Sysfs, MaxIoBytesIsTheLimitOfARequest) {
          {expected{4096, 4096}, expected{65536, 65536}, expected{100'000, 98'304},
           expected{1u << 20, 1u << 20}, expected{32u << 20, 32u << 20}}) {
         SCOPED_TRACE(each.asked);
-        ublk::options asked;
+        ublk::options asked = ublk_test::patient();
         asked.max_io_bytes = each.asked;
         asked.queues = 1;
         asked.depth = 2;
@@ -264,7 +264,7 @@ TEST_F(Sysfs, QueuesAndDepthAreThoseThatWereGranted) {
     for (const unsigned queues : {1u, 2u, 4u}) {
         for (const unsigned depth : {1u, 3u, 128u}) {
             SCOPED_TRACE(testing::Message() << queues << " queues of " << depth);
-            ublk::options asked;
+            ublk::options asked = ublk_test::patient();
             asked.queues = queues;
             asked.depth = depth;
             asked.max_io_bytes = 4096;
@@ -279,7 +279,7 @@ TEST_F(Sysfs, QueuesAndDepthAreThoseThatWereGranted) {
 }
 
 TEST_F(Sysfs, TheRequestsOfTheBlockLayerAreTheTagsOfAQueue) {
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.queues = 2;
     asked.depth = 33;
     asked.max_io_bytes = 4096;
@@ -294,7 +294,7 @@ TEST_F(Sysfs, EachQueueCarriesItsOwnCpus) {
     if (ublk::online_cpus() < 2) {
         GTEST_SKIP() << "one CPU has but one queue";
     }
-    ublk::options asked;
+    ublk::options asked = ublk_test::patient();
     asked.queues = 2;
     asked.depth = 4;
     ublk::device<plain> disk{plain{}, asked};
