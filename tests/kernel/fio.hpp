@@ -74,8 +74,7 @@ inline std::vector<job> jobs_of(const std::string& json) {
 }
 
 /// Runs a job file; its text is in the log where the run fails.
-inline fio_run fio(const std::string& file,
-                   std::chrono::milliseconds limit = long_patience) {
+inline fio_run fio(const std::string& file, std::chrono::milliseconds limit = long_patience) {
     const std::string base = "/tmp/ublk-fio-" + std::to_string(::getpid());
     EXPECT_TRUE(write_text(base + ".fio", file));
     (void)::unlink((base + ".json").c_str());

@@ -64,8 +64,7 @@ inline std::ostream& operator<<(std::ostream& out, const finished& done) {
 
 /// Asks again and again until `condition` holds; false when `limit` has passed.
 template <class Condition>
-[[nodiscard]] bool eventually(Condition&& condition,
-                              std::chrono::milliseconds limit = patience) {
+[[nodiscard]] bool eventually(Condition&& condition, std::chrono::milliseconds limit = patience) {
     const auto until = std::chrono::steady_clock::now() + limit;
     while (!condition()) {
         if (std::chrono::steady_clock::now() >= until) {
