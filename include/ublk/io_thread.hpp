@@ -32,11 +32,7 @@ public:
     io_thread(const io_thread&) = delete;
     io_thread& operator=(const io_thread&) = delete;
     /// Whoever brought the last work back may still be on the way out of here.
-    ~io_thread() {
-        while (ringing_.load(std::memory_order_acquire) != 0) {
-            std::this_thread::yield();
-        }
-    }
+    ~io_thread() { await_ringing(); }
 
     void submit(operation& asked) noexcept {
         asked.next = nullptr;
@@ -98,6 +94,16 @@ public:
         ringing_.fetch_sub(1, std::memory_order_release);
     }
 
+    /// Nobody looks at what comes back from now on, nor is anybody roused.
+    [[gnu::cold]] void close() noexcept {
+        detail::errand* head = back_.load(std::memory_order_relaxed);
+        do {
+            nothing_.next = head;
+        } while (!back_.compare_exchange_weak(head, &nothing_, std::memory_order_acq_rel,
+                                              std::memory_order_relaxed));
+        await_ringing();
+    }
+
     /// All that came back since, in a list.
     [[nodiscard]] detail::errand* take_back() noexcept {
         detail::errand* const all = back_.exchange(nullptr, std::memory_order_acquire);
@@ -116,6 +122,12 @@ public:
     }
 
 private:
+    void await_ringing() const noexcept {
+        while (ringing_.load(std::memory_order_acquire) != 0) {
+            std::this_thread::yield();
+        }
+    }
+
     operation* first_ = nullptr;
     operation** last_ = &first_;
     detail::task_owner* ended_ = nullptr;
@@ -123,6 +135,7 @@ private:
     std::atomic<bool> cancelling_ = false;
     std::atomic<detail::errand*> back_ = nullptr;
     std::atomic<unsigned> ringing_ = 0;
+    detail::errand nothing_{};
     void (*rouse_)(const void*) noexcept;
     const void* who_;
 };

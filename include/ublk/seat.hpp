@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/batch_policy/batch_policy.hpp>
+#include <ublk/buffers.hpp>
 #include <ublk/fixed_array.hpp>
 #include <ublk/measuring.hpp>
 #include <ublk/path_choice.hpp>
@@ -13,8 +14,11 @@
 
 #include <sys/uio.h>
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
 
 namespace ublk::inline v0 {
@@ -28,6 +32,19 @@ namespace detail {
                                           : std::uint16_t{0};
 }
 
+/// What others may use, and nobody can tell for how long.
+struct remains {
+    remains* before = nullptr;
+};
+
+/// Gives up on that memory rather than to give it back.
+[[gnu::cold]] inline void leave_behind(remains* mine) noexcept {
+    static std::atomic<remains*> all{nullptr};  // so that leak checkers see: it is meant
+    mine->before = all;
+    while (!all.compare_exchange_weak(mine->before, mine)) {
+    }
+}
+
 }  // namespace detail
 
 /// All that one thread needs for its part of a device, made and used by that thread alone.
@@ -36,28 +53,42 @@ class seat {
     static constexpr bool async = asynchronous<Backend, typename Path::payload>;
     using waiting = waiting_of<QueuePolicy>;
     using measuring = measuring_of<QueuePolicy>;
+    using loop = server<Backend, BatchPolicy, Port, QueuePolicy::one_queue_a_thread, Path, waiting,
+                        measuring>;
+
+    struct remains final : detail::remains {
+        std::unique_ptr<loop> tasks;
+        fixed_array<buffers> bytes;
+    };
 
 public:
     /// Offers all tags to the driver. Throws `error`. Both outlive it.
     seat(Backend& backend, const queue_post<Kernel>& post)
-        : post_{post}, queues_{post.make_queues()},
-          tag_buffers_{post.buffers_to_register(queues_)}, ids_{post.queue_ids()},
-          talk_{post.channel, post.waker, needs()}, loop_{backend,
-                                                          talk_,
-                                                          {queues_.begin(), queues_.size()},
-                                                          post.orders,
-                                                          rouser{post.wake, &post.waker},
-                                                          post.plan.limits,
-                                                          post.record} {
-        post.demand_all_tags(loop_.fetch_all());
+        : post_{post}, queues_{post.make_queues()}, tag_buffers_{post.buffers_to_register(queues_)},
+          ids_{post.queue_ids()}, talk_{post.channel, post.waker, needs()},
+          loop_{std::make_unique<loop>(
+              backend, talk_, std::span<queue>{queues_.begin(), queues_.size()}, post.orders,
+              rouser{post.wake, &post.waker}, post.plan.limits, post.record)} {
+        post.demand_all_tags(loop_->fetch_all());
         post.ready(post.whom, talk_.ring_flags());
     }
     seat(const seat&) = delete;
     seat& operator=(const seat&) = delete;
+    ~seat() {
+        if (loop_->left_behind()) {
+            auto* const mine = new remains;
+            mine->bytes = fixed_array<buffers>{queues_.size()};
+            for (std::size_t place = 0; place < queues_.size(); ++place) {
+                mine->bytes[place] = std::move(queues_[place].data);
+            }
+            mine->tasks = std::move(loop_);
+            detail::leave_behind(mine);
+        }
+    }
 
     /// On a thread of its own: 0, or the errno (negative) with which it failed.
     [[nodiscard]] int run() noexcept {
-        const int code = loop_.run();
+        const int code = loop_->run();
         if (code != 0) {
             post_.failed(post_.whom, code);
         }
@@ -67,16 +98,16 @@ public:
     /// On a thread that others share: serves what there is, without waiting.
     [[nodiscard]] seat_state turn() noexcept {
         constexpr int fair_share = 8;  // then it is the others' turn
-        for (int i = 0; i < fair_share && loop_.goes_on(); ++i) {
+        for (int i = 0; i < fair_share && loop_->goes_on(); ++i) {
             if (!talk_.ready()) {
                 return seat_state::idle;
             }
-            loop_.turn(talk_.poll());
+            loop_->turn(talk_.poll());
         }
-        return loop_.goes_on() ? seat_state::busy : seat_state::over;
+        return loop_->goes_on() ? seat_state::busy : seat_state::over;
     }
     /// Then, once: returns as `run`.
-    [[nodiscard]] int end() noexcept { return loop_.end(); }
+    [[nodiscard]] int end() noexcept { return loop_->end(); }
 
 private:
     [[nodiscard]] port_needs needs() const {
@@ -103,8 +134,7 @@ private:
     fixed_array<iovec> tag_buffers_;
     fixed_array<queue_id> ids_;
     Port talk_;
-    server<Backend, BatchPolicy, Port, QueuePolicy::one_queue_a_thread, Path, waiting, measuring>
-        loop_;
+    std::unique_ptr<loop> loop_;
 };
 
 /// A seat of any type, for a thread that serves many.

@@ -109,15 +109,14 @@ public:
     /// After the last turn. Returns as `run`.
     [[nodiscard]] int end() noexcept {
         if constexpr (async) {
-            if (tasks_.busy()) {
-                tasks_.leave_behind();
-            } else {
-                tasks_.abandon();
-            }
+            tasks_.busy() ? tasks_.leave_behind() : tasks_.abandon();
         }
         (void)port_.flush();  // the last answers, if we leave before the driver does
         return ledger_.failure();
     }
+
+    /// After the end: others may still use this server and the bytes of its tags.
+    [[nodiscard]] bool left_behind() const noexcept { return tasks_.left_behind(); }
 
 private:
     [[nodiscard]] at_hand hand() noexcept { return {port_, queues_.data(), ledger_.orders()}; }

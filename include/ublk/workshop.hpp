@@ -87,13 +87,17 @@ public:
     }
 
     /// The ring tells nothing any more of what is in flight: the memory of the tasks is given up on
-    /// rather than given back.
+    /// rather than given back. Users' threads that have their work may come back to this for ever.
     [[gnu::cold, gnu::noinline]] void leave_behind() {
+        left_behind_ = true;
+        home_.close();
         static std::atomic<remains*> all{nullptr};  // so that leak checkers see: it is meant
         auto* const mine = new remains{std::exchange(works_, {}), all};
         while (!all.compare_exchange_weak(mine->before, mine)) {
         }
     }
+
+    [[nodiscard]] bool left_behind() const noexcept { return left_behind_; }
 
 private:
     struct remains {
@@ -115,12 +119,14 @@ private:
     Port& port_;
     [[no_unique_address]] Finish finish_;
     std::vector<tag_works> works_;
+    bool left_behind_ = false;
 };
 
 /// Of a backend that answers at once.
 struct no_workshop {
     template <class... Ignored>
     explicit constexpr no_workshop(Ignored&&...) noexcept {}
+    [[nodiscard]] static constexpr bool left_behind() noexcept { return false; }
 };
 
 }  // namespace ublk::inline v0
