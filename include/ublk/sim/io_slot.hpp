@@ -6,7 +6,6 @@
 #include <ublk/sim/ring.hpp>
 #include <ublk/token.hpp>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -86,8 +85,9 @@ struct io_slot {
             return true;
         }
         allow(buffer, closed);
+        // Each byte as the one before it: memcmp is fast even where comparisons are instrumented.
         const bool untouched =
-            std::all_of(buffer, buffer + watched, [](std::byte b) { return b == stale; });
+            watched == 0 || (*buffer == stale && std::memcmp(buffer, buffer + 1, watched - 1) == 0);
         watched = closed = 0;
         return untouched;
     }
