@@ -5,6 +5,7 @@
 
 #include <ublk/control.hpp>
 #include <ublk/params.hpp>
+#include <ublk/sim/batch_wire.hpp>
 #include <ublk/sim/client.hpp>
 #include <ublk/sim/kernel.hpp>
 
@@ -315,6 +316,102 @@ TEST(need_get_data, a_write_comes_twice) {
         s.commit(whole);
         EXPECT_EQ(s.answer_to(write), 0);
     }
+}
+
+/// A device of one queue with two tags that nobody has fetched, and what its driver answers.
+class bare_device {
+public:
+    bare_device(sim::world& in, std::uint64_t flags)
+        : in_{in}, self_{in.boot()}, commands_{self_, 60s} {
+        uapi::dev_info info;
+        info.dev_id = uapi::any_dev_id;
+        info.nr_hw_queues = 1;
+        info.queue_depth = 2;
+        info.max_io_buf_bytes = 8192;
+        info.flags = flags;
+        id_ = commands_.add_dev(info).dev_id;
+        channel_.emplace(self_.open_channel(id_, self_.now() + 10s));
+        wire.emplace(*channel_, waker_, ublk::port_needs{.tags = 2});
+    }
+    ~bare_device() {
+        wire.reset();
+        channel_.reset();
+        in_.settle();
+        commands_.del_dev(id_);
+    }
+
+    static constexpr ublk::token of_single = ublk::token::of_queue(0);
+
+    int prepare(const std::vector<std::uint16_t>& tags, uapi::batch_io header = {}) {
+        return batch(tags, header, true);
+    }
+    int commit(const std::vector<std::uint16_t>& tags) { return batch(tags, {}, false); }
+
+    int answer(ublk::token to) {
+        int found = 1;
+        (void)wire->flush_and_collect();
+        wire->drain(
+            [&](ublk::token t, int code, std::uint32_t) { found = t == to ? code : found; });
+        return found;
+    }
+
+    std::optional<sim::kernel::batch_wire> wire;
+
+private:
+    int batch(const std::vector<std::uint16_t>& tags, uapi::batch_io header, bool prepares) {
+        constexpr auto mine = ublk::token::batch(ublk::token::batch_kind::prepared, 0);
+        std::vector<uapi::elem_header> elements;
+        for (const std::uint16_t tag : tags) {
+            elements.push_back({.tag = tag});
+        }
+        header.nr_elem = static_cast<std::uint16_t>(tags.size());
+        header.elem_bytes = sizeof(uapi::elem_header);
+        prepares ? wire->prepare_tags(header, elements.data(), mine)
+                 : wire->commit_tags(header, elements.data(), mine);
+        return answer(mine);
+    }
+
+    sim::world& in_;
+    sim::kernel self_;
+    ublk::control<sim::kernel> commands_;
+    std::uint32_t id_ = 0;
+    std::optional<sim::kernel::channel> channel_;
+    sim::kernel::waker waker_;
+};
+
+TEST(batches, a_device_with_them_takes_no_commands_of_single_tags) {
+    sim::world in{{.seed = 13, .strict = false}};
+    bare_device d{in, feature::batch_io | feature::user_copy};
+    d.wire->fetch(queue_0, tag_0, {}, d.of_single);
+    EXPECT_EQ(d.answer(d.of_single), -EOPNOTSUPP);
+    d.wire->commit(queue_0, tag_0, 0, {}, d.of_single);
+    EXPECT_EQ(d.answer(d.of_single), -EOPNOTSUPP);
+    d.wire->get_data(queue_0, tag_0, 0, d.of_single);
+    EXPECT_EQ(d.answer(d.of_single), -EOPNOTSUPP);
+    d.wire->commit(queue_0, ublk::tag{2}, 0, {}, d.of_single);
+    EXPECT_EQ(d.answer(d.of_single), -EINVAL) << "there is no such tag";
+}
+
+TEST(batches, a_device_without_them_takes_none) {
+    sim::world in{{.seed = 14, .strict = false}};
+    bare_device d{in, feature::user_copy};
+    EXPECT_EQ(d.prepare({0, 1}), -EINVAL);
+    EXPECT_EQ(d.commit({0}), -EINVAL);
+    d.wire->fetch_tags(queue_0, 0, d.of_single);
+    EXPECT_EQ(d.answer(d.of_single), -EINVAL);
+}
+
+TEST(batches, one_that_fails_takes_no_tag) {
+    sim::world in{{.seed = 15, .strict = false}};
+    bare_device d{in, feature::batch_io | feature::user_copy};
+    EXPECT_EQ(d.prepare({0, 1, 0}), -E2BIG);
+    EXPECT_EQ(d.prepare({0, 1}, {.q_id = 1}), -EINVAL);
+    EXPECT_EQ(d.prepare({0, 1}, {.flags = uapi::batch_flag::has_buf_addr}), -EINVAL);
+    EXPECT_EQ(d.prepare({0, 1}, {.flags = 1u << 5}), -EINVAL);
+    EXPECT_EQ(d.prepare({0, 0}), -EINVAL) << "twice the same";
+    EXPECT_EQ(d.prepare({0, 1}), 0) << "tag 0 was given back";
+    EXPECT_EQ(d.prepare({0}), -EBUSY);
+    EXPECT_EQ(d.commit({0, 1}), -EBUSY) << "the server has none";
 }
 
 TEST(operations, a_ring_is_not_closed_upon_them) {

@@ -105,6 +105,9 @@ private:
 
     int take(const queued_entry& each) override {
         if (each.what == queued_entry::kind::fetch_batches) {
+            if (!batches() || each.command.queue.value() >= device_->queues.size()) {
+                return -EINVAL;
+            }
             lane& l = lanes_[each.command.t.place()];
             l.fetches = true;
             l.t = each.command.t;
@@ -120,8 +123,35 @@ private:
         return 0;
     }
 
+    [[nodiscard]] bool batches() const noexcept { return device_->has(uapi::feature::batch_io); }
+
+    /// What the driver says of a command before it looks at its elements (ublk_check_batch_cmd): 0
+    /// or -errno.
+    [[nodiscard]] int check(const uapi::batch_io& c) const noexcept {
+        using namespace uapi::batch_flag;
+        constexpr std::uint16_t known = has_zone_lba | has_buf_addr | auto_buf_reg_fallback;
+        const auto flag = [&c](std::uint16_t one) { return (c.flags & one) != 0; };
+        if (!batches() || c.q_id >= device_->queues.size()) {
+            return -EINVAL;
+        }
+        if (c.nr_elem > device_->info.queue_depth) {
+            return -E2BIG;
+        }
+        const bool misplaced = (flag(has_zone_lba) && !device_->has(uapi::feature::zoned)) ||
+                               (flag(has_buf_addr) && !device_->copies()) ||
+                               (flag(auto_buf_reg_fallback) &&
+                                (!device_->has(uapi::feature::auto_buf_reg) || flag(has_buf_addr)));
+        return misplaced || (c.flags & ~known) != 0 ||
+                       c.elem_bytes != uapi::batch_elem_bytes(c.flags)
+                   ? -EINVAL
+                   : 0;
+    }
+
     /// What the command answers: 0 for tags given to the driver, else how many bytes it took in.
     [[nodiscard]] int carry_out(const queued_entry& each) {
+        if (const int code = check(each.batch); code != 0) {
+            return code;
+        }
         const bool commits = each.command.op == uapi::io::commit_io_cmds;
         std::size_t most = each.batch.nr_elem;
         if (commits && most > 1 && dice().chance(in_.on().is.often.short_submit)) {
@@ -129,9 +159,13 @@ private:
         }
         for (std::size_t i = 0; i < most; ++i) {
             const int code = device_->carry_out(ring_, element(each, i));
-            if (code != 0) {
-                return commits && i != 0 ? bytes(each, i) : code;
+            if (code == 0) {
+                continue;
             }
+            for (std::size_t taken = 0; taken < i && !commits; ++taken) {
+                device_->give_back(element(each, taken));
+            }
+            return commits && i != 0 ? bytes(each, i) : code;
         }
         return commits ? bytes(each, most) : 0;
     }
@@ -140,7 +174,7 @@ private:
         return static_cast<int>(elements * each.batch.elem_bytes);
     }
 
-    [[nodiscard]] static io_command element(const queued_entry& each, std::size_t number) {
+    [[nodiscard]] io_command element(const queued_entry& each, std::size_t number) const {
         const std::byte* const at = each.elements + number * each.batch.elem_bytes;
         uapi::elem_header header;
         std::memcpy(&header, at, sizeof header);
@@ -151,10 +185,15 @@ private:
         if ((each.batch.flags & uapi::batch_flag::has_buf_addr) != 0) {
             std::memcpy(&single.address, at + sizeof header, sizeof single.address);
         }
-        if ((each.batch.flags & uapi::batch_flag::auto_buf_reg_fallback) != 0) {
-            single.registration =
-                uapi::auto_buf_reg{.index = header.buf_index, .flags = uapi::auto_buf_reg_fallback}
-                    .sqe_addr();
+        if (device_->has(uapi::feature::auto_buf_reg)) {
+            const bool falls_back =
+                (each.batch.flags & uapi::batch_flag::auto_buf_reg_fallback) != 0;
+            single.registration = uapi::auto_buf_reg{
+                .index = header.buf_index,
+                .flags = falls_back
+                             ? uapi::auto_buf_reg_fallback
+                             : std::uint8_t{
+                                   0}}.sqe_addr();
         }
         return single;
     }

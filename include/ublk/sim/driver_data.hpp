@@ -34,7 +34,27 @@ public:
         return 0;
     }
 
+    /// PREP_IO_CMDS fails: a tag that it took before is the server's again.
+    void give_back(const io_command& c) {
+        hardware_queue& q = queues[c.queue.value()];
+        io_slot& slot = q.slots[c.which.value()];
+        if (q.ready-- == q.slots.size()) {
+            --queues_ready;
+            q.canceling = true;
+        }
+        (void)slot.open_buffer();
+        slot = {};
+    }
+
 protected:
+    /// A device with batches knows no commands of single tags, any other no batches.
+    [[nodiscard]] int refuse_kind(const io_command& c, bool of_batch) {
+        const int code = of_batch || find(c) == nullptr ? -EINVAL : -EOPNOTSUPP;
+        on.violation(std::string{of_batch ? "a batch command" : "a command of a single tag"} +
+                     " of " + name(c) + " is refused: " + reason(code));
+        return code;
+    }
+
     [[nodiscard]] static std::size_t bytes_of(const request_slot& rq) noexcept {
         const bool data = rq.what.op == uapi::op::read || rq.what.op == uapi::op::write;
         return data ? static_cast<std::size_t>(sectors_to_bytes(rq.what.sectors)) : 0;
@@ -103,9 +123,9 @@ protected:
         if (slot == nullptr) {
             return -EINVAL;
         }
-        const bool daemon = slot->daemon == &on.tasks.running();
         if (!slot->owned) {
-            return daemon ? -EBUSY : -EINVAL;
+            const bool daemon = slot->daemon == &on.tasks.running();
+            return daemon && !has(uapi::feature::batch_io) ? -EBUSY : -EINVAL;
         }
         request_slot& rq = live->slot(c.queue.value(), c.which.value());
         if (!has(uapi::feature::support_zero_copy) || slot->wants_buffer || bytes_of(rq) == 0) {

@@ -46,23 +46,27 @@ public:
 
     /// 0, or the errno (negative) that answers the command at once.
     [[nodiscard]] int carry_out(ring& from, const io_command& c) {
-        const std::uint32_t nr = c.op & 0xff;
-        const bool batches = has(uapi::feature::batch_io);
-        if (nr == (uapi::io::fetch_req & 0xff) || (batches && c.op == uapi::io::prep_io_cmds)) {
+        const auto is = [&c](std::uint32_t op) { return (c.op & 0xff) == (op & 0xff); };
+        const bool registers = is(uapi::io::register_io_buf) || is(uapi::io::unregister_io_buf);
+        const bool of_batch = c.op == uapi::io::prep_io_cmds || c.op == uapi::io::commit_io_cmds;
+        if (!registers && of_batch != has(uapi::feature::batch_io)) {
+            return refuse_kind(c, of_batch);
+        }
+        if (is(uapi::io::fetch_req) || is(uapi::io::prep_io_cmds)) {
             return fetch(from, c);
         }
-        int code = batches ? -EOPNOTSUPP : -EINVAL;
+        int code = 0;
         const char* what = "COMMIT_AND_FETCH_REQ";
-        if (nr == (uapi::io::register_io_buf & 0xff)) {
+        if (is(uapi::io::register_io_buf)) {
             what = "REGISTER_IO_BUF";
             code = on.since(6, 15) ? register_pages(from, c) : -EINVAL;
-        } else if (nr == (uapi::io::unregister_io_buf & 0xff)) {
+        } else if (is(uapi::io::unregister_io_buf)) {
             what = "UNREGISTER_IO_BUF";
             code = on.since(6, 15) ? unregister_pages(from, c) : -EINVAL;
-        } else if (nr == (uapi::io::need_get_data & 0xff)) {
+        } else if (is(uapi::io::need_get_data)) {
             what = "NEED_GET_DATA";
             code = get_data(from, c);
-        } else if (batches == (c.op == uapi::io::commit_io_cmds)) {
+        } else {
             code = commit(from, c);
         }
         if (code != 0) {
@@ -79,7 +83,7 @@ public:
                          std::to_string(rq.tag) + " was written to while the driver had it");
         }
         describe(slot, rq);
-        if (slot.daemon != &on.tasks.running() || through.gone) {
+        if (!is_daemon(slot) || !slot.active || through.gone) {
             abort(rq);
             return;
         }
@@ -170,9 +174,7 @@ private:
         if (slot == nullptr) {
             code = -EINVAL;
         } else {
-            code = has(uapi::feature::batch_io) != (c.op == uapi::io::prep_io_cmds) ? -EOPNOTSUPP
-                   : per_io_daemon() ? check_fetch(*slot, c)
-                                     : check_old_fetch(*slot, c);
+            code = per_io_daemon() ? check_fetch(*slot, c) : check_old_fetch(*slot, c);
             if (from.gone) {
                 return -EOWNERDEAD;  // the process was killed while this waited for the lock
             }

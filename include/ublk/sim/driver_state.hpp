@@ -115,10 +115,16 @@ struct driver_state {
         return slot.owned || buffer_is_wrong(c) ? -EINVAL : 0;
     }
 
+    /// Whether the running task may answer for that tag. Batches come from any.
+    [[nodiscard]] bool is_daemon(const io_slot& slot) const noexcept {
+        return has(uapi::feature::batch_io) || slot.daemon == &on.tasks.running();
+    }
+
     /// Of what needs a request in the server's hands: COMMIT and GET_DATA.
     [[nodiscard]] int check_owned(const io_slot& slot, const io_command& c) const {
-        const task* const daemon = per_io_daemon() ? slot.daemon : queues[c.queue.value()].daemon;
-        if (daemon != &on.tasks.running() && (per_io_daemon() || daemon != nullptr)) {
+        const task* const daemon = queues[c.queue.value()].daemon;
+        if (per_io_daemon() ? !is_daemon(slot)
+                            : daemon != nullptr && daemon != &on.tasks.running()) {
             return -EINVAL;
         }
         if (slot.active) {
