@@ -113,8 +113,10 @@ public:
     void live(bytes& in) {
         for (unsigned actions = 0; !in.empty() && actions < 100; ++actions) {
             const auto bits = in.number();
-            act(bits & 31, servers_[bits >> 5 & 1], servers_[bits >> 5 & 1].threads[bits >> 6 & 1],
-                in);
+            server& s = servers_[bits >> 5 & 1];
+            worker& w = s.threads[bits >> 6 & 1];
+            const unsigned what = bits & 31;
+            (bits & 0x80) != 0 && what >= 24 ? act_on_data(what, s, w, in) : act(what, s, w, in);
         }
         end();
     }
@@ -169,7 +171,27 @@ private:
         case 23:
             return dirty_disk(in);
         default:
-            return bring_up(s, w, in);
+            return bring_up(s, w, in, 0);
+        }
+    }
+
+    /// What came with the other ways of the bytes, and with batches.
+    void act_on_data(unsigned what, server& s, worker& w, bytes& in) {
+        switch (what) {
+        case 24:
+            return batch(w, in, true);
+        case 25:
+            return batch(w, in, false);
+        case 26:
+            return fetch_tags(w, in);
+        case 27:
+            return table_command(w, in);
+        case 28:
+            return get_data(w, in);
+        case 29:
+            return bring_up(s, w, in, way_from(in));
+        default:
+            return bring_up(s, w, in, 0);
         }
     }
 
@@ -444,13 +466,68 @@ private:
         });
     }
 
+    void get_data(worker& w, bytes& in) {
+        const auto where = in.number();
+        with_port(w, in, [=](port_box& p) {
+            p.get_data(where & 7, where >> 3 & 7, (where & 0x40) == 0);
+            p.flush();
+        });
+    }
+
+    void table_command(worker& w, bytes& in) {
+        const auto where = in.number();
+        const auto place = in.number();
+        with_port(w, in, [=](port_box& p) {
+            (where & 0x40) == 0 ? p.register_buffer(where & 7, where >> 3 & 7, place)
+                                : p.unregister_buffer(where & 7, where >> 3 & 7, place);
+            p.flush();
+        });
+    }
+
+    void fetch_tags(worker& w, bytes& in) {
+        const auto queue = in.number();
+        with_port(w, in, [=](port_box& p) {
+            p.fetch_tags(queue & 7);
+            p.flush();
+        });
+    }
+
+    void batch(worker& w, bytes& in, bool prepares) {
+        const auto bits = in.number();
+        ublk_fuzz::batch_shape how;
+        how.queue = bits & 3;
+        how.fault = bits >> 2 & 7;
+        how.tags.resize(bits >> 5);
+        for (std::uint8_t& tag : how.tags) {
+            tag = in.number() & 0x87;
+        }
+        how.result = prepares ? 0 : -int{in.number()};
+        with_port(w, in, [=](port_box& p) {
+            prepares ? p.prepare(how) : p.commit(how);
+            p.flush();
+        });
+    }
+
+    /// How the bytes of requests get to a server, beside copies.
+    static std::uint64_t way_from(bytes& in) {
+        constexpr std::uint64_t ways[] = {feature::batch_io, feature::support_zero_copy,
+                                          feature::auto_buf_reg, feature::user_copy,
+                                          feature::io_desc_size};
+        const auto bits = in.number();
+        std::uint64_t flags = 0;
+        for (unsigned i = 0; i < std::size(ways); ++i) {
+            flags |= (bits >> i & 1) != 0 ? ways[i] : 0;
+        }
+        return flags;
+    }
+
     void serve(worker& w, bytes& in, bool answer) {
         const int result = answer && in.flag() ? -int{in.number()} : 0;
         with_port(w, in, [=](port_box& p) { p.serve(answer, result); });
     }
 
     /// What a server in its right mind does, so that there is something to spoil.
-    void bring_up(server& s, worker& w, bytes& in) {
+    void bring_up(server& s, worker& w, bytes& in, std::uint64_t way) {
         constexpr std::uint64_t flags[] = {0,
                                            feature::user_recovery,
                                            feature::user_recovery | feature::user_recovery_reissue,
@@ -467,7 +544,8 @@ private:
         info.nr_hw_queues = 1u + (bits & 1);
         info.queue_depth = static_cast<std::uint16_t>(1u + (bits >> 1 & 3));
         info.max_io_buf_bytes = 8192;
-        info.flags = flags[bits >> 3 & 7] | (how_.root ? 0 : feature::unprivileged_dev);
+        info.flags = flags[bits >> 3 & 7] | way | (how_.root ? 0 : feature::unprivileged_dev);
+        info.io_desc_size = 64;
         send_add(s, info, 50ms);
         if (devices_.find(info.dev_id) == nullptr) {
             return;

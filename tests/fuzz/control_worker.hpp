@@ -9,18 +9,22 @@
 #include <ublk/error.hpp>
 #include <ublk/features.hpp>
 #include <ublk/mapping.hpp>
-#include <ublk/sim/kernel.hpp>
+#include <ublk/sim/batch_wire.hpp>
 #include <ublk/sim/world.hpp>
 #include <ublk/token.hpp>
 #include <ublk/uapi.hpp>
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,6 +39,14 @@ namespace uapi = ublk::uapi;
 /// Tag buffers outlive their ports, and the world: the driver may still point to them.
 using arena = std::deque<std::vector<std::byte>>;
 
+/// What a batch command is to be, right or wrong.
+struct batch_shape {
+    unsigned queue = 0;
+    unsigned fault = 0;                ///< what is wrong with its header; 0: nothing
+    std::vector<std::uint8_t> tags{};  ///< of its elements; from 0x80 on without a buffer
+    int result = 0;                    ///< what is committed; 0: success in full
+};
+
 /// One queue thread's ring, and what it knows of the device.
 class port_box {
 public:
@@ -43,7 +55,7 @@ public:
     port_box(const sim::kernel::channel& channel, const uapi::dev_info& granted, bool spaced,
              arena& memory)
         : info{granted}, descriptor_size_{spaced ? granted.io_desc_size : sizeof(uapi::io_desc)},
-          port_{channel, waker_, {.tags = unsigned{granted.nr_hw_queues} * granted.queue_depth}} {
+          port_{channel, waker_, needs()} {
         const std::size_t all =
             std::size_t{info.nr_hw_queues} * info.queue_depth * info.max_io_buf_bytes;
         if (all <= memory_max) {
@@ -59,67 +71,155 @@ public:
 
     void wake() const { waker_.wake(); }
 
-    void fetch(unsigned queue, unsigned tag, bool with_buffer) {
-        port_.fetch(number(queue), ublk::tag{static_cast<std::uint16_t>(tag)},
-                    address(queue, tag, with_buffer), token(queue, tag));
-    }
+    // ------------------------------------------------------------ commands of single tags
 
-    void fetch_all() {
-        for (unsigned q = 0; q < info.nr_hw_queues; ++q) {
-            for (unsigned t = 0; t < info.queue_depth; ++t) {
-                fetch(q, t, copies());
-            }
-        }
+    void fetch(unsigned queue, unsigned tag, bool with_buffer) {
+        port_.fetch(number(queue), which(tag), address(queue, tag, with_buffer),
+                    single(queue, tag));
     }
 
     void commit(unsigned queue, unsigned tag, int result, bool with_buffer) {
-        std::erase(owned_, std::pair{queue, tag});
-        port_.commit(number(queue), ublk::tag{static_cast<std::uint16_t>(tag)}, result,
-                     address(queue, tag, with_buffer), token(queue, tag));
+        if (!batches()) {
+            std::erase(owned_, std::pair{queue, tag});
+        }
+        port_.commit(number(queue), which(tag), result, address(queue, tag, with_buffer),
+                     single(queue, tag));
     }
 
-    [[nodiscard]] ublk::buffer_address address(unsigned queue, unsigned tag, bool with_buffer) {
-        return {.memory = with_buffer ? reinterpret_cast<std::uintptr_t>(buffer(queue, tag)) : 0};
+    void get_data(unsigned queue, unsigned tag, bool with_buffer) {
+        if (!batches()) {
+            std::erase(asked_, std::pair{queue, tag});
+        }
+        port_.get_data(number(queue), which(tag), address(queue, tag, with_buffer).memory,
+                       single(queue, tag));
     }
 
-    void flush() { (void)port_.flush(); }
-    void wait() { (void)port_.wait(); }
+    void register_buffer(unsigned queue, unsigned tag, unsigned place) {
+        port_.register_buffer(number(queue), which(tag), static_cast<std::uint16_t>(place));
+    }
+    void unregister_buffer(unsigned queue, unsigned tag, unsigned place) {
+        port_.unregister_buffer(number(queue), which(tag), static_cast<std::uint16_t>(place));
+    }
+
+    // ------------------------------------------------------------ batches
+
+    void prepare(const batch_shape& how) {
+        const uapi::batch_io header = make(how);
+        port_.prepare_tags(header, elements_.back().data(), token_of(kind::prepared, header));
+    }
+
+    void commit(const batch_shape& how) {
+        const uapi::batch_io header = make(how);
+        for (const std::uint8_t tag : how.tags) {
+            std::erase(owned_, std::pair{how.queue, tag & 0x7fu});
+        }
+        port_.commit_tags(header, elements_.back().data(), token_of(kind::committed, header));
+    }
+
+    void fetch_tags(unsigned queue) {
+        const auto place = static_cast<std::uint16_t>(queue);
+        const bool known = batches() && queue < info.nr_hw_queues;
+        port_.fetch_tags(number(queue), place,
+                         ublk::token::batch(kind::fetched, place, known ? 0 : EINVAL));
+    }
+
+    // ------------------------------------------------------------ what a right server does
+
+    void fetch_all() {
+        for (unsigned q = 0; q < info.nr_hw_queues; ++q) {
+            batch_shape all{.queue = q};
+            for (unsigned t = 0; t < info.queue_depth; ++t) {
+                batches() ? all.tags.push_back(static_cast<std::uint8_t>(t))
+                          : fetch(q, t, copies());
+            }
+            if (batches()) {
+                prepare(all);
+                fetch_tags(q);
+            }
+        }
+    }
 
     /// Takes what there is; with `answer` commits all that it has, with 0 for success in full.
     void serve(bool answer, int result) {
-        (void)port_.flush_and_collect();
-        port_.drain([this](ublk::token t, int code) { take(t, code); });
-        for (const auto& [queue, tag] : std::vector{owned_}) {
+        collect();
+        for (const auto& [queue, tag] : std::vector{asked_}) {
             if (answer) {
+                get_data(queue, tag, true);
+            }
+        }
+        for (const auto& [queue, tag] : std::vector{owned_}) {
+            if (answer && batches()) {
+                commit(
+                    {.queue = queue, .tags = {static_cast<std::uint8_t>(tag)}, .result = result});
+            } else if (answer) {
                 commit(queue, tag, result != 0 ? result : whole(queue, tag), copies());
             }
         }
+        for (const unsigned queue : std::exchange(dry_, {})) {
+            fetch_tags(queue);
+        }
         (void)port_.flush_and_collect();
     }
+
+    void flush() { (void)port_.flush(); }
+    void wait() { (void)port_.wait(1); }
 
     const uapi::dev_info info;
 
 private:
+    using kind = ublk::token::batch_kind;
+    static constexpr unsigned places = 8;  ///< in the ring's table of buffers
+
     [[nodiscard]] static ublk::queue_id number(unsigned queue) noexcept {
         return ublk::queue_id{static_cast<std::uint16_t>(queue)};
     }
-    [[nodiscard]] static ublk::token token(unsigned queue, unsigned tag) noexcept {
-        return ublk::token::io(static_cast<std::uint16_t>(queue),
-                               ublk::tag{static_cast<std::uint16_t>(tag)});
+    [[nodiscard]] static ublk::tag which(unsigned tag) noexcept {
+        return ublk::tag{static_cast<std::uint16_t>(tag)};
+    }
+    [[nodiscard]] bool has(std::uint64_t flags) const noexcept { return (info.flags & flags) != 0; }
+    [[nodiscard]] bool batches() const noexcept { return has(uapi::feature::batch_io); }
+    [[nodiscard]] bool copies() const noexcept {
+        using namespace uapi::feature;
+        return !has(user_copy | support_zero_copy | auto_buf_reg);
     }
     [[nodiscard]] bool inside(unsigned queue, unsigned tag) const noexcept {
         return queue < info.nr_hw_queues && tag < info.queue_depth;
     }
-    [[nodiscard]] bool copies() const noexcept {
+    [[nodiscard]] ublk::port_needs needs() const noexcept {
         using namespace uapi::feature;
-        return (info.flags & (user_copy | support_zero_copy | auto_buf_reg)) == 0;
+        return {.tags = unsigned{info.nr_hw_queues} * info.queue_depth,
+                .reserved_buffers = has(support_zero_copy | auto_buf_reg) ? places : 0};
     }
+
+    /// Of a command of a single tag: not of an I/O where the driver's batches tell of those.
+    [[nodiscard]] ublk::token single(unsigned queue, unsigned tag) const noexcept {
+        const auto place = static_cast<std::uint16_t>(queue);
+        return batches() ? ublk::token::batch(kind::queue, place, which(tag).value())
+                         : ublk::token::io(place, which(tag));
+    }
+
+    /// With what its header is to be refused.
+    [[nodiscard]] ublk::token token_of(kind what, const uapi::batch_io& header) const noexcept {
+        return ublk::token::batch(what, header.q_id, static_cast<std::uint16_t>(refusal(header)),
+                                  header.nr_elem);
+    }
+
     [[nodiscard]] std::byte* buffer(unsigned queue, unsigned tag) const noexcept {
         return buffers_ == nullptr || !inside(queue, tag)
                    ? nullptr
                    : buffers_ +
                          (std::size_t{queue} * info.queue_depth + tag) * info.max_io_buf_bytes;
     }
+
+    [[nodiscard]] ublk::buffer_address address(unsigned queue, unsigned tag, bool with_buffer) {
+        const uapi::auto_buf_reg place{.index = static_cast<std::uint16_t>(tag),
+                                       .flags = uapi::auto_buf_reg_fallback};
+        return {.memory = with_buffer && copies()
+                              ? reinterpret_cast<std::uintptr_t>(buffer(queue, tag))
+                              : std::uintptr_t{with_buffer},
+                .registration = has(uapi::feature::auto_buf_reg) ? place.sqe_addr() : 0};
+    }
+
     [[nodiscard]] uapi::io_desc descriptor(unsigned queue, unsigned tag) const {
         uapi::io_desc words;
         std::memcpy(static_cast<void*>(&words), descriptors_[queue].data() + tag * descriptor_size_,
@@ -131,27 +231,145 @@ private:
         return static_cast<int>(ublk::sectors_to_bytes(descriptor(queue, tag).nr_sectors));
     }
 
-    void take(ublk::token t, int code) {
-        if (!t.is_io()) {
-            expect(code == 1, "a wake-up has another result");
-            return;
+    // ------------------------------------------------------------ batches
+
+    [[nodiscard]] std::uint16_t right_flags() const noexcept {
+        using namespace uapi::batch_flag;
+        return copies()                           ? has_buf_addr
+               : has(uapi::feature::auto_buf_reg) ? auto_buf_reg_fallback
+                                                  : std::uint16_t{0};
+    }
+
+    /// The elements stay until the kernel has read them.
+    uapi::batch_io make(const batch_shape& how) {
+        using namespace uapi::batch_flag;
+        uapi::batch_io header;
+        header.q_id = static_cast<std::uint16_t>(how.queue);
+        header.nr_elem = static_cast<std::uint16_t>(how.tags.size());
+        header.flags = right_flags();
+        constexpr std::uint16_t wrong[] = {0, has_zone_lba, has_buf_addr, auto_buf_reg_fallback,
+                                           1u << 3};
+        if (how.fault < std::size(wrong)) {
+            header.flags = static_cast<std::uint16_t>(header.flags ^ wrong[how.fault]);
         }
-        const unsigned queue = t.place();
-        const unsigned tag = t.which().value();
+        header.elem_bytes = uapi::batch_elem_bytes(header.flags);
+        const std::size_t each = header.elem_bytes;
+        std::vector<std::byte>& to = elements_.emplace_back(each * how.tags.size());
+        for (std::size_t i = 0; i < how.tags.size(); ++i) {
+            const unsigned tag = how.tags[i] & 0x7fu;
+            uapi::elem_header element;
+            element.tag = element.buf_index = static_cast<std::uint16_t>(tag);
+            element.result =
+                how.result != 0 || !inside(how.queue, tag) ? how.result : whole(how.queue, tag);
+            std::memcpy(to.data() + i * each, &element, sizeof element);
+            if ((header.flags & has_buf_addr) != 0 && how.tags[i] < 0x80) {
+                const auto memory = reinterpret_cast<std::uintptr_t>(buffer(how.queue, tag));
+                std::memcpy(to.data() + i * each + sizeof element, &memory, sizeof memory);
+            }
+        }
+        if (how.fault == std::size(wrong)) {
+            ++header.elem_bytes;
+        } else if (how.fault == std::size(wrong) + 1) {
+            header.nr_elem = 0xffff;
+        }
+        return header;
+    }
+
+    /// The errno that the driver has for a header, whatever the elements are; 0 for none.
+    [[nodiscard]] int refusal(const uapi::batch_io& header) const noexcept {
+        using namespace uapi::batch_flag;
+        if (!batches() || header.q_id >= info.nr_hw_queues) {
+            return EINVAL;
+        }
+        if (header.nr_elem > info.queue_depth) {
+            return E2BIG;
+        }
+        const unsigned possible =
+            (copies() ? unsigned{has_buf_addr} : 0u) |
+            (has(uapi::feature::auto_buf_reg) ? unsigned{auto_buf_reg_fallback} : 0u) |
+            (has(uapi::feature::zoned) ? unsigned{has_zone_lba} : 0u);
+        const bool fine = (header.flags & ~possible) == 0 &&
+                          header.elem_bytes == uapi::batch_elem_bytes(header.flags);
+        return fine ? 0 : EINVAL;
+    }
+
+    // ------------------------------------------------------------ events
+
+    void collect() {
+        (void)port_.flush_and_collect();
+        if (batches()) {
+            port_.drain([this](ublk::token t, int code, std::uint32_t event) {
+                take(t, code);
+                if (t.kind() == kind::fetched) {
+                    take_tags(t, code, event);
+                }
+            });
+        } else {
+            static_cast<sim::kernel::port&>(port_).drain(
+                [this](ublk::token t, int code) { take(t, code); });
+        }
+        elements_.clear();
+    }
+
+    void take(ublk::token t, int code) {
+        if (t == ublk::token::wake()) {
+            expect(code == 1, "a wake-up has another result");
+        } else if (t == ublk::token::nobody()) {
+            expect(code == -EINVAL || code == -EBUSY, "a buffer is refused with another errno");
+        } else if (t.is_io()) {
+            take_single(t.place(), t.which().value(), code);
+        } else if (t.kind() == kind::queue) {
+            expect(code == (inside(t.place(), t.first()) ? -EOPNOTSUPP : -EINVAL),
+                   "a device with batches takes a command of a single tag");
+        } else if (t.first() != 0) {
+            expect(code == -int{t.first()}, "a wrong batch is not refused as such");
+        } else if (t.kind() == kind::prepared) {
+            expect(code == 0 || code == -EINVAL || code == -EBUSY || code == uapi::io_res_abort,
+                   "PREP_IO_CMDS has another answer");
+        } else if (t.kind() == kind::committed) {
+            const int most = t.count() * 24;  // of the largest kind
+            expect(code == -EINVAL || code == -EBUSY || (code >= 0 && code <= most),
+                   "COMMIT_IO_CMDS has another answer");
+            expect(code != 0 || t.count() == 0, "COMMIT_IO_CMDS does nothing");
+        }
+    }
+
+    void take_single(unsigned queue, unsigned tag, int code) {
         const bool refused = code == -EINVAL || code == -EBUSY || code == uapi::io_res_abort;
         if (code == uapi::io_res_ok) {
-            expect(inside(queue, tag), "a request with a tag that does not exist");
-            check(descriptor(queue, tag), buffer(queue, tag));
-            owned_.emplace_back(queue, tag);
+            take_request(queue, tag);
         } else if (code == uapi::io_res_need_get_data) {
-            expect((info.flags & uapi::feature::need_get_data) != 0,
-                   "NEED_GET_DATA, though nobody asked for it");
+            expect(has(uapi::feature::need_get_data), "NEED_GET_DATA, though nobody asked for it");
+            asked_.emplace_back(queue, tag);
         } else if (!refused) {
             wrong("a command is answered with " + std::to_string(code));
         }
     }
 
-    void check(const uapi::io_desc& d, const std::byte* mine) const {
+    void take_tags(ublk::token t, int code, std::uint32_t event) {
+        if (code > 0) {
+            for (const std::uint16_t tag : port_.tags(t.place(), code, event)) {
+                take_request(t.place(), tag);
+            }
+        }
+        if (!sim::kernel::batch_wire::goes_on(event) && code == -ENOBUFS) {
+            dry_.push_back(t.place());
+        } else if (code <= 0 && t.first() == 0) {
+            expect(code == uapi::io_res_abort, "FETCH_IO_CMDS ends with another errno");
+        }
+        port_.give_back(t.place(), code, event);
+    }
+
+    void take_request(unsigned queue, unsigned tag) {
+        expect(inside(queue, tag), "a request with a tag that does not exist");
+        const std::pair mine{queue, tag};
+        expect(std::find(owned_.begin(), owned_.end(), mine) == owned_.end(),
+               "a request comes with a tag that the server has");
+        check(descriptor(queue, tag), buffer(queue, tag), tag);
+        owned_.push_back(mine);
+    }
+
+    void check(const uapi::io_desc& d, const std::byte* mine, unsigned tag) const {
         const uapi::op what = uapi::op_of(d.op_flags);
         const bool data = what == uapi::op::read || what == uapi::op::write;
         expect(data || what == uapi::op::flush || what == uapi::op::discard ||
@@ -159,6 +377,12 @@ private:
                "a request with an operation that nobody asked for");
         expect(!data || ublk::sectors_to_bytes(d.nr_sectors) <= info.max_io_buf_bytes,
                "a request is larger than its buffer");
+        if (has(uapi::feature::auto_buf_reg)) {
+            const std::uint64_t place =
+                uapi::auto_buf_reg{.index = static_cast<std::uint16_t>(tag)}.sqe_addr();
+            expect((d.addr & 0xffff) == place, "a request names another place than the tag's");
+            return;
+        }
         const auto address = reinterpret_cast<std::uintptr_t>(mine);
         // With NEED_GET_DATA a tag may do without its buffer.
         expect(d.addr == (copies() ? address : 0) || d.addr == 0,
@@ -167,10 +391,13 @@ private:
 
     std::size_t descriptor_size_;
     sim::kernel::waker waker_;
-    sim::kernel::port port_;
+    sim::kernel::batch_wire port_;
     std::byte* buffers_ = nullptr;
     std::vector<ublk::mapping> descriptors_;
     std::vector<std::pair<unsigned, unsigned>> owned_;
+    std::vector<std::pair<unsigned, unsigned>> asked_;  ///< for the place of their bytes
+    std::vector<unsigned> dry_;                         ///< queues to be fetched from again
+    std::deque<std::vector<std::byte>> elements_;
 };
 
 class worker {
