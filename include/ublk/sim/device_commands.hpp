@@ -3,6 +3,8 @@
 
 #include <ublk/sim/control_call.hpp>
 #include <ublk/sim/device_life.hpp>
+#include <ublk/sim/device_settings.hpp>
+#include <ublk/sim/parameters.hpp>
 
 #include <cerrno>
 #include <cstdint>
@@ -41,6 +43,10 @@ public:
         }
         if (ub->stopping) {
             return -EBUSY;
+        }
+        // SET_PARAMS may have failed meanwhile, which leaves nothing that the block layer takes.
+        if (!detail::basic_is_fine(ub->params.basic, ub->info, device_settings::page_size, on_)) {
+            return -EINVAL;
         }
         life_.add_disk(ub);
         ub->info.pid = pid;

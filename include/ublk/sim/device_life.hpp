@@ -273,9 +273,10 @@ private:
     void quiesce_old(const device_ptr& ub) {
         {
             const std::lock_guard guard{ub->lock};
-            if (ub->has(uapi::feature::user_recovery_fail_io)) {
+            const bool live = ub->info.state == uapi::dev_state::live;  // it may have been stopped
+            if (live && ub->has(uapi::feature::user_recovery_fail_io)) {
                 lose_server(*ub);
-            } else if (ub->info.state == uapi::dev_state::live) {
+            } else if (live) {
                 ub->live->hold();
                 wait_until_idle(*ub);
                 ub->info.state = uapi::dev_state::quiesced;
