@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/abandoned.hpp>
 #include <ublk/fd.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/linux_batch_wire.hpp>
@@ -63,7 +64,11 @@ public:
 
     // A command that never came back may still write into its memory, so that memory is given up on
     // rather than given back.
-    ~control() = default;
+    ~control() {
+        while (first_ != nullptr) {
+            detail::abandon(std::exchange(first_, first_->next));
+        }
+    }
 
     [[nodiscard]] control_ticket begin(const control_command& command) {
         const std::lock_guard lock{mutex_};
@@ -106,7 +111,9 @@ public:
     }
 
 private:
-    struct in_flight {
+    struct in_flight : detail::abandoned {
+        in_flight(const control_command& given, control_ticket number, in_flight* rest)
+            : command{given}, ticket{number}, next{rest} {}
         control_command command;
         control_ticket ticket;
         in_flight* next;

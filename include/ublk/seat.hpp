@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/abandoned.hpp>
 #include <ublk/batch_policy/batch_policy.hpp>
 #include <ublk/buffers.hpp>
 #include <ublk/fixed_array.hpp>
@@ -14,7 +15,6 @@
 
 #include <sys/uio.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -32,19 +32,6 @@ namespace detail {
                                           : std::uint16_t{0};
 }
 
-/// What others may use, and nobody can tell for how long.
-struct remains {
-    remains* before = nullptr;
-};
-
-/// Gives up on that memory rather than to give it back.
-[[gnu::cold]] inline void leave_behind(remains* mine) noexcept {
-    static std::atomic<remains*> all{nullptr};  // so that leak checkers see: it is meant
-    mine->before = all;
-    while (!all.compare_exchange_weak(mine->before, mine)) {
-    }
-}
-
 }  // namespace detail
 
 /// All that one thread needs for its part of a device, made and used by that thread alone.
@@ -56,7 +43,7 @@ class seat {
     using loop = server<Backend, BatchPolicy, Port, QueuePolicy::one_queue_a_thread, Path, waiting,
                         measuring>;
 
-    struct remains final : detail::remains {
+    struct remains : detail::abandoned {
         std::unique_ptr<loop> tasks;
         fixed_array<buffers> bytes;
     };
@@ -82,7 +69,7 @@ public:
                 mine->bytes[place] = std::move(queues_[place].data);
             }
             mine->tasks = std::move(loop_);
-            detail::leave_behind(mine);
+            detail::abandon(mine);
         }
     }
 

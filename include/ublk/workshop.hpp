@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/abandoned.hpp>
 #include <ublk/io.hpp>
 #include <ublk/tag_work.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -91,18 +91,14 @@ public:
     [[gnu::cold, gnu::noinline]] void leave_behind() {
         left_behind_ = true;
         home_.close();
-        static std::atomic<remains*> all{nullptr};  // so that leak checkers see: it is meant
-        auto* const mine = new remains{std::exchange(works_, {}), all};
-        while (!all.compare_exchange_weak(mine->before, mine)) {
-        }
+        detail::abandon(new remains{{}, std::exchange(works_, {})});
     }
 
     [[nodiscard]] bool left_behind() const noexcept { return left_behind_; }
 
 private:
-    struct remains {
+    struct remains : detail::abandoned {
         std::vector<tag_works> works;
-        remains* before;
     };
 
     /// Hands over what tasks have asked for, and the answers of those that have ended.

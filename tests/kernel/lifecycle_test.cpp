@@ -18,14 +18,6 @@
 
 #include <map>
 
-#if defined(__SANITIZE_ADDRESS__)
-// What a command that never came back may still write into is given up on, on purpose.
-extern "C" const char* __lsan_default_suppressions();
-extern "C" const char* __lsan_default_suppressions() {
-    return "leak:linux_kernel::control::begin\n";
-}
-#endif
-
 namespace ublk_test {
 namespace {
 

@@ -86,6 +86,7 @@ inline const std::map<std::string, int> core_floors{
     {"config.hpp", 0},
     {"cpus.hpp", 0},
     {"fd.hpp", 0},
+    {"abandoned.hpp", 0},
     {"fixed_array.hpp", 0},
     {"histogram.hpp", 0},
     {"kernel_version.hpp", 0},
