@@ -124,14 +124,15 @@ template <class How>
 std::vector<std::string> verdict_on(uapi::op op, How how) {
     sim::world in{{.seed = 3}};
     {
-        bare_server server{in};
-        server.start();
-        sim::client disk{in, server.id};
+        // They outlive the server, whose end may be what ends the request.
         std::vector<std::byte> data(4096);
         sim::bio asked;
         asked.op = op;
         asked.sectors = 8;
         asked.data = data.data();
+        bare_server server{in};
+        server.start();
+        sim::client disk{in, server.id};
         disk.submit(asked);
         server.serve([&](unsigned tag, int bytes) { how(server, tag, bytes); }, 1);
     }
