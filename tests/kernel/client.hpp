@@ -56,6 +56,8 @@ using std::chrono::milliseconds;
 
 #if defined(__SANITIZE_ADDRESS__)
 inline constexpr bool with_asan = true;
+#elif defined(__has_feature)
+inline constexpr bool with_asan = __has_feature(address_sanitizer);
 #else
 inline constexpr bool with_asan = false;
 #endif
