@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+namespace backend_programs_test {
 namespace {
 
 using ublk_test::programs;
@@ -59,3 +60,4 @@ rm /tmp/one /tmp/two /tmp/three
 }
 
 }  // namespace
+}  // namespace backend_programs_test

@@ -31,6 +31,7 @@
 #include <utility>
 #include <vector>
 
+namespace data_path_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -461,3 +462,4 @@ TEST_F(data_path_choice, registers_by_itself_what_the_driver_could_not) {
 }
 
 }  // namespace
+}  // namespace data_path_test

@@ -27,6 +27,7 @@ inline void PrintTo(const script& what, std::ostream* out) {
 
 }  // namespace differential
 
+namespace differential_test {
 namespace {
 
 using differential::script;
@@ -110,4 +111,5 @@ INSTANTIATE_TEST_SUITE_P(commands, driver, testing::ValuesIn(random_commands()),
 INSTANTIATE_TEST_SUITE_P(requests, driver, testing::ValuesIn(random_requests()), name_of_script);
 
 }  // namespace
+}  // namespace differential_test
 }  // namespace ublk_test

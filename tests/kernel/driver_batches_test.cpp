@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+namespace driver_batches_test {
 namespace {
 
 using ublk::data_path;
@@ -146,3 +147,4 @@ TEST_F(driver_batches_choice, do_not_ask_where_a_write_belongs) {
 }
 
 }  // namespace
+}  // namespace driver_batches_test

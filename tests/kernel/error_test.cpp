@@ -16,6 +16,7 @@
 #include <sys/sysmacros.h>
 
 namespace ublk_test {
+namespace error_test {
 namespace {
 
 using ublk::uapi::op;
@@ -705,4 +706,5 @@ TEST_F(commands, start_dev_before_its_parameters_are_set_is_refused_in_words) {
 }
 
 }  // namespace
+}  // namespace error_test
 }  // namespace ublk_test

@@ -29,6 +29,7 @@
 #include <string>
 #include <utility>
 
+namespace ext4_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -410,3 +411,4 @@ TEST_F(Ext4, PartitionsAreLeftAloneWhereAsked) {
 }
 
 }  // namespace
+}  // namespace ext4_test

@@ -31,6 +31,7 @@
 #include <utility>
 #include <vector>
 
+namespace fio_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -421,3 +422,4 @@ TEST_F(FioAndALyingDisk, ADiskThatFailsIsReported) {
 }
 
 }  // namespace
+}  // namespace fio_test

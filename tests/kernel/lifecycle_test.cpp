@@ -19,6 +19,7 @@
 #include <map>
 
 namespace ublk_test {
+namespace lifecycle_test {
 namespace {
 
 using ublk::uapi::op;
@@ -901,4 +902,5 @@ TEST_F(tag_buffers, too_few_huge_pages_are_an_error_that_says_so_and_leaves_noth
 }
 
 }  // namespace
+}  // namespace lifecycle_test
 }  // namespace ublk_test

@@ -17,6 +17,7 @@
 #include <memory>
 #include <string>
 
+namespace memory_use_test {
 namespace {
 
 using ublk::data_path;
@@ -85,3 +86,4 @@ INSTANTIATE_TEST_SUITE_P(all, memory_use,
                          [](const auto& each) { return std::string{ublk::to_string(each.param)}; });
 
 }  // namespace
+}  // namespace memory_use_test

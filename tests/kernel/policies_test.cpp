@@ -30,6 +30,7 @@
 #include <utility>
 #include <vector>
 
+namespace policies_test {
 namespace {
 
 namespace places = ublk::places;
@@ -437,3 +438,4 @@ TEST_F(policies, stop_under_load) {
 }
 
 }  // namespace
+}  // namespace policies_test

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+namespace programs_test {
 namespace {
 
 using ublk_test::programs;
@@ -97,3 +98,4 @@ finish INT
 }
 
 }  // namespace
+}  // namespace programs_test

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <memory>
 
+namespace ring_fallback_test {
 namespace {
 
 class ring_fallback_test : public testing::TestWithParam<unsigned> {
@@ -58,3 +59,4 @@ INSTANTIATE_TEST_SUITE_P(OlderKernels, ring_fallback_test,
                                              unsigned{IORING_SETUP_COOP_TASKRUN}));
 
 }  // namespace
+}  // namespace ring_fallback_test

@@ -35,6 +35,7 @@
 #include <utility>
 #include <vector>
 
+namespace seed_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -741,3 +742,4 @@ TEST_F(Seed, AnInterruptedWaitDoesNotEndTheQueue) {
 }
 
 }  // namespace
+}  // namespace seed_test

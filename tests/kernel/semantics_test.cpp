@@ -14,6 +14,7 @@
 #include <numeric>
 
 namespace ublk_test {
+namespace semantics_test {
 namespace {
 
 using ublk::uapi::op;
@@ -553,4 +554,5 @@ TYPED_TEST(every_policy, both_cpus_write_at_once_and_nothing_gets_mixed_up) {
 }
 
 }  // namespace
+}  // namespace semantics_test
 }  // namespace ublk_test

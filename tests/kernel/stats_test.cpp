@@ -20,6 +20,7 @@
 #include <vector>
 
 namespace ublk_test {
+namespace stats_test {
 namespace {
 
 using ublk::uapi::op;
@@ -183,4 +184,5 @@ TEST_F(statistics, show_a_request_that_the_backend_still_has) {
 }
 
 }  // namespace
+}  // namespace stats_test
 }  // namespace ublk_test

@@ -18,6 +18,7 @@
 #include <span>
 #include <string>
 
+namespace sysfs_test {
 namespace {
 
 using ublk_test::read_line;
@@ -318,3 +319,4 @@ TEST_F(Sysfs, AStoppedDeviceIsGone) {
 }
 
 }  // namespace
+}  // namespace sysfs_test

@@ -24,6 +24,7 @@
 #include <string>
 #include <vector>
 
+namespace data_path_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -476,3 +477,4 @@ TEST(waker, it_wakes_once_for_each_listening) {
 }
 
 }  // namespace
+}  // namespace data_path_test

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <string>
 
+namespace driver_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -147,3 +148,4 @@ TEST(root_user, cannot_open_a_disk_that_is_not_there) {
 }
 
 }  // namespace
+}  // namespace driver_test

@@ -26,6 +26,7 @@ struct hasty_disk : file_disk {
     }
 };
 
+namespace durability_test {
 namespace {
 
 namespace sim = ublk::sim;
@@ -166,3 +167,4 @@ TEST(durability, a_write_that_was_not_answered_yet_is_not_promised) {
 }
 
 }  // namespace
+}  // namespace durability_test

@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <vector>
 
+namespace medium_test {
 namespace {
 
 using ublk::sim::cached_disk;
@@ -227,3 +228,4 @@ TEST(cached_disk, keeps_what_was_flushed_or_written_through) {
 }
 
 }  // namespace
+}  // namespace medium_test

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+namespace model_random_test {
 namespace {
 
 using ublk::sim::io;
@@ -343,3 +344,4 @@ INSTANTIATE_TEST_SUITE_P(
                     fault::has_a_cache_but_says_it_has_none));
 
 }  // namespace
+}  // namespace model_random_test

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+namespace model_test {
 namespace {
 
 using ublk::sim::io;
@@ -503,3 +504,4 @@ TEST_F(a_model_without_cache, takes_every_write_for_durable) {
 }
 
 }  // namespace
+}  // namespace model_test

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <set>
 
+namespace random_test {
 namespace {
 
 using dice = ublk::sim::random;
@@ -85,3 +86,4 @@ TEST(random, leaves_the_parent_alone_whatever_a_fork_draws) {
 }
 
 }  // namespace
+}  // namespace random_test

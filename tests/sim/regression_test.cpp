@@ -27,6 +27,7 @@
 #include <utility>
 #include <vector>
 
+namespace regression_test {
 namespace {
 
 using namespace ublk::sim;
@@ -525,3 +526,4 @@ TEST(regression, descriptors_may_be_longer_than_the_known_part) {
 }
 
 }  // namespace
+}  // namespace regression_test

@@ -18,6 +18,7 @@
 
 namespace ublk_test {
 
+namespace scripts_test {
 namespace {
 
 using differential::script;
@@ -132,4 +133,5 @@ INSTANTIATE_TEST_SUITE_P(scripts, simulated_driver, testing::ValuesIn(scripts_fo
 INSTANTIATE_TEST_SUITE_P(scripts, older_drivers, testing::ValuesIn(scripts()), name_of_script);
 
 }  // namespace
+}  // namespace scripts_test
 }  // namespace ublk_test

@@ -23,6 +23,7 @@
 #include <stdexcept>
 #include <vector>
 
+namespace stats_test {
 namespace {
 
 using namespace ublk;
@@ -174,3 +175,4 @@ TYPED_TEST(stats_law, what_is_counted_is_what_clients_saw) {
 }
 
 }  // namespace
+}  // namespace stats_test

@@ -18,6 +18,7 @@
 #include <memory>
 #include <vector>
 
+namespace thread_set_test {
 namespace {
 
 using namespace ublk;
@@ -152,3 +153,4 @@ TEST(thread_set, outlives_neither_its_devices_nor_its_owner) {
 }
 
 }  // namespace
+}  // namespace thread_set_test

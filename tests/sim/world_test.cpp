@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+namespace world_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -360,3 +361,4 @@ TEST(world, starts_serves_and_stops_with_few_allocations) {
 }
 
 }  // namespace
+}  // namespace world_test

@@ -37,6 +37,7 @@
 #include <utility>
 #include <vector>
 
+namespace async_server_test {
 namespace {
 
 using ublk::io;
@@ -978,3 +979,4 @@ TEST(async_server, takes_nothing_from_the_heap_while_it_serves) {
 }
 
 }  // namespace
+}  // namespace async_server_test

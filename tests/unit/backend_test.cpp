@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+namespace backend_test {
 namespace {
 
 using ublk::attributes_of;
@@ -503,3 +504,4 @@ TEST(dispatch_later, answers_for_what_a_backend_does_not_have) {
 }
 
 }  // namespace
+}  // namespace backend_test

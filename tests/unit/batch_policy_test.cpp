@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+namespace batch_policy_test {
 namespace {
 
 static_assert(ublk::batch_policy<ublk::each> && ublk::batch_policy<ublk::per_wakeup>);
@@ -40,3 +41,4 @@ TEST(batch_policy, up_to_is_due_once_so_many_wait) {
 }
 
 }  // namespace
+}  // namespace batch_policy_test

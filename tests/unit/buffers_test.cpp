@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+namespace buffers_test {
 namespace {
 
 using ublk::buffers;
@@ -181,3 +182,4 @@ TEST(buffers, that_do_not_fit_into_the_address_space_say_so) {
 }
 
 }  // namespace
+}  // namespace buffers_test

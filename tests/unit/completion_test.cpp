@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+namespace completion_test {
 namespace {
 
 namespace uapi = ublk::uapi;
@@ -120,3 +121,4 @@ TEST(promise, fulfilling_one_that_was_moved_from_asserts) {
 }
 
 }  // namespace
+}  // namespace completion_test

@@ -14,6 +14,7 @@
 #include <string>
 #include <utility>
 
+namespace control_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -272,3 +273,4 @@ TEST(control, says_why_the_control_node_cannot_be_opened) {
 }
 
 }  // namespace
+}  // namespace control_test

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+namespace cpu_domain_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -85,3 +86,4 @@ TEST_F(neighbours, of_a_node_without_cpus_do_not_end_the_search) {
 }
 
 }  // namespace
+}  // namespace cpu_domain_test

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <thread>
 
+namespace cpus_test {
 namespace {
 
 using ublk::cpu_set;
@@ -104,3 +105,4 @@ TEST(online_cpus, are_at_least_one) {
 }
 
 }  // namespace
+}  // namespace cpus_test

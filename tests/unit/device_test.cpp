@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+namespace device_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -913,3 +914,4 @@ TEST_F(device_test, a_start_whose_partition_scan_never_ends_leaves_its_thread_be
 }
 
 }  // namespace
+}  // namespace device_test

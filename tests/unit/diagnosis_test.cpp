@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+namespace diagnosis_test {
 namespace {
 
 using ublk::command_name;
@@ -99,3 +100,4 @@ TEST(diagnosis, what_is_not_known_stays_unsaid) {
 }
 
 }  // namespace
+}  // namespace diagnosis_test

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <type_traits>
 
+namespace error_test {
 namespace {
 
 using ublk::result;
@@ -113,3 +114,4 @@ TEST(error, fail_throws_what_it_is_told) {
 }
 
 }  // namespace
+}  // namespace error_test

@@ -25,6 +25,7 @@
 #include <utility>
 #include <vector>
 
+namespace fault_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -485,3 +486,4 @@ TEST(fault, counts_exactly_with_many_threads) {
 }
 
 }  // namespace
+}  // namespace fault_test

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+namespace fd_test {
 namespace {
 
 using ublk::fd;
@@ -83,3 +84,4 @@ TEST(fd, assigning_to_itself_keeps_it) {
 }
 
 }  // namespace
+}  // namespace fd_test

@@ -10,6 +10,7 @@
 #include <set>
 #include <string_view>
 
+namespace features_test {
 namespace {
 
 namespace feature = ublk::uapi::feature;
@@ -162,3 +163,4 @@ TEST(features, the_rules_predict_the_driver_for_every_combination) {
 }
 
 }  // namespace
+}  // namespace features_test

@@ -37,6 +37,7 @@
 #include <utility>
 #include <vector>
 
+namespace file_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -1206,3 +1207,4 @@ TEST_F(file_test, a_loop_device_without_a_file_is_refused) {
 }
 
 }  // namespace
+}  // namespace file_test

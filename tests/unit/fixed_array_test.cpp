@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <utility>
 
+namespace fixed_array_test {
 namespace {
 
 using ublk::fixed_array;
@@ -92,3 +93,4 @@ TEST(fixed_array, leaves_nothing_where_an_element_cannot_be_made) {
 }
 
 }  // namespace
+}  // namespace fixed_array_test

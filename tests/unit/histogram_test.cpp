@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+namespace histogram_test {
 namespace {
 
 using ublk::histogram;
@@ -97,3 +98,4 @@ TEST(histogram, two_add_up) {
 }
 
 }  // namespace
+}  // namespace histogram_test

@@ -28,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+namespace io_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -655,3 +656,4 @@ TEST(hand_over, an_io_thread_does_not_go_while_somebody_still_rouses_it) {
 }
 
 }  // namespace
+}  // namespace io_test

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 
+namespace lender_test {
 namespace {
 
 using ublk::lender;
@@ -115,3 +116,4 @@ TEST(lender, nothing_else_has_a_place) {
 }
 
 }  // namespace
+}  // namespace lender_test

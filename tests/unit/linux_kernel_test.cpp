@@ -9,6 +9,7 @@
 #include <chrono>
 #include <string>
 
+namespace linux_kernel_test {
 namespace {
 
 TEST(linux_kernel_test, TellsTheRunningVersion) {
@@ -61,3 +62,4 @@ TEST(linux_kernel_test, AWakerWakesAPort) {
 }
 
 }  // namespace
+}  // namespace linux_kernel_test

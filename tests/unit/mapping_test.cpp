@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+namespace mapping_test {
 namespace {
 
 using ublk::mapping;
@@ -91,3 +92,4 @@ TEST(mapping, no_bytes_are_refused) {
 }
 
 }  // namespace
+}  // namespace mapping_test

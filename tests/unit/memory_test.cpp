@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+namespace memory_test {
 namespace {
 
 using ublk::request;
@@ -220,3 +221,4 @@ TEST(memory, of_no_size_is_left_to_the_start_to_refuse) {
 }
 
 }  // namespace
+}  // namespace memory_test

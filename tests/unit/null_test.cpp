@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 
+namespace null_test {
 namespace {
 
 using ublk::request;
@@ -67,3 +68,4 @@ TEST(null, offers_discards_and_no_cache) {
 }
 
 }  // namespace
+}  // namespace null_test

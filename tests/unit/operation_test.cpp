@@ -14,6 +14,7 @@
 #include <random>
 #include <vector>
 
+namespace operation_test {
 namespace {
 
 using ublk::opcode;
@@ -268,3 +269,4 @@ TEST(operation, more_than_was_asked_for_is_no_more_than_the_end) {
 }
 
 }  // namespace
+}  // namespace operation_test

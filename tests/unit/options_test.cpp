@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 
+namespace options_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -82,3 +83,4 @@ TEST(options, what_is_beyond_them_is_refused_by_name) {
 }
 
 }  // namespace
+}  // namespace options_test

@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 
+namespace params_test {
 namespace {
 
 using ublk::disk_attributes;
@@ -280,3 +281,4 @@ TEST(to_params, huge_disks_do_not_wrap) {
 }
 
 }  // namespace
+}  // namespace params_test

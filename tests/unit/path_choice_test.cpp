@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+namespace path_choice_test {
 namespace {
 
 using ublk::data_path;
@@ -296,3 +297,4 @@ TEST(path_choice, refuses_a_backend_that_this_driver_cannot_serve) {
 }
 
 }  // namespace
+}  // namespace path_choice_test

@@ -15,6 +15,7 @@
 #include <span>
 #include <vector>
 
+namespace payload_test {
 namespace {
 
 using ublk::registered_buffer;
@@ -140,3 +141,4 @@ TEST(client_pages, a_part_of_them_is_of_the_same_request) {
 }
 
 }  // namespace
+}  // namespace payload_test

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+namespace prometheus_test {
 namespace {
 
 using ublk::histogram;
@@ -290,3 +291,4 @@ TEST(prometheus, a_device_that_never_started_has_no_samples_but_its_own) {
 }
 
 }  // namespace
+}  // namespace prometheus_test

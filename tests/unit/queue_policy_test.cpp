@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <vector>
 
+namespace queue_policy_test {
 namespace {
 
 namespace places = ublk::places;
@@ -145,3 +146,4 @@ TEST_F(placement, one_domain_is_the_same_for_every_thread) {
 }
 
 }  // namespace
+}  // namespace queue_policy_test

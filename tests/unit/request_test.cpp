@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
+namespace request_test {
 namespace {
 
 using ublk::queue_id;
@@ -80,3 +81,4 @@ TEST(request, operations_are_no_flags) {
 }
 
 }  // namespace
+}  // namespace request_test

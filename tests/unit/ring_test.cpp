@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+namespace ring_test {
 namespace {
 
 using ublk::opcode;
@@ -214,3 +215,4 @@ TEST_F(ring_test, AFullSubmissionQueueIsNoError) {
 }
 
 }  // namespace
+}  // namespace ring_test

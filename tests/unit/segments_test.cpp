@@ -15,6 +15,7 @@
 #include <type_traits>
 #include <vector>
 
+namespace segments_test {
 namespace {
 
 using ublk::segment;
@@ -163,3 +164,4 @@ TEST(segments, of_one_chunk_or_one_member_are_few) {
 }
 
 }  // namespace
+}  // namespace segments_test

@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+namespace server_test {
 namespace {
 
 using ublk_test::client_io;
@@ -466,3 +467,4 @@ TEST(queue, a_request_on_a_tag_that_the_kernel_does_not_hold_asserts) {
 }
 
 }  // namespace
+}  // namespace server_test

@@ -5,6 +5,7 @@
 
 #include <array>
 
+namespace slot_test {
 namespace {
 
 using ublk::slot;
@@ -73,3 +74,4 @@ TEST(slot, losing_what_the_kernel_does_not_hold_asserts) {
 }
 
 }  // namespace
+}  // namespace slot_test

@@ -28,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+namespace stats_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -540,3 +541,4 @@ TEST(device_stats, are_empty_before_the_start_and_stay_after_the_stop) {
 }
 
 }  // namespace
+}  // namespace stats_test

@@ -25,6 +25,7 @@
 #include <utility>
 #include <vector>
 
+namespace stripe_test {
 namespace {
 
 using ublk::attributes_of;
@@ -644,3 +645,4 @@ TEST(stripe, refuses_to_be_larger_than_a_disk_can_be) {
 }
 
 }  // namespace
+}  // namespace stripe_test

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+namespace task_test {
 namespace {
 
 using ublk::io;
@@ -434,3 +435,4 @@ TEST(task, requests_take_nothing_from_the_heap) {
 }
 
 }  // namespace
+}  // namespace task_test

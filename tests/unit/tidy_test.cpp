@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+namespace tidy_test {
 namespace {
 
 using namespace ublk_test;
@@ -259,3 +260,4 @@ TEST(tidy_rules, the_first_code_block_is_found) {
 }
 
 }  // namespace
+}  // namespace tidy_test

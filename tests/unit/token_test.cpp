@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+namespace token_test {
 namespace {
 
 using ublk::tag;
@@ -71,3 +72,4 @@ TEST(token, nothing_else_looks_like_an_operation) {
 }
 
 }  // namespace
+}  // namespace token_test

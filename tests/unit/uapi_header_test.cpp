@@ -306,6 +306,7 @@ STRUCTS(X)
 #pragma GCC diagnostic pop
 #endif
 
+namespace uapi_header_test {
 namespace {
 
 using namespace ublk::uapi;
@@ -430,3 +431,4 @@ TEST_F(uapi_header_structs, have_every_field_where_ours_have_it) {
 }
 
 }  // namespace
+}  // namespace uapi_header_test

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <set>
 
+namespace uapi_test {
 namespace {
 
 namespace uapi = ublk::uapi;
@@ -182,3 +183,4 @@ TEST(uapi, a_shared_memory_address_is_an_index_and_an_offset) {
 }
 
 }  // namespace
+}  // namespace uapi_test

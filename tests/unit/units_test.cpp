@@ -8,6 +8,7 @@
 #include <limits>
 #include <type_traits>
 
+namespace units_test {
 namespace {
 
 using ublk::queue_id;
@@ -76,3 +77,4 @@ TEST(units, rounding_lands_on_the_nearest_multiple) {
 }
 
 }  // namespace
+}  // namespace units_test

@@ -13,6 +13,7 @@
 #include <string>
 #include <type_traits>
 
+namespace waits_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -122,3 +123,4 @@ TEST(held_back, within_a_delay_goes_by_the_age_of_the_first) {
 }
 
 }  // namespace
+}  // namespace waits_test

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+namespace when_all_test {
 namespace {
 
 using ublk::io;
@@ -237,3 +238,4 @@ TEST(when_all, of_others_of_its_kind_waits_for_all_leaves) {
 }
 
 }  // namespace
+}  // namespace when_all_test

@@ -28,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+namespace workshop_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -547,3 +548,4 @@ TEST_F(workshop_ring, cancelling_ends_all_that_is_in_flight) {
 }
 
 }  // namespace
+}  // namespace workshop_test
