@@ -211,5 +211,5 @@ wait
 
 shopt -s nullglob
 bad=("$work"/*.bad)
-printf '%d of %d as they should be\n' "$((${#names[@]} - ${#bad[@]}))" "${#names[@]}"
+printf 'totals: %d passed, %d failed, 0 skipped\n' "$((${#names[@]} - ${#bad[@]}))" "${#bad[@]}"
 ((${#bad[@]} == 0))

@@ -6,13 +6,13 @@
 # Usage: boot.sh KERNEL BINARY LOG [EXAMPLE]...
 #
 #   KERNEL     as for tests/guest/run.sh, or "host": run here, without a guest
-#   LOG        gets what the binary prints, for case.sh to read
+#   LOG        gets what the binary prints
 #   EXAMPLE    a program that the tests start; they find its directory in $UBLK_EXAMPLES
 #
-# GTEST_FILTER and GTEST_REPEAT, if set, are handed on. Exit status: 0 when the binary came to its
-# end, whatever its cases say, and the kernel did not complain; 1 when the binary crashed or was
-# ended by a sanitizer; else what run.sh said: 70 the kernel complained, 124 no end in time, 125 no
-# guest.
+# GTEST_FILTER and GTEST_REPEAT, if set, are handed on. $UBLK_COUNTS, if set, gets
+# "PASSED FAILED SKIPPED SECONDS". Exit status: 0 when the binary came to its end, no case failed,
+# and the kernel did not complain; 1 when a case failed, or the binary crashed or was ended by a
+# sanitizer; else what run.sh said: 70 the kernel complained, 124 no end in time, 125 no guest.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -59,7 +59,7 @@ show_log() {
     tail -n 40 "$log" | sed 's/^/    /'
 }
 
-# Statuses 0 and 1 are GoogleTest's own, with a summary; 1 says which cases failed. Whatever ended
+# Statuses 0 and 1 are GoogleTest's own, with a summary; 1 says that cases failed. Whatever ended
 # the binary otherwise does not belong to any case.
 judge() {
     local ended
@@ -72,7 +72,15 @@ judge() {
         printf 'boot.sh: the binary failed, but none of its cases did\n'
         return 1
     fi
-    grep -aE '^\[  (PASSED|SKIPPED|FAILED) *\] [0-9]+ tests?' "$log" || true
+}
+
+# Names the cases that failed or were skipped. Fails where one failed, or none was run.
+report() {
+    local counts=${UBLK_COUNTS:-$log.counts} status=0
+    "$here/../runner/cases.py" --counts "$counts" --log "$log" || status=1
+    sed -i "s/$/ $SECONDS/" "$counts"
+    [[ $(<"$counts") != '0 0 0 '* ]] || { printf 'boot.sh: no case was run\n'; status=1; }
+    return "$status"
 }
 
 (($# >= 3)) || usage
@@ -87,5 +95,6 @@ else
     run_in_guest "$@" || status=$?
 fi
 if ((status == 0)); then judge || status=$?; fi
+if [[ -s $log ]]; then report || status=$((status ? status : 1)); fi
 if ((status != 0)); then show_log; fi
 exit "$status"
