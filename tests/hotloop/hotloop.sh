@@ -3,13 +3,14 @@
 #
 # Disassembles the hot loops of a program and fails on what they must not have.
 #
-# Usage: hotloop.sh PROGRAM BACKEND COUNT [waits]
+# Usage: hotloop.sh PROGRAM BACKEND COUNT [waits|parts]
 #
 #   BACKEND    the loops of server<...> whose first argument ends in this name
 #   COUNT      how many there have to be: none found is not none bad
 #   waits      of an asynchronous backend: coroutines are resumed and ended through their frames,
 #              which is the only indirect call, and their bodies are read as well. All of it need
 #              not be one function.
+#   parts      all of it need not be one function, but nothing else is allowed either
 #
 # Follows calls and jumps into other functions of the program until one on the list below. Exit
 # status: 0, 1, or 77 where nothing can be said (not x86-64).
@@ -33,11 +34,15 @@ cold='::(make_room|unusual|submit|lose|resume_returned|abandon|end_all_work)[(]'
 cold+='|::(unusual|fetch_ended|settle)<|::fetch_tags[(]'
 cold_allowed='^(eventfd_read|sched_yield|__io_uring_sqring_wait)(@plt)?$'
 
-if [[ $# != 3 && ($# != 4 || ${4-} != waits) ]]; then
+if [[ $# != 3 && ($# != 4 || ! ${4-} =~ ^(waits|parts)$) ]]; then
     sed -n '/^# Usage:/,/^set /{/^set /!s/^# \{0,1\}//p}' "$0" >&2
     exit 1
 fi
-program=$1 backend=$2 count=$3 waits=${4-}
+program=$1 backend=$2 count=$3 waits='' parts=''
+case ${4-} in
+waits) waits=yes parts=yes ;;
+parts) parts=yes ;;
+esac
 
 if [[ $(uname -m) != x86_64 ]]; then
     printf 'hotloop.sh: skipped: it reads x86-64 only, and this is %s\n' "$(uname -m)"
@@ -46,7 +51,8 @@ fi
 
 "${OBJDUMP:-objdump}" -d -C --no-show-raw-insn -w "$program" | awk \
     -v allowed="$allowed" -v backend="$backend" -v expected="$count" -v cold="$cold" \
-    -v copying="$copying" -v clock="$clock" -v cold_allowed="$cold_allowed" -v waits="$waits" '
+    -v copying="$copying" -v clock="$clock" -v cold_allowed="$cold_allowed" -v waits="$waits" \
+    -v parts="$parts" '
     # "0000000000001139 <name>:"
     /^[0-9a-f]+ <.*>:$/ {
         name = $0
@@ -145,7 +151,7 @@ fi
                 } else if (names[to] ~ /@plt$/) {
                     complain(f, "call that is not allowed", names[to])
                 } else if (!(to in seen) || (to in is_cold && !seldom && names[to] !~ cold)) {
-                    if (!seldom && !waits && names[to] !~ cold) {
+                    if (!seldom && !parts && names[to] !~ cold) {
                         complain(f, "not inlined", names[to])
                     }
                     delete is_cold[to]
