@@ -21,6 +21,7 @@ packages_in_set() {
         ;;
     benchmark) echo python3 gnuplot-nox valgrind libc6-dbg ;;  # callgrind names memcpy by the last
     debian) echo debootstrap git util-linux ;;
+    ccache) echo ccache ;;
     client) echo fio e2fsprogs fdisk util-linux ;;
     *) return 1 ;;
     esac
@@ -60,8 +61,9 @@ missing_packages() {
 quiet_apt() {
     local log status=0
     log=$(mktemp)
-    DEBIAN_FRONTEND=noninteractive apt-get -qy -o Dpkg::Use-Pty=0 "$@" >"$log" 2>&1 </dev/null ||
-        status=$?
+    # Another one may be at it.
+    DEBIAN_FRONTEND=noninteractive apt-get -qy -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
+        "$@" >"$log" 2>&1 </dev/null || status=$?
     if ((status)); then cat "$log" >&2; fi
     rm -f "$log"
     return "$status"
@@ -104,7 +106,7 @@ install_packages() {
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
     if (($# == 0)); then
         echo 'Usage: packages.sh NAME... (packages, or the sets build, clang, guest, debian,' \
-            'client, benchmark)' >&2
+            'client, ccache, benchmark)' >&2
         exit 2
     fi
     install_packages "$@"
