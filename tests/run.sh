@@ -75,8 +75,8 @@ leg marathon all "ten million requests on the simulator" build.sh --only maratho
 leg fuzz-1 all "libFuzzer, 30 minutes each: requests, control" fuzz.sh requests control
 leg fuzz-2 all "libFuzzer, 30 minutes each: settings, command_line" fuzz.sh settings command_line
 if [ "$debian" = debian ]; then
-    leg address-6.12 all "clang's AddressSanitizer and UBSan on 6.12" \
-        build.sh "${clang[@]}" "${sanitize[@]}" --only kernel --kernel 6.12
+    leg address-6.12 all "clang's AddressSanitizer and UBSan, newest liburing, on 6.12" \
+        build.sh "${clang[@]}" "${sanitize[@]}" "${newest_liburing[@]}" --only kernel --kernel 6.12
     leg liburing-oldest all "liburing 2.3: unit tests" build.sh --liburing oldest --only unit
     leg liburing-newest all "the newest liburing: unit tests" build.sh --liburing newest --only unit
     leg debian13-gcc all "Debian 13, g++: unit tests, headers, examples" debian13.sh g++
