@@ -38,6 +38,7 @@ public:
         const std::size_t unit = kind == pages::standard ? least_page : huge_page;
         const std::size_t bytes = round_up((tags - 1) * pitch_ + stride_, unit);
         map(bytes, kind);
+        memory_.keep_from_children();
         std::memset(memory_.data(), 0, memory_.size());
         if (lock && ::mlock(memory_.data(), memory_.size()) != 0) {
             const int code = errno;  // before the sentence is allocated

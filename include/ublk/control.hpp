@@ -5,6 +5,7 @@
 #include <ublk/diagnosis.hpp>
 #include <ublk/error.hpp>
 #include <ublk/kernel.hpp>
+#include <ublk/process_owner.hpp>
 #include <ublk/uapi.hpp>
 
 #include <algorithm>
@@ -19,8 +20,8 @@ namespace ublk::inline v0 {
 
 /// The control commands of the driver, one function each. Every one throws `error` when the kernel
 /// refuses it or has not answered when the deadline given to the constructor has passed since the
-/// call; none may be called from a thread that serves requests, since most of them wait for
-/// requests to be served.
+/// call, or when the caller is a child that was forked since; none may be called from a thread that
+/// serves requests, since most of them wait for requests to be served.
 template <kernel Kernel>
 class control {
 public:
@@ -106,6 +107,7 @@ public:
     /// aborts every fetched tag. Only begins; `finish_stop` waits, so that a server which does not
     /// answer can be ended meanwhile.
     [[nodiscard]] control_ticket begin_stop(std::uint32_t id) {
+        owner_.demand(kernel_, command_name(uapi::ctrl::stop_dev), id);
         return channel_.begin(of(uapi::ctrl::stop_dev, id));
     }
 
@@ -177,6 +179,7 @@ private:
     /// -ETIMEDOUT where it did not run or did not come back. An answer at the last moment counts.
     [[nodiscard]] int exchange(control_command& command, std::chrono::milliseconds limit,
                                std::chrono::milliseconds afterwards) {
+        owner_.demand(kernel_, command_name(command.op));
         const control_ticket ticket = channel_.begin(command);
         int answer = channel_.finish(ticket, command, from_now(kernel_, limit));
         if (answer == control_pending) {
@@ -228,6 +231,7 @@ private:
     Kernel kernel_;
     typename Kernel::control channel_;
     std::chrono::milliseconds deadline_;
+    detail::process_owner owner_{kernel_};
 };
 
 }  // namespace ublk::inline v0

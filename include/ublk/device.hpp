@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/abandoned.hpp>
 #include <ublk/backend.hpp>
 #include <ublk/batch_policy/per_wakeup.hpp>
-#include <ublk/kernel_version.hpp>
+#include <ublk/device_view.hpp>
+#include <ublk/kernel.hpp>
 #include <ublk/linux_kernel.hpp>
 #include <ublk/measuring.hpp>
 #include <ublk/options.hpp>
 #include <ublk/params.hpp>
+#include <ublk/process_owner.hpp>
 #include <ublk/queue_policy/per_cpu.hpp>
 #include <ublk/service.hpp>
 #include <ublk/session.hpp>
@@ -35,6 +38,10 @@ namespace ublk::inline v0 {
 /// All members may be called from any thread but the queue threads (that is, not from the backend).
 /// The device is removed by `stop` or the destructor; a process that is killed leaves a dead
 /// /dev/ublkcN behind, without a disk.
+///
+/// A device belongs to the process that starts it. In a child that is forked later `state` is
+/// `of_parent`, `start`, `stop` and `wait` throw, the destructor does nothing, and nothing of it
+/// keeps the disk when the parent dies.
 template <class Backend, class QueuePolicy = per_cpu, class BatchPolicy = per_wakeup,
           class Kernel = linux_kernel>
 class device {
@@ -80,7 +87,13 @@ public:
     device& operator=(const device&) = delete;
 
     /// Stops the device as `stop` does; what goes wrong then has nobody to hear of it.
+    ///
+    /// In a child that was forked since the start it lets go at once: the device is its parent's.
     ~device() {
+        if (in_child()) {
+            leave_to_parent();
+            return;
+        }
         try {
             stop();
         } catch (...) {
@@ -91,6 +104,7 @@ public:
     /// `error` and leaves nothing behind where that fails, each step within
     /// `options::command_deadline`.
     void start() {
+        refuse_child("start");
         refuse_queue_thread("start");
         const std::lock_guard lock{lifecycle_};
         if (session_) {
@@ -100,16 +114,18 @@ public:
         const disk_attributes disk = attributes_of(*backend_);
         validate(asked_, kernel_.page_size());
         validate(disk, static_cast<std::uint32_t>(kernel_.page_size()));
-        refuse_old_kernel();
+        detail::demand_recent_kernel(kernel_.version());
         state_ = device_state::starting;
         try {
-            session_.emplace(kernel_, asked_, set_);
+            owner_.claim(kernel_.this_process());
+            session_ = std::make_unique<session<Kernel>>(kernel_, asked_, set_);
             auto duty = service_of<Backend, QueuePolicy, BatchPolicy, Kernel>(backend_);
             if constexpr (on_thread_set<QueuePolicy>) {
                 duty.join_set = crew<Kernel>::join_set;
             }
             session_->open(std::move(duty), disk);
-            publish();
+            view_.publish(session_->info(), session_->threads());
+            state_ = device_state::live;
         } catch (...) {
             if (session_) {
                 session_->give_up();
@@ -128,6 +144,7 @@ public:
     /// A process that gets SIGKILL meanwhile, while it owns a request, does not die: the kernel
     /// (6.12, 7.3) waits in its exit for STOP_DEV, which waits for the request.
     void stop() {
+        refuse_child("stop");
         refuse_queue_thread("stop");
         stop(nullptr);
     }
@@ -136,8 +153,9 @@ public:
     /// triggered; stops it in the last two cases. Throws `error` where the queue threads failed,
     /// and as `stop` does.
     void wait(const std::stop_token& token = {}) {
+        refuse_child("wait");
         refuse_queue_thread("wait");
-        const std::shared_ptr<crew<Kernel>> threads = current_crew();
+        const std::shared_ptr<crew<Kernel>> threads = view_.threads(false);
         if (!threads) {
             return;
         }
@@ -150,24 +168,24 @@ public:
     }
 
     /// "/dev/ublkbN"; empty before the first start.
-    [[nodiscard]] std::string path() const { return node("/dev/ublkb"); }
+    [[nodiscard]] std::string path() const { return view_.node("/dev/ublkb", in_child()); }
 
     /// "/dev/ublkcN"; empty before the first start.
-    [[nodiscard]] std::string char_path() const { return node("/dev/ublkc"); }
+    [[nodiscard]] std::string char_path() const { return view_.node("/dev/ublkc", in_child()); }
 
     /// N, as granted by the last start.
     [[nodiscard]] std::uint32_t id() const { return info().id; }
 
     /// What the last start was granted.
-    [[nodiscard]] device_info info() const {
-        const std::lock_guard lock{published_};
-        return shown_;
-    }
+    [[nodiscard]] device_info info() const { return view_.info(in_child()); }
 
     [[nodiscard]] device_state state() const {
+        if (in_child()) {
+            return device_state::of_parent;
+        }
         const device_state now = state_;
         if (now == device_state::live) {
-            const std::shared_ptr<crew<Kernel>> threads = current_crew();
+            const std::shared_ptr<crew<Kernel>> threads = view_.threads(false);
             if (threads && threads->gone(deadline{})) {
                 return device_state::failed;
             }
@@ -182,7 +200,7 @@ public:
         static_assert(!std::is_same_v<Measuring, no_stats>,
                       "ublk: this device counts nothing: take ublk::with<ublk::per_cpu, "
                       "ublk::stats> as its queue policy, or another one in place of per_cpu");
-        return Measuring::read(current_records());
+        return Measuring::read(view_.counted(in_child()));
     }
 
     /// The queue threads use it at the same time.
@@ -190,21 +208,31 @@ public:
     [[nodiscard]] const Backend& backend() const noexcept { return *backend_; }
 
 private:
+    /// What a forked child must not end: it stays as it is.
+    struct remains : detail::abandoned {
+        std::unique_ptr<session<Kernel>> of;
+        std::shared_ptr<crew<Kernel>> threads;
+    };
+
+    void leave_to_parent() noexcept {
+        auto* const all = new remains;
+        all->of = std::move(session_);
+        all->threads = view_.threads(true);
+        detail::abandon(all);
+    }
+
+    void refuse_child(const char* what) const {
+        owner_.demand(kernel_, what);
+        if (set_) {
+            set_.owner->demand(kernel_, what);
+        }
+    }
+
     void refuse_queue_thread(const char* what) const {
         if (crew<Kernel>::serves_here(backend_.get(), set_)) {
             fail(EDEADLK, what, std::nullopt,
                  "called from the backend, on a thread that it would wait for",
                  "let another thread call it");
-        }
-    }
-
-    void refuse_old_kernel() const {
-        const kernel_version running = kernel_.version();
-        if (running < oldest_kernel) {
-            fail(EOPNOTSUPP, "start", std::nullopt,
-                 "Linux " + running.text() + " is older than " + oldest_kernel.text() +
-                     ", the oldest that this library is made for",
-                 "use Linux " + oldest_kernel.text() + " or newer");
         }
     }
 
@@ -225,36 +253,14 @@ private:
         retire();
     }
 
-    void publish() {
-        const std::lock_guard lock{published_};
-        shown_ = session_->info();
-        crew_ = session_->threads();
-        records_ = crew_->records();
-        started_once_ = true;
-        state_ = device_state::live;
-    }
-
     void retire() noexcept {
-        const std::lock_guard lock{published_};
-        crew_.reset();
+        view_.retire();
         session_.reset();
         state_ = device_state::idle;
+        owner_.release();
     }
 
-    [[nodiscard]] std::shared_ptr<crew<Kernel>> current_crew() const {
-        const std::lock_guard lock{published_};
-        return crew_;
-    }
-
-    [[nodiscard]] std::vector<std::shared_ptr<void>> current_records() const {
-        const std::lock_guard lock{published_};
-        return records_;
-    }
-
-    [[nodiscard]] std::string node(const char* prefix) const {
-        const std::lock_guard lock{published_};
-        return started_once_ ? prefix + std::to_string(shown_.id) : std::string{};
-    }
+    [[nodiscard]] bool in_child() const noexcept { return owner_.elsewhere(kernel_); }
 
     std::shared_ptr<Backend> backend_;
     set_handle set_{};
@@ -262,14 +268,11 @@ private:
     Kernel kernel_;
 
     typename Kernel::mutex lifecycle_;  ///< start and stop, one at a time
-    std::optional<session<Kernel>> session_;
+    std::unique_ptr<session<Kernel>> session_;
+    detail::process_owner owner_;  ///< nobody while it is not started
     std::atomic<device_state> state_ = device_state::idle;
 
-    mutable typename Kernel::mutex published_;  ///< what other threads may ask for meanwhile
-    std::shared_ptr<crew<Kernel>> crew_;
-    std::vector<std::shared_ptr<void>> records_;  ///< of what the device counts
-    device_info shown_;
-    bool started_once_ = false;
+    device_view<typename Kernel::mutex, crew<Kernel>> view_;
 };
 
 }  // namespace ublk::inline v0

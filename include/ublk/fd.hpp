@@ -26,6 +26,8 @@ public:
 
     [[nodiscard]] int get() const noexcept { return number_; }
     [[nodiscard]] explicit operator bool() const noexcept { return number_ >= 0; }
+    /// From now on the caller owns it.
+    [[nodiscard]] int release() noexcept { return std::exchange(number_, -1); }
     void swap(fd& other) noexcept { std::swap(number_, other.number_); }
 
 private:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/cpu_domain.hpp>
+#include <ublk/process.hpp>
 
 #include <pthread.h>
 #include <signal.h>
@@ -26,7 +27,8 @@ using deadline = std::chrono::steady_clock::time_point;
 /// brings its own, so that it can decide who runs when and what time it is.
 ///
 /// `thread`, `mutex` and `condition` are used as std::thread, std::mutex and
-/// std::condition_variable_any are. `enter_queue_thread` prepares the calling thread for serving
+/// std::condition_variable_any are. `this_process` names the calling process: a forked child has
+/// another number, never 0. `enter_queue_thread` prepares the calling thread for serving
 /// queues; with an empty set it stays on the CPUs where it is. `neighbours` are the CPUs in the
 /// same domain as `cpu`, or as the one where the caller runs; empty where that is not known.
 /// `this_thread_mark` is a word of the calling thread's own, null at first.
@@ -34,6 +36,7 @@ template <class H>
 concept host = requires(const H& h, const cpu_set& cpus, std::optional<unsigned> cpu) {
     { h.now() } -> std::same_as<deadline>;
     { h.process_id() } -> std::same_as<int>;
+    { h.this_process() } -> std::same_as<std::uint64_t>;
     { h.online_cpus() } -> std::same_as<unsigned>;
     { h.neighbours(cpu, cpu_domain::l3) } -> std::same_as<cpu_set>;
     { h.enter_queue_thread(cpus) }
@@ -59,6 +62,7 @@ struct native_host {
 
     [[nodiscard]] deadline now() const noexcept { return std::chrono::steady_clock::now(); }
     [[nodiscard]] int process_id() const noexcept { return ::getpid(); }
+    [[nodiscard]] std::uint64_t this_process() const noexcept { return detail::this_process(); }
     [[nodiscard]] unsigned online_cpus() const noexcept { return ublk::online_cpus(); }
 
     [[nodiscard]] cpu_set neighbours(std::optional<unsigned> cpu, cpu_domain domain) const {

@@ -12,9 +12,11 @@
 
 #include <sys/uio.h>
 
+#include <cerrno>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace ublk::inline v0 {
@@ -80,7 +82,8 @@ inline constexpr int control_pending = -ETIME;
 /// payload copied out, or `control_pending`; `cancel` asks the kernel to give up on a command. Both
 /// take the command's ticket.
 /// `channel` is an open /dev/ublkcN; it throws `error` where opening fails until the deadline.
-///   `file()` is a descriptor for pread and pwrite of a request's bytes.
+///   `file()` is a descriptor for pread and pwrite of a request's bytes; after `close_for_good()`,
+///   which closes it, no other file gets that number.
 /// `port` is what one queue thread talks to, created (from channel, waker and port_needs) and used
 /// by that thread alone except `waker`:
 ///   `fetch`, `commit` and `get_data` queue a command on a tag, whose answer is an event;
@@ -109,6 +112,8 @@ concept kernel = host<K> && std::copyable<K> &&
     { k.open_channel(id, until) } -> std::same_as<typename K::channel>;
     { channel.map(std::uint64_t{}, std::size_t{}) } -> std::same_as<mapping>;
     { channel.file() } -> std::same_as<int>;
+    { channel.close_for_good() }
+    noexcept;
     { k.lockable_bytes() } -> std::same_as<std::uint64_t>;
 } && requires(typename K::port& port, queue_id queue, tag which, buffer_address buffer, token t,
               const typename K::waker& waker, const operation& asked) {
@@ -145,5 +150,18 @@ concept kernel = host<K> && std::copyable<K> &&
     { waker.wake() }
     noexcept;
 };
+
+namespace detail {
+
+inline void demand_recent_kernel(const kernel_version& running) {
+    if (running < oldest_kernel) {
+        fail(EOPNOTSUPP, "start", std::nullopt,
+             "Linux " + running.text() + " is older than " + oldest_kernel.text() +
+                 ", the oldest that this library is made for",
+             "use Linux " + oldest_kernel.text() + " or newer");
+    }
+}
+
+}  // namespace detail
 
 }  // namespace ublk::inline v0

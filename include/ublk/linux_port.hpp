@@ -5,6 +5,7 @@
 #include <ublk/host.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/mapping.hpp>
+#include <ublk/process_fd.hpp>
 #include <ublk/ring.hpp>
 
 #include <sys/eventfd.h>
@@ -21,22 +22,28 @@ namespace ublk::inline v0 {
 /// the end of the server.
 class linux_channel {
 public:
-    explicit linux_channel(fd file) noexcept : file_{std::move(file)} {}
+    explicit linux_channel(fd file) : file_{std::move(file)} {}
 
     /// Maps descriptors: read-only, since the driver refuses anything else.
     [[nodiscard]] mapping map(std::uint64_t offset, std::size_t bytes) const {
-        return mapping{bytes,
-                       PROT_READ,
-                       MAP_SHARED | MAP_POPULATE,
-                       file_.get(),
-                       static_cast<off_t>(offset),
-                       "mapping the descriptors of /dev/ublkcN"};
+        mapping made{bytes,
+                     PROT_READ,
+                     MAP_SHARED | MAP_POPULATE,
+                     file_.get(),
+                     static_cast<off_t>(offset),
+                     "mapping the descriptors of /dev/ublkcN"};
+        made.keep_from_children();
+        return made;
     }
 
     [[nodiscard]] int file() const noexcept { return file_.get(); }
 
+    /// Closes it, but lets no other file have its number: threads of the user's may still come with
+    /// that, who then get EBADF.
+    void close_for_good() noexcept { file_.close_for_good(); }
+
 private:
-    fd file_;
+    detail::process_fd file_;
 };
 
 /// Rouses a port from its sleep, from any thread and as often as one likes.

@@ -48,6 +48,12 @@ public:
         }
     }
 
+    /// Leaves this memory out of forked children, where touching it then is a fault. A child keeps
+    /// no reference to the mapped file, and writing here after a fork copies no page.
+    void keep_from_children() noexcept {
+        (void)::madvise(data_, bytes_, MADV_DONTFORK);  // refused only where nothing is mapped
+    }
+
     /// Calls `unmapped(witness)` after the memory is unmapped: a simulated kernel learns of it so.
     void tell_when_unmapped(void (*unmapped)(void*) noexcept, void* witness) noexcept {
         unmapped_ = unmapped;

@@ -100,7 +100,8 @@ enum class device_state {
     starting,  ///< in start()
     live,      ///< serving
     stopping,  ///< in stop()
-    failed     ///< the queue threads ended by themselves: stop() cleans up
+    failed,    ///< the queue threads ended by themselves: stop() cleans up
+    of_parent  ///< this process was forked from the one that serves it
 };
 
 namespace detail {

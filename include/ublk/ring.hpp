@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/operation.hpp>
+#include <ublk/process_fd.hpp>
 #include <ublk/ring_entries.hpp>
 #include <ublk/ring_refusal.hpp>
 #include <ublk/token.hpp>
@@ -40,6 +41,7 @@ public:
         if (const int code = open(what, submissions, entries, idle); code < 0) {
             refuse_ring(code, entries);
         }
+        keep_from_children();
         // Not needed, but each io_uring_enter is spared a look-up; where refused, nothing is lost.
         if (what != kind::control) {
             (void)io_uring_register_ring_fd(&ring_);
@@ -48,7 +50,12 @@ public:
 
     ring(const ring&) = delete;
     ring& operator=(const ring&) = delete;
-    ~ring() { io_uring_queue_exit(&ring_); }
+    ~ring() {
+        if (process_ == detail::this_process()) {
+            detail::closed_on_fork::remove(ring_.ring_fd);
+            io_uring_queue_exit(&ring_);
+        }
+    }
 
     /// IORING_SETUP_* as granted.
     [[nodiscard]] unsigned flags() const noexcept { return ring_.flags; }
@@ -203,6 +210,18 @@ private:
     static constexpr unsigned submissions_max = 32768;
     static constexpr unsigned completions_max = 65536;
 
+    // A child's reference would keep the ring, and with it the device that it serves, when this
+    // process has died.
+    void keep_from_children() {
+        (void)io_uring_ring_dontfork(&ring_);
+        try {
+            detail::closed_on_fork::add(ring_.ring_fd);
+        } catch (...) {
+            io_uring_queue_exit(&ring_);
+            throw;
+        }
+    }
+
     int try_to_open(unsigned submissions, unsigned entries, unsigned flags,
                     unsigned idle = 0) noexcept {
         io_uring_params params{};
@@ -236,6 +255,7 @@ private:
         return code;
     }
 
+    std::uint64_t process_ = detail::this_process();
     std::array<std::uint8_t, 1024> fixed_{};  ///< number of each descriptor in the table; 0: none
 };
 

@@ -8,6 +8,10 @@
 
 namespace ublk::inline v0 {
 
+namespace detail {
+class process_owner;
+}
+
 /// How a thread that serves many devices stands with one of them.
 enum class seat_state : std::uint8_t {
     idle,  ///< nothing to do
@@ -39,7 +43,8 @@ private:
 struct set_handle {
     std::shared_ptr<void> set{};
     std::size_t threads = 0;
-    const void* mark = nullptr;  ///< `this_thread_mark` on these threads
+    const detail::process_owner* owner = nullptr;  ///< of these threads
+    const void* mark = nullptr;                    ///< `this_thread_mark` on these threads
 
     /// Gives `count` members to threads that follow each other, of each device to other ones.
     void (*assign)(void* set, set_member* members, std::size_t count) = nullptr;

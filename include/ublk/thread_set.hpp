@@ -5,6 +5,7 @@
 #include <ublk/error.hpp>
 #include <ublk/host.hpp>
 #include <ublk/linux_kernel.hpp>
+#include <ublk/process_owner.hpp>
 #include <ublk/queue_policy/waits.hpp>
 #include <ublk/set_handle.hpp>
 
@@ -53,6 +54,7 @@ public:
     [[nodiscard]] set_handle handle() const {
         return {.set = all_,
                 .threads = size(),
+                .owner = &all_->shared->owner,
                 .mark = all_->shared.get(),
                 .assign =
                     [](void* set, set_member* members, std::size_t count) {
@@ -102,6 +104,7 @@ private:
 
         thread_set_options asked;
         Kernel kernel;
+        detail::process_owner owner{kernel};
         std::vector<std::unique_ptr<desk>> desks;
         typename Kernel::mutex mutex;
         std::size_t next = 0;  ///< thread to give something to
@@ -123,6 +126,9 @@ private:
                 dismiss();
                 fail(none_left.code().value(), "starting the threads of a set", std::nullopt,
                      "the limit on threads is reached", "raise `ulimit -u`, or ask for fewer");
+            } catch (...) {
+                dismiss();
+                throw;
             }
         }
         everybody(const everybody&) = delete;
@@ -130,8 +136,9 @@ private:
         ~everybody() { dismiss(); }
 
         void dismiss() noexcept {
+            const bool ours = !shared->owner.elsewhere(shared->kernel);
             bool gone = false;
-            {
+            if (ours) {  // else none of them is here to be waited for
                 std::unique_lock lock{shared->mutex};
                 shared->leave = true;
                 for (const auto& each : shared->desks) {

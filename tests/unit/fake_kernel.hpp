@@ -186,6 +186,7 @@ public:
         int control_errno = 0;
         int open_errno = 0;
         int map_errno = 0;
+        int map_last_errno = 0;  ///< only for the last queue, once all others offer their tags
         unsigned queues_max = 64;
         unsigned depth_max = 4096;
         std::uint32_t io_bytes_max = 32u << 20;
@@ -204,8 +205,10 @@ public:
         std::deque<int> wait_codes{};  ///< what the next waits return instead of waiting
         unsigned opened = 0;
         unsigned open_channels = 0;
+        unsigned kept_numbers = 0;  ///< of channels that were closed for good
         unsigned open_controls = 0;
-        unsigned flushes = 0;  ///< of something, other than by waiting
+        unsigned closed_upon_tags = 0;  ///< ports that went while the driver had tags of theirs
+        unsigned flushes = 0;           ///< of something, other than by waiting
         unsigned waits = 0;
         unsigned commits = 0;
         std::vector<client_io> order{};  ///< of commits
@@ -570,7 +573,13 @@ public:
     }
 
     [[nodiscard]] ublk::mapping map(std::uint64_t offset, std::size_t bytes) const {
-        const std::lock_guard lock{driver_->mutex};
+        std::unique_lock lock{driver_->mutex};
+        if (driver_->map_last_errno != 0 && offset / driver_->stride + 1 == driver_->tags.size()) {
+            const std::size_t others = driver_->total() - driver_->info.queue_depth;
+            (void)driver_->changed.wait_for(
+                lock, 60s, [&] { return driver_->count(slot_state::stage::fetched) == others; });
+            ublk::fail(driver_->map_last_errno, "mapping the descriptors", std::nullopt);
+        }
         if (driver_->map_errno != 0) {
             ublk::fail(driver_->map_errno, "mapping the descriptors", std::nullopt);
         }
@@ -589,6 +598,10 @@ public:
     }
 
     [[nodiscard]] int file() const noexcept { return -1; }
+    void close_for_good() noexcept {
+        const std::lock_guard lock{driver_->mutex};
+        ++driver_->kept_numbers;
+    }
     [[nodiscard]] const std::shared_ptr<state>& driver() const { return driver_; }
 
 private:
@@ -616,13 +629,16 @@ public:
     port(const port&) = delete;
     ~port() {
         const std::lock_guard lock{driver_->mutex};
+        bool has_tags = false;
         for (auto& queue : driver_->tags) {
             for (slot_state& s : queue) {
                 if (s.to == bell_) {
+                    has_tags = has_tags || s.at == slot_state::stage::fetched;
                     driver_->server_left(s);
                 }
             }
         }
+        driver_->closed_upon_tags += has_tags ? 1 : 0;
         driver_->changed.notify_all();
     }
 

@@ -34,6 +34,9 @@ public:
 
     [[nodiscard]] deadline now() const noexcept { return in_->on().tasks.now(); }
     [[nodiscard]] int process_id() const noexcept { return as_->pid; }
+    [[nodiscard]] std::uint64_t this_process() const noexcept {
+        return static_cast<std::uint64_t>(as_->pid);
+    }
     [[nodiscard]] unsigned online_cpus() const noexcept { return in_->on().is.cpus; }
     void enter_queue_thread(const cpu_set&) const noexcept {}
     [[nodiscard]] cpu_set neighbours(std::optional<unsigned>, cpu_domain) const { return {}; }
@@ -149,6 +152,9 @@ public:
     [[nodiscard]] int file() const noexcept {
         return window_ ? window_->file() : device_->memory.get();
     }
+
+    /// A simulated thread that is late has no descriptor of its own to be mistaken with.
+    void close_for_good() noexcept {}
 
     [[nodiscard]] world& in() const noexcept { return *in_; }
     [[nodiscard]] process& as() const noexcept { return *as_; }

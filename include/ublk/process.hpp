@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <new>
+
+namespace ublk::inline v0::detail {
+
+/// A word that is 0 again in every child process, also in those of clone(2); null where the kernel
+/// (before 4.14) or an emulator has no MADV_WIPEONFORK.
+[[nodiscard]] inline std::atomic<std::uint64_t>* word_wiped_on_fork() noexcept {
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    void* const memory =
+        ::mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return nullptr;
+    }
+    if (::madvise(memory, page, MADV_WIPEONFORK) != 0) {
+        ::munmap(memory, page);
+        return nullptr;
+    }
+    return new (memory) std::atomic<std::uint64_t>{0};
+}
+
+/// Names the calling process among all that descend from each other by fork: another number than in
+/// any of its ancestors, never 0. Unlike a process id it is not used again, and it is another one
+/// in a child with a pid namespace of its own too. Any thread.
+[[nodiscard]] inline std::uint64_t this_process() noexcept {
+    static std::atomic<std::uint64_t>* const mine = word_wiped_on_fork();
+    static std::atomic<std::uint64_t> last{0};  // a child goes on from where its parent was
+    if (mine == nullptr) {
+        return static_cast<std::uint64_t>(::getpid());
+    }
+    std::uint64_t number = *mine;
+    if (number == 0) {
+        const std::uint64_t fresh = ++last;
+        number = mine->compare_exchange_strong(number, fresh) ? fresh : number;
+    }
+    return number;
+}
+
+}  // namespace ublk::inline v0::detail
