@@ -276,8 +276,9 @@ private:
         l.answered += t.count();
     }
 
-    Wire wire_;
+    // Before the ring, which goes first at the end: until then the driver may read elements.
     std::vector<lane> lanes_;
+    Wire wire_;
     unsigned unanswered_ = 0;  ///< commits of which the kernel has not said how far it came
     std::uint16_t flags_;
 };

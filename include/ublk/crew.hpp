@@ -35,7 +35,7 @@ public:
         : kernel_{running}, duty_{std::move(duty)}, channel_{std::move(channel)}, set_{set},
           plan_{std::move(what)}, shifts_{duty_.threads(plan_.shape)}, wakers_(shifts_.size()) {
         set_.set = std::shared_ptr<void>{std::shared_ptr<void>{}, set.set.get()};
-        check_shifts();
+        detail::check_shares(shifts_, plan_.shape, duty_.one_queue_a_thread);
         for (const thread_shares& shift : shifts_) {
             records_.push_back(duty_.make_record(shift));
         }
@@ -114,7 +114,7 @@ public:
         threads_ = {};
         const std::lock_guard lock{mutex_};
         if (at_work_ == 0) {
-            channel_.reset();  // where no thread ever started, none was the last one out
+            close_channel();  // where no thread ever started, none was the last one out
         }
     }
 
@@ -163,29 +163,6 @@ public:
 private:
     friend struct set_seats<crew>;
 
-    // START_DEV would wait for ever for a tag that nobody serves.
-    void check_shifts() const {
-        const std::size_t depth = plan_.granted.depth;
-        fixed_array<bool> served(plan_.granted.queues * depth);
-        for (const thread_shares& shift : shifts_) {
-            UBLK_ASSERT(!shift.empty() && (shift.size() == 1 || !duty_.one_queue_a_thread),
-                        "a queue policy gives each thread the queues that it promises");
-            for (const queue_share& share : shift) {
-                UBLK_ASSERT(share.queue.value() < plan_.granted.queues && share.step != 0 &&
-                                (share.step == 1 || plan_.shape.tags_apart),
-                            "a queue policy gives out what there is");
-                for (std::size_t tag = share.first; tag < depth; tag += share.step) {
-                    const std::size_t index = share.queue.value() * depth + tag;
-                    UBLK_ASSERT(!served[index], "a queue policy serves each tag only once");
-                    served[index] = true;
-                }
-            }
-        }
-        for (const bool each : served) {
-            UBLK_ASSERT(each, "a queue policy leaves no tag out");
-        }
-    }
-
     void tell(unsigned what) noexcept {
         orders_ |= what;
         for (const auto& waker : wakers_) {
@@ -229,13 +206,29 @@ private:
             .record = records_[index].get(),
             .whom = this,
             .ready = [](void* me, unsigned flags) { static_cast<crew*>(me)->report_ready(flags); },
-            .failed = [](void* me, int code) { static_cast<crew*>(me)->wait_for_outcome(code); }};
+            .refused = [](void* me, int code) { static_cast<crew*>(me)->note_refusal(code); },
+            .failed = [](void* me, int code) { static_cast<crew*>(me)->wait_for_outcome(code); },
+            .late = [](void* me) noexcept { static_cast<crew*>(me)->late_ = true; }};
     }
 
     void note_trouble() noexcept {
         const std::lock_guard lock{mutex_};
         trouble_ = trouble_ ? trouble_ : std::current_exception();
         changed_.notify_all();
+    }
+
+    // Some of the thread's tags may be with the driver.
+    void note_refusal(int code) {
+        try {
+            fail(code, "FETCH_REQ", plan_.granted.id,
+                 "the driver refuses to hand requests of this device to this thread",
+                 "report it with the kernel's version: it contradicts what START_DEV needs");
+        } catch (const error&) {
+            note_trouble();
+        }
+        if (!set_) {
+            wait_for_outcome(0);
+        }
     }
 
     // Before 6.16, START_DEV goes on although a thread has left meanwhile, and the first request
@@ -256,20 +249,29 @@ private:
     }
 
     // One thread that stops serving stops the whole device (the driver cancels all queues), so a
-    // failure sends everybody home. The last one out closes /dev/ublkcN, upon which the driver
+    // failure sends everybody home; but not while START_DEV may be under way, which must not meet
+    // rings that close upon their tags: who starts the device ends the threads then. The last one out closes /dev/ublkcN, upon which the driver
     // fails what is left: nobody's client hangs because nobody called stop().
     void leave(int code) noexcept {
         const std::lock_guard lock{mutex_};
         if (code != 0 && failure_ == 0) {
             failure_ = code;
         }
-        if (failure_ != 0 || trouble_ != nullptr) {
+        if (decided_ && (failure_ != 0 || trouble_ != nullptr)) {
             dismiss();
         }
         if (--at_work_ == 0) {
-            channel_.reset();
+            close_channel();
         }
         changed_.notify_all();
+    }
+
+    // A late thread of the user's still has the number for the bytes of its request.
+    void close_channel() noexcept {
+        if (channel_ && late_) {
+            channel_->close_for_good();
+        }
+        channel_.reset();
     }
 
     Kernel kernel_;
@@ -283,6 +285,7 @@ private:
     fixed_array<typename Kernel::thread> threads_;
     fixed_array<set_chair<Kernel>> chairs_;
     std::atomic<unsigned> orders_ = orders::serve;
+    std::atomic<bool> late_ = false;
     bool abandoned_ = false;
 
     mutable typename Kernel::mutex mutex_;

@@ -48,18 +48,12 @@ struct queue_post {
     void* record;      ///< of the measuring policy's
     void* whom;
     void (*ready)(void* whom, unsigned ring_flags);  ///< every tag is offered
+    void (*refused)(void* whom, int code);           ///< a tag is not taken
     void (*failed)(void* whom, int code);            ///< before anything is torn down
+    void (*late)(void* whom) noexcept;               ///< a thread of the user's may still come
 
     static void wake(const void* waker) noexcept {
         static_cast<const typename Kernel::waker*>(waker)->wake();
-    }
-
-    void demand_all_tags(int code) const {
-        if (code < 0) {
-            fail(code, "FETCH_REQ", plan.granted.id,
-                 "the driver refuses to hand requests of this device to this thread",
-                 "report it with the kernel's version: it contradicts what START_DEV needs");
-        }
     }
 
     [[nodiscard]] fixed_array<queue> make_queues() const {

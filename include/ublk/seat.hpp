@@ -49,16 +49,13 @@ class seat {
     };
 
 public:
-    /// Offers all tags to the driver. Throws `error`. Both outlive it.
+    /// Throws `error`, before the driver has anything of it. Both outlive it.
     seat(Backend& backend, const queue_post<Kernel>& post)
         : post_{post}, queues_{post.make_queues()}, tag_buffers_{post.buffers_to_register(queues_)},
           ids_{post.queue_ids()}, talk_{post.channel, post.waker, needs()},
           loop_{std::make_unique<loop>(
               backend, talk_, std::span<queue>{queues_.begin(), queues_.size()}, post.orders,
-              rouser{post.wake, &post.waker}, post.plan.limits, post.record)} {
-        post.demand_all_tags(loop_->fetch_all());
-        post.ready(post.whom, talk_.ring_flags());
-    }
+              rouser{post.wake, &post.waker}, post.plan.limits, post.record)} {}
     seat(const seat&) = delete;
     seat& operator=(const seat&) = delete;
     ~seat() {
@@ -70,10 +67,23 @@ public:
             }
             mine->tasks = std::move(loop_);
             detail::abandon(mine);
+            post_.late(post_.whom);
         }
     }
 
-    /// On a thread of its own: 0, or the errno (negative) with which it failed.
+    /// Offers all tags to the driver. False where it refuses one; others may be with the driver
+    /// then, so the ring must stay until the device is stopped.
+    [[nodiscard]] bool begin() {
+        const int code = loop_->fetch_all();
+        if (code == 0) {
+            post_.ready(post_.whom, talk_.ring_flags());
+        } else {
+            post_.refused(post_.whom, code);
+        }
+        return code == 0;
+    }
+
+    /// On a thread of its own, after `begin`: 0, or the errno (negative) with which it failed.
     [[nodiscard]] int run() noexcept {
         const int code = loop_->run();
         if (code != 0) {
@@ -131,15 +141,18 @@ public:
     template <class Seat, class Backend, class Post>
     seated(std::in_place_type_t<Seat>, Backend& backend, const Post& post)
         : self_{new Seat{backend, post}, [](void* s) noexcept { delete static_cast<Seat*>(s); }},
+          begin_{[](void* s) { return static_cast<Seat*>(s)->begin(); }},
           turn_{[](void* s) noexcept { return static_cast<Seat*>(s)->turn(); }},
           end_{[](void* s) noexcept { return static_cast<Seat*>(s)->end(); }} {}
 
     [[nodiscard]] explicit operator bool() const noexcept { return self_ != nullptr; }
+    [[nodiscard]] bool begin() { return begin_(self_.get()); }
     [[nodiscard]] seat_state turn() noexcept { return turn_(self_.get()); }
     [[nodiscard]] int end() noexcept { return end_(self_.get()); }
 
 private:
     std::unique_ptr<void, void (*)(void*) noexcept> self_{nullptr, [](void*) noexcept {}};
+    bool (*begin_)(void*) = nullptr;
     seat_state (*turn_)(void*) noexcept = nullptr;
     int (*end_)(void*) noexcept = nullptr;
 };

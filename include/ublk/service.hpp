@@ -81,7 +81,8 @@ struct served {
     static int serve(void* backend, const queue_post<Kernel>& post) {
         return by_path<int>(backend, post,
                             [&]<class Seat>(std::in_place_type_t<Seat>, Backend& to) {
-                                return Seat{to, post}.run();
+                                Seat mine{to, post};
+                                return mine.begin() ? mine.run() : 0;
                             });
     }
 

@@ -77,7 +77,6 @@ public:
     void give_up() noexcept {
         try {
             if (crew_) {
-                crew_->decided();
                 settle();
                 dismiss_threads();
             }
@@ -241,13 +240,19 @@ private:
     // their rings would close upon commands in flight, which kernels have had trouble with (6.12
     // warns and has crashed there).
     void settle() noexcept {
+        const bool stopped = stop_quietly();
+        crew_->decided();
+        if (stopped) {
+            (void)crew_->gone(from_now(kernel_, patience()));
+        }
+    }
+
+    [[nodiscard]] bool stop_quietly() noexcept {
         try {
             crew_->refuse();
-            const control_ticket ticket = control_.begin_stop(info_.id);
-            if (control_.finish_stop(ticket, info_.id, patience())) {
-                (void)crew_->gone(from_now(kernel_, patience()));
-            }
+            return control_.finish_stop(control_.begin_stop(info_.id), info_.id, patience());
         } catch (...) {
+            return false;
         }
     }
 

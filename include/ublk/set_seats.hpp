@@ -18,6 +18,7 @@ struct set_chair {
     std::optional<queue_post<Kernel>> post;
     seated taken;
     std::optional<int> ended;  ///< with that code
+    bool refused = false;      ///< by the driver: waits for the end of the start
 };
 
 /// How a crew serves on the threads of a set, which must not wait for anything of one device.
@@ -47,6 +48,9 @@ private:
         if (!mine.post && !sit_down(crew, index, bell)) {
             return seat_state::over;
         }
+        if (mine.refused) {
+            return give_up(crew, index);
+        }
         if (!mine.ended) {
             const seat_state now = mine.taken.turn();
             if (now != seat_state::over) {
@@ -57,8 +61,16 @@ private:
         if (*mine.ended != 0 && !may_go(crew, *mine.ended)) {
             return seat_state::idle;
         }
-        mine.taken = seated{};
-        crew.leave(*mine.ended);
+        return leave(crew, index, *mine.ended);
+    }
+
+    static seat_state give_up(Crew& crew, std::size_t index) noexcept {
+        return may_go(crew, 0) ? leave(crew, index, 0) : seat_state::idle;
+    }
+
+    static seat_state leave(Crew& crew, std::size_t index, int code) noexcept {
+        crew.chairs_[index].taken = seated{};
+        crew.leave(code);
         return seat_state::over;
     }
 
@@ -67,6 +79,7 @@ private:
         try {
             mine.post.emplace(crew.post(index, bell));
             mine.taken = crew.duty_.sit(crew.duty_.backend.get(), *mine.post);
+            mine.refused = !mine.taken.begin();
             return true;
         } catch (...) {
             crew.note_trouble();

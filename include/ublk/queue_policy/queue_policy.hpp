@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/config.hpp>
+#include <ublk/fixed_array.hpp>
 #include <ublk/units.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -64,6 +67,29 @@ namespace detail {
         all[q % all.size()].push_back({.queue = queue_id{static_cast<std::uint16_t>(q)}});
     }
     return all;
+}
+
+/// START_DEV would wait for ever for a tag that nobody serves.
+inline void check_shares(const std::vector<thread_shares>& all, const queue_facts& facts,
+                         bool one_queue_a_thread) {
+    fixed_array<bool> served(std::size_t{facts.queues} * facts.depth);
+    for (const thread_shares& each : all) {
+        UBLK_ASSERT(!each.empty() && (each.size() == 1 || !one_queue_a_thread),
+                    "a queue policy gives each thread the queues that it promises");
+        for (const queue_share& share : each) {
+            UBLK_ASSERT(share.queue.value() < facts.queues && share.step != 0 &&
+                            (share.step == 1 || facts.tags_apart),
+                        "a queue policy gives out what there is");
+            for (std::size_t tag = share.first; tag < facts.depth; tag += share.step) {
+                const std::size_t index = share.queue.value() * std::size_t{facts.depth} + tag;
+                UBLK_ASSERT(!served[index], "a queue policy serves each tag only once");
+                served[index] = true;
+            }
+        }
+    }
+    for (const bool each : served) {
+        UBLK_ASSERT(each, "a queue policy leaves no tag out");
+    }
 }
 
 }  // namespace detail
