@@ -3,6 +3,7 @@
 
 #include <ublk/data_path/path_policy.hpp>
 #include <ublk/error.hpp>
+#include <ublk/ledger.hpp>
 #include <ublk/orders.hpp>
 #include <ublk/queue.hpp>
 #include <ublk/request.hpp>
@@ -11,6 +12,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace ublk::inline v0 {
 
@@ -74,5 +76,19 @@ struct receiver {
         of.complete(hand, place, r, answer);
     }
 };
+
+/// Offers every tag of `queues` to the driver.
+template <class Path, class Hand>
+void fetch_tags(const Hand& with, std::span<queue> queues, ledger& state) noexcept {
+    for (std::uint16_t place = 0; place < queues.size(); ++place) {
+        queue& q = queues[place];
+        for (unsigned i = q.first; i < q.slots.size(); i += q.step) {
+            const tag which{static_cast<std::uint16_t>(i)};
+            state.offer(q.slots[i]);
+            with.port.fetch(q.id, which, Path::address(with.spot(place, which)),
+                            token::io(place, which));
+        }
+    }
+}
 
 }  // namespace ublk::inline v0

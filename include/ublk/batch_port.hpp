@@ -144,9 +144,9 @@ private:
     /// room for all with as many as there are tags.
     struct lane {
         lane(queue_id queue, unsigned depth)
-            : elements(std::bit_ceil(depth)), gone(depth), next{elements.data()},
-              end{next + elements.size()}, mask{static_cast<std::uint32_t>(elements.size() - 1)},
-              id{queue} {}
+            : elements(std::bit_ceil(depth)),
+              gone(depth), next{elements.data()}, end{next + elements.size()},
+              mask{static_cast<std::uint32_t>(elements.size() - 1)}, id{queue} {}
 
         [[nodiscard]] element& at(std::uint32_t place) noexcept { return elements[place & mask]; }
 

@@ -26,7 +26,7 @@ template <kernel Kernel>
 class control {
 public:
     /// Opens /dev/ublk-control. Throws `error` where the driver is missing or closed to this user.
-    control(const Kernel& k, std::chrono::milliseconds command_deadline)
+    control(const Kernel& k, time_limit command_deadline)
         : kernel_{k}, channel_{k.open_control()}, deadline_{command_deadline} {}
 
     /// GET_FEATURES (kernel 6.5): the feature flags that the driver knows.
@@ -113,10 +113,12 @@ public:
 
     /// False where STOP_DEV is still at it when `limit` has passed. A device that is gone counts as
     /// stopped.
-    [[nodiscard]] bool finish_stop(control_ticket ticket, std::uint32_t id,
-                                   std::chrono::milliseconds limit) {
+    [[nodiscard]] bool finish_stop(control_ticket ticket, std::uint32_t id, time_limit limit) {
+        return finish_stop(ticket, id, from_now(kernel_, limit));
+    }
+    [[nodiscard]] bool finish_stop(control_ticket ticket, std::uint32_t id, deadline until) {
         control_command command;
-        const int answer = channel_.finish(ticket, command, from_now(kernel_, limit));
+        const int answer = channel_.finish(ticket, command, until);
         if (answer == control_pending) {
             return false;
         }
@@ -125,7 +127,7 @@ public:
     }
 
     /// STOP_DEV from begin to end.
-    void stop_dev(std::uint32_t id, std::chrono::milliseconds limit) {
+    void stop_dev(std::uint32_t id, time_limit limit) {
         if (!finish_stop(begin_stop(id), id, limit)) {
             refuse(uapi::ctrl::stop_dev, id, -ETIMEDOUT);
         }
@@ -142,7 +144,7 @@ public:
     /// The same, but waits no longer than `limit` for those who still refer to the removed device:
     /// clients that have its disk open or mounted. False where there are some; the id becomes free
     /// with the last of them.
-    [[nodiscard]] bool del_dev(std::uint32_t id, std::chrono::milliseconds limit) {
+    [[nodiscard]] bool del_dev(std::uint32_t id, time_limit limit) {
         return remove(uapi::ctrl::del_dev, id, limit, deadline_);
     }
 
@@ -177,8 +179,7 @@ private:
     /// The kernel's answer. After `limit` gives up on the command and waits no longer than
     /// `afterwards` for it to come back: `control_pending` where it was interrupted by that,
     /// -ETIMEDOUT where it did not run or did not come back. An answer at the last moment counts.
-    [[nodiscard]] int exchange(control_command& command, std::chrono::milliseconds limit,
-                               std::chrono::milliseconds afterwards) {
+    [[nodiscard]] int exchange(control_command& command, time_limit limit, time_limit afterwards) {
         owner_.demand(kernel_, command_name(command.op));
         const control_ticket ticket = channel_.begin(command);
         int answer = channel_.finish(ticket, command, from_now(kernel_, limit));
@@ -194,8 +195,7 @@ private:
         return answer;
     }
 
-    int call(control_command& command, std::optional<std::uint32_t> id,
-             std::chrono::milliseconds limit) {
+    int call(control_command& command, std::optional<std::uint32_t> id, time_limit limit) {
         const int answer = exchange(command, limit, grace);
         if (answer < 0) {
             refuse(command.op, id, answer == control_pending ? -ETIMEDOUT : answer);
@@ -204,8 +204,8 @@ private:
     }
 
     /// False where it was interrupted: only its last step, the wait for the id, can be.
-    [[nodiscard]] bool remove(std::uint32_t op, std::uint32_t id, std::chrono::milliseconds limit,
-                              std::chrono::milliseconds afterwards) {
+    [[nodiscard]] bool remove(std::uint32_t op, std::uint32_t id, time_limit limit,
+                              time_limit afterwards) {
         control_command command = of(op, id);
         const int answer = exchange(command, limit, afterwards);
         if (answer == control_pending) {
@@ -230,7 +230,7 @@ private:
 
     Kernel kernel_;
     typename Kernel::control channel_;
-    std::chrono::milliseconds deadline_;
+    time_limit deadline_;
     detail::process_owner owner_{kernel_};
 };
 

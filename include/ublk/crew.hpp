@@ -33,7 +33,8 @@ public:
     crew(const Kernel& running, service<Kernel> duty, typename Kernel::channel channel,
          device_plan what, const set_handle& set = {})
         : kernel_{running}, duty_{std::move(duty)}, channel_{std::move(channel)}, set_{set},
-          plan_{std::move(what)}, shifts_{duty_.threads(plan_.shape)}, wakers_(shifts_.size()) {
+          plan_{std::move(what)}, shifts_{duty_.threads(plan_.shape)}, wakers_(shifts_.size()),
+          progress_(shifts_.size()) {
         set_.set = std::shared_ptr<void>{std::shared_ptr<void>{}, set.set.get()};
         detail::check_shares(shifts_, plan_.shape, duty_.one_queue_a_thread);
         for (const thread_shares& shift : shifts_) {
@@ -49,8 +50,8 @@ public:
             return;
         }
         threads_ = fixed_array<typename Kernel::thread>{shifts_.size()};
-        // Nobody leaves before all have come: a first thread that fails at once would otherwise be
-        // the last one out and close the channel on those that are still to start.
+        // Nobody leaves before all have come: one that fails at once would otherwise be the last
+        // one out and close the channel on those that are still to start.
         const std::lock_guard lock{mutex_};
         for (std::size_t i = 0; i < shifts_.size(); ++i) {
             threads_[i] =
@@ -96,6 +97,9 @@ public:
             set_.ring(set_.set.get());
         }
     }
+
+    /// From now on `progress` tells of every answer.
+    void report() noexcept { orders_ |= orders::report; }
 
     /// From now on answers every request with EIO: what is left of a stop, or of a start, then ends
     /// as soon as the backend has returned.
@@ -151,13 +155,14 @@ public:
         return records_;
     }
 
+    [[nodiscard]] const fixed_array<queue_progress>& progress() const noexcept { return progress_; }
+
     /// IORING_SETUP_* of the threads' rings; after `ready`.
     [[nodiscard]] unsigned ring_flags() const {
         const std::lock_guard lock{mutex_};
         return ring_flags_;
     }
 
-    /// For `service::join_set`.
     static void join_set(void* me) { set_seats<crew>::join(*static_cast<crew*>(me)); }
 
 private:
@@ -182,7 +187,7 @@ private:
         leave(code);
     }
 
-    // Spans by hand: from containers they take compilers longer than all the rest here.
+    // Spans by hand: from containers they take compilers long.
     void prepare_thread(std::size_t index) noexcept {
         const thread_shares& mine = shifts_[index];
         kernel_.enter_queue_thread(
@@ -204,6 +209,7 @@ private:
             .mine = shifts_[index],
             .bell = bell,
             .record = records_[index].get(),
+            .progress = progress_[index],
             .whom = this,
             .ready = [](void* me, unsigned flags) { static_cast<crew*>(me)->report_ready(flags); },
             .refused = [](void* me, int code) { static_cast<crew*>(me)->note_refusal(code); },
@@ -211,21 +217,15 @@ private:
             .late = [](void* me) noexcept { static_cast<crew*>(me)->late_ = true; }};
     }
 
-    void note_trouble() noexcept {
+    void note_trouble(std::exception_ptr what = std::current_exception()) noexcept {
         const std::lock_guard lock{mutex_};
-        trouble_ = trouble_ ? trouble_ : std::current_exception();
+        trouble_ = trouble_ ? trouble_ : std::move(what);
         changed_.notify_all();
     }
 
     // Some of the thread's tags may be with the driver.
     void note_refusal(int code) {
-        try {
-            fail(code, "FETCH_REQ", plan_.granted.id,
-                 "the driver refuses to hand requests of this device to this thread",
-                 "report it with the kernel's version: it contradicts what START_DEV needs");
-        } catch (const error&) {
-            note_trouble();
-        }
+        note_trouble(queue_post<Kernel>::refused_fetch(code, plan_.granted.id));
         if (!set_) {
             wait_for_outcome(0);
         }
@@ -249,9 +249,9 @@ private:
     }
 
     // One thread that stops serving stops the whole device (the driver cancels all queues), so a
-    // failure sends everybody home; but not while START_DEV may be under way, which must not meet
-    // rings that close upon their tags: who starts the device ends the threads then. The last one out closes /dev/ublkcN, upon which the driver
-    // fails what is left: nobody's client hangs because nobody called stop().
+    // failure sends everybody home, but not before START_DEV has ended: their rings would close
+    // upon its tags. The last one out closes /dev/ublkcN, upon which the driver fails what is left:
+    // nobody's client hangs because nobody called stop().
     void leave(int code) noexcept {
         const std::lock_guard lock{mutex_};
         if (code != 0 && failure_ == 0) {
@@ -268,9 +268,7 @@ private:
 
     // A late thread of the user's still has the number for the bytes of its request.
     void close_channel() noexcept {
-        if (channel_ && late_) {
-            channel_->close_for_good();
-        }
+        late_&& channel_ ? channel_->close_for_good() : void();
         channel_.reset();
     }
 
@@ -282,6 +280,7 @@ private:
     std::vector<thread_shares> shifts_;
     std::vector<std::shared_ptr<void>> records_;
     fixed_array<typename Kernel::waker> wakers_;
+    fixed_array<queue_progress> progress_;
     fixed_array<typename Kernel::thread> threads_;
     fixed_array<set_chair<Kernel>> chairs_;
     std::atomic<unsigned> orders_ = orders::serve;

@@ -3,6 +3,7 @@
 
 #include <ublk/cpu_domain.hpp>
 #include <ublk/process.hpp>
+#include <ublk/time_limit.hpp>
 
 #include <pthread.h>
 #include <signal.h>
@@ -95,10 +96,10 @@ struct native_host {
 
 static_assert(host<native_host>);
 
-/// The time on that host when `limit` will have passed.
+/// The time on that host when `limit` will have passed; `deadline::max()` where it never does.
 template <host H>
-[[nodiscard]] deadline from_now(const H& h, std::chrono::milliseconds limit) {
-    return h.now() + limit;
+[[nodiscard]] deadline from_now(const H& h, time_limit limit) {
+    return limit.after(h.now());
 }
 
 }  // namespace ublk::inline v0

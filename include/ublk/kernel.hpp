@@ -96,6 +96,8 @@ inline constexpr int control_pending = -ETIME;
 /// `bell` is for a thread that waits for several ports at once: a port made with one in its
 /// port_needs rings it whenever `ready` becomes true; `ring` may be called by any thread, and
 /// `wait` sleeps until somebody has rung since the last time. Optional.
+/// `node_cache`, made from the id of a device, tells what of its node's page cache is not written
+///   back. Optional.
 /// `waker` makes a port's `wait` return with an event of `token::wake()`, from any thread, once for
 /// each call of `listen` (the port's constructor makes the first).
 template <class K>

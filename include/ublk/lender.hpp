@@ -58,6 +58,7 @@ private:
 
 /// On data paths that copy elsewhere.
 struct no_lender {
+    static constexpr void add_queue(std::size_t) noexcept {}
     [[nodiscard]] static result arrived(const request&, std::uint16_t) noexcept { return ok; }
 };
 

@@ -6,6 +6,7 @@
 #include <ublk/kernel.hpp>
 #include <ublk/linux_batch_wire.hpp>
 #include <ublk/linux_port.hpp>
+#include <ublk/node_cache.hpp>
 #include <ublk/ring.hpp>
 
 #include <fcntl.h>
@@ -30,6 +31,7 @@ public:
     using batch_wire = linux_batch_wire;
     using waker = linux_waker;
     using bell = linux_bell;
+    using node_cache = ublk::node_cache;
 
     [[nodiscard]] kernel_version version() const noexcept {
         utsname name{};

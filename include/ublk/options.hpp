@@ -5,6 +5,7 @@
 #include <ublk/cpus.hpp>
 #include <ublk/data_path.hpp>
 #include <ublk/error.hpp>
+#include <ublk/time_limit.hpp>
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
 
@@ -39,10 +40,10 @@ struct options {
     /// `places::one_node` mean.
     std::vector<unsigned> cpus{};
 
-    /// How long `waits::spin_then_block` looks for requests before it sleeps.
+    /// How long `waits::spin_then_block` looks for requests before it sleeps, up to an hour.
     std::chrono::nanoseconds spin{50'000};
 
-    /// How long `within` lets a completion wait for others.
+    /// How long `within` lets a completion wait for others, up to an hour.
     std::chrono::nanoseconds batch_delay{20'000};
 
     /// After how long without work the kernel's thread of `sqpoll` sleeps.
@@ -70,12 +71,14 @@ struct options {
     /// Looks for partitions at start. Switching it off needs kernel 7.0.
     bool partition_scan = true;
 
-    /// How long each control command and each step of start may take.
-    std::chrono::milliseconds command_deadline{10'000};
+    /// How long each control command and each step of start may take, at least 1 ms. With
+    /// `no_deadline` start and stop wait for as long as the driver does.
+    time_limit command_deadline = std::chrono::seconds{10};
 
-    /// How long STOP_DEV may take, which writes dirty pages back through the backend. After that
-    /// the requests that are left fail with EIO.
-    std::chrono::milliseconds stop_deadline{60'000};
+    /// How long STOP_DEV, which writes dirty pages back through the backend, goes on without an
+    /// answer of the backend's, at least 1 ms. After that the requests that are left fail with EIO.
+    /// With `no_deadline` a stop waits for the backend for ever.
+    time_limit stop_deadline = std::chrono::minutes{1};
 };
 
 /// What the kernel granted. Empty before `start`.
@@ -132,16 +135,18 @@ inline void validate(const options& asked, std::size_t page_size) {
             bad_option("cpus has " + std::to_string(cpu), "choose CPUs below 8192");
         }
     }
-    if (asked.spin.count() < 0 || asked.batch_delay.count() < 0 || asked.sqpoll_idle.count() <= 0 ||
-        asked.sqpoll_idle > std::chrono::hours{1}) {
+    constexpr std::chrono::hours longest{1};
+    if (asked.spin.count() < 0 || asked.spin > longest || asked.batch_delay.count() < 0 ||
+        asked.batch_delay > longest || asked.sqpoll_idle.count() <= 0 ||
+        asked.sqpoll_idle > longest) {
         bad_option("a time that threads go by is out of range",
-                   "choose spin and batch_delay of at least 0, sqpoll_idle of 1 ms to 1 h");
+                   "choose spin and batch_delay of 0 to 1 h, sqpoll_idle of 1 ms to 1 h");
     }
     if (asked.max_io_bytes < page_size || asked.max_io_bytes > uapi::max_io_buf_bytes) {
         bad_option("max_io_bytes is " + std::to_string(asked.max_io_bytes),
                    "choose from the page size to 32 MiB");
     }
-    if (asked.command_deadline.count() <= 0 || asked.stop_deadline.count() <= 0) {
+    if (!asked.command_deadline.positive() || !asked.stop_deadline.positive()) {
         bad_option("a deadline is not positive", "choose at least 1 ms");
     }
 }

@@ -45,4 +45,9 @@ struct queue {
     int file = -1;            ///< /dev/ublkcN, for pread and pwrite
 };
 
+/// Tags of queues of one depth, those of other threads among them.
+[[nodiscard]] inline std::size_t tags_of(std::span<const queue> queues) noexcept {
+    return queues.empty() ? 0 : queues.size() * queues.front().slots.size();
+}
+
 }  // namespace ublk::inline v0

@@ -9,12 +9,14 @@
 #include <ublk/pace.hpp>
 #include <ublk/queue.hpp>
 #include <ublk/queue_policy/queue_policy.hpp>
+#include <ublk/queue_progress.hpp>
 
 #include <sys/uio.h>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -46,6 +48,7 @@ struct queue_post {
     const thread_shares& mine;
     const void* bell;  ///< of Kernel's; null on a thread of the device's own
     void* record;      ///< of the measuring policy's
+    queue_progress& progress;
     void* whom;
     void (*ready)(void* whom, unsigned ring_flags);  ///< every tag is offered
     void (*refused)(void* whom, int code);           ///< a tag is not taken
@@ -54,6 +57,13 @@ struct queue_post {
 
     static void wake(const void* waker) noexcept {
         static_cast<const typename Kernel::waker*>(waker)->wake();
+    }
+
+    [[nodiscard]] static std::exception_ptr refused_fetch(int code, std::uint32_t id) {
+        return std::make_exception_ptr(
+            error{code, "FETCH_REQ", id,
+                  "the driver refuses to hand requests of this device to this thread",
+                  "report it with the kernel's version: it contradicts what START_DEV needs"});
     }
 
     [[nodiscard]] fixed_array<queue> make_queues() const {

@@ -55,7 +55,7 @@ public:
           ids_{post.queue_ids()}, talk_{post.channel, post.waker, needs()},
           loop_{std::make_unique<loop>(
               backend, talk_, std::span<queue>{queues_.begin(), queues_.size()}, post.orders,
-              rouser{post.wake, &post.waker}, post.plan.limits, post.record)} {}
+              rouser{post.wake, &post.waker}, post.plan.limits, post.record, post.progress)} {}
     seat(const seat&) = delete;
     seat& operator=(const seat&) = delete;
     ~seat() {

@@ -8,12 +8,12 @@
 #include <ublk/config.hpp>
 #include <ublk/data_path/copy.hpp>
 #include <ublk/dispatch.hpp>
-#include <ublk/ledger.hpp>
 #include <ublk/lender.hpp>
 #include <ublk/measuring.hpp>
 #include <ublk/pace.hpp>
 #include <ublk/queue.hpp>
 #include <ublk/queue_policy/waits.hpp>
+#include <ublk/queue_progress.hpp>
 #include <ublk/token.hpp>
 #include <ublk/workshop.hpp>
 
@@ -34,7 +34,6 @@ template <class Backend, class BatchPolicy, class Port, bool SingleQueue, class 
 class server {
     static_assert(batch_policy<BatchPolicy>,
                   "ublk: a batch policy needs: static bool due(unsigned waiting) noexcept;");
-    static_assert(measuring_policy<Measuring>);
     static constexpr bool lends = Path::id == data_path::lend;
     static constexpr bool async = asynchronous<Backend, typename Path::payload>;
 
@@ -51,16 +50,14 @@ public:
     /// All outlive the server, and the queues the port as well. `record` is one of Measuring's.
     server(Backend& backend, Port& port, std::span<queue> queues,
            const std::atomic<unsigned>& orders = orders::always_serve, rouser rouse = {},
-           pace limits = {}, void* record = nullptr)
+           pace limits = {}, void* record = nullptr,
+           queue_progress& progress = unwatched_progress())
         : backend_{backend}, port_{port}, queues_{queues}, ledger_{orders}, limits_{limits},
-          tasks_{port, rouse, finisher{this}}, meter_{record, places()} {
+          progress_{progress}, tasks_{port, rouse, finisher{this}}, meter_{record,
+                                                                           tags_of(queues)} {
         for (const queue& each : queues_) {
-            if constexpr (async) {
-                tasks_.add_queue(static_cast<unsigned>(each.slots.size()), task_bytes<Backend>);
-            }
-            if constexpr (lends) {
-                lender_.add_queue(each.slots.size());
-            }
+            tasks_.add_queue(static_cast<unsigned>(each.slots.size()), task_bytes<Backend>);
+            lender_.add_queue(each.slots.size());
         }
     }
 
@@ -69,15 +66,7 @@ public:
 
     /// Offers every tag to the driver. Returns 0, or the errno (negative) of a refusal.
     [[nodiscard]] int fetch_all() noexcept {
-        for (std::uint16_t place = 0; place < queues_.size(); ++place) {
-            queue& q = queues_[place];
-            for (unsigned i = q.first; i < q.slots.size(); i += q.step) {
-                const tag which{static_cast<std::uint16_t>(i)};
-                ledger_.offer(q.slots[i]);
-                port_.fetch(q.id, which, Path::address(hand().spot(place, which)),
-                            token::io(place, which));
-            }
-        }
+        fetch_tags<Path>(hand(), queues_, ledger_);
         const int code = port_.flush_and_collect();
         // A refused FETCH is answered at once. Unnoticed, it would make START_DEV wait for ever.
         collect();
@@ -93,7 +82,6 @@ public:
         return end();
     }
 
-    /// Whether there is anything to wait for.
     [[nodiscard]] bool goes_on() noexcept { return ledger_.open() || winds_up(); }
 
     /// Takes what `wait` or `poll` of the port returned.
@@ -119,12 +107,7 @@ public:
     [[nodiscard]] bool left_behind() const noexcept { return tasks_.left_behind(); }
 
 private:
-    [[nodiscard]] at_hand hand() noexcept { return {port_, queues_.data(), ledger_.orders()}; }
-
-    /// One for each tag that any of the queues has.
-    [[nodiscard]] std::size_t places() const noexcept {
-        return queues_.empty() ? 0 : queues_.size() * queues_.front().slots.size();
-    }
+    at_hand hand() noexcept { return {port_, queues_.data(), ledger_.orders()}; }
 
     /// The hot loop: everything from the events to the queued commits is in this one function,
     /// which a test disassembles.
@@ -190,32 +173,46 @@ private:
         }
         // Serving what exceeds its buffer would overrun the next tag.
         const bool unfit = has_tag_buffers(Path::id) && bytes > here.of.data.stride();
-        const bool refused = detail::seldom(unfit) || detail::seldom(by.hand.told(orders::refuse));
         if constexpr (async) {
-            begin(place, here, r, bytes, refused);
+            begin(place, here, r, bytes, detail::seldom(unfit || by.hand.told(orders::refuse)));
+        } else if (detail::seldom(unfit || by.hand.told(orders::refuse | orders::report))) {
+            serve_to_the_end(place, here.which, unfit);
         } else {
             promise<const receiver> duty{by, place, r};
-            if (!refused) [[likely]] {  // else the dropped promise answers EIO
-                std::move(duty).fulfil(in_place(bytes)
-                                           ? lender_.arrived(r, here.index)
-                                           : dispatch(backend_, r, Path::bytes(here, bytes)));
-            }
+            std::move(duty).fulfil(answer(here, r, bytes));
         }
     }
 
-    /// Whether the kernel copies these bytes straight from and to the backend's memory.
-    [[nodiscard]] static constexpr bool in_place(std::size_t bytes) noexcept {
-        return lends && bytes != 0;
+    // Somebody waits for the end of the device.
+    [[gnu::cold, gnu::noinline]] void serve_to_the_end(std::uint16_t place, tag which,
+                                                       bool unfit) noexcept {
+        const at_hand with = hand();
+        const tag_place here = with.spot(place, which);
+        const request r{here.of.descriptor(which), here.of.id, which};
+        const bool refused = with.told(orders::refuse);
+        progress_.note_answer();  // of the request before, for which it was too early
+        refused ? progress_.note_failed(r) : void();
+        complete(with, place, r,
+                 unfit || refused ? result{std::errc::io_error}
+                                  : answer(here, r, r.carries_data() ? r.length() : 0));
+        progress_.note_answer();
     }
+
+    [[gnu::always_inline]] result answer(const tag_place& here, const request& r,
+                                         std::size_t bytes) noexcept {
+        return in_place(bytes) ? lender_.arrived(r, here.index)
+                               : dispatch(backend_, r, Path::bytes(here, bytes));
+    }
+
+    /// Whether the kernel copies these bytes straight from and to the backend's memory.
+    static constexpr bool in_place(std::size_t bytes) noexcept { return lends && bytes != 0; }
 
     void begin(std::uint16_t place, const tag_place& here, const request& r, std::size_t bytes,
                bool refused) noexcept {
         tag_work& work = tasks_.work(SingleQueue ? 0 : place, here.which);
         work.asked = r;
-        if (refused) [[unlikely]] {
-            tasks_.begin(work, std::errc::io_error);
-        } else if (in_place(bytes)) {
-            tasks_.begin(work, lender_.arrived(r, here.index));
+        if (refused || in_place(bytes)) {
+            tasks_.begin(work, refused ? std::errc::io_error : lender_.arrived(r, here.index));
         } else {
             if (bytes != 0 && registers_itself(Path::id, r)) {
                 port_.register_buffer(here.of.id, here.which, here.index);
@@ -227,6 +224,10 @@ private:
 
     void finish(tag_work& work) noexcept {
         const result answer = work.running.answer();
+        progress_.note_answer();
+        if (!answer.ok() && ledger_.told(orders::refuse)) [[unlikely]] {
+            progress_.note_failed(work.asked);
+        }
         work.running = task{ok};
         if (registers_requests(Path::id) && std::exchange(work.registered, false)) {
             const tag_place here = hand().spot(work.place, work.asked.tag());
@@ -254,6 +255,7 @@ private:
         meter_.took(SingleQueue ? 0 : place, here.index);
         const std::byte* const memory = lender_.for_write(backend_, r, here.index);
         if (memory == nullptr || with.told(orders::refuse)) [[unlikely]] {
+            progress_.note_failed(r);
             complete(with, place, r, std::errc::io_error);
             return;
         }
@@ -288,6 +290,7 @@ private:
     std::span<queue> queues_;
     ledger ledger_;
     pace limits_;
+    queue_progress& progress_;
     [[no_unique_address]] held_back<BatchPolicy> held_back_;
     [[no_unique_address]] std::conditional_t<lends, lender, no_lender> lender_;
     [[no_unique_address]] std::conditional_t<async, workshop<Port, finisher>, no_workshop> tasks_;

@@ -4,6 +4,7 @@
 #include <ublk/control.hpp>
 #include <ublk/crew.hpp>
 #include <ublk/device_adder.hpp>
+#include <ublk/device_end.hpp>
 #include <ublk/fixed_array.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/options.hpp>
@@ -66,7 +67,7 @@ public:
             }
         };
         attempt([this] { stop_serving(); });
-        attempt([this] { dismiss_threads(); });
+        attempt([this] { end().dismiss_threads(); });
         attempt([this] { delete_device(); });
         if (first) {
             std::rethrow_exception(first);
@@ -77,8 +78,8 @@ public:
     void give_up() noexcept {
         try {
             if (crew_) {
-                settle();
-                dismiss_threads();
+                end().settle();
+                end().dismiss_threads();
             }
         } catch (...) {
         }
@@ -212,67 +213,10 @@ private:
         if (!still_ours()) {
             return;
         }
-        crew<Kernel>& threads = *crew_;
-        const control_ticket ticket = control_.begin_stop(info_.id);
-        if (control_.finish_stop(ticket, info_.id, asked_.stop_deadline)) {
-            (void)threads.gone(from_now(kernel_, asked_.command_deadline));
-            return;
-        }
-        std::string cause = "the backend did not answer all requests within options::stop_deadline";
-        std::string remedy =
-            "the disk was removed by force and the requests that were left failed with EIO";
-        try {
-            threads.refuse();
-            const bool ended = control_.finish_stop(ticket, info_.id, asked_.command_deadline);
-            (void)threads.gone(from_now(kernel_, ended ? asked_.command_deadline : patience()));
-            dismiss_threads();
-            if (!ended) {
-                (void)control_.finish_stop(ticket, info_.id, asked_.command_deadline);
-            }
-        } catch (const error& stuck) {
-            cause += ", and " + std::string{stuck.cause()};
-            remedy = stuck.remedy();
-        }
-        fail(ETIMEDOUT, "STOP_DEV", info_.id, cause, remedy);
+        end().stop();
     }
 
-    // Takes the tags back from the driver, so that the threads leave by themselves. Without that
-    // their rings would close upon commands in flight, which kernels have had trouble with (6.12
-    // warns and has crashed there).
-    void settle() noexcept {
-        const bool stopped = stop_quietly();
-        crew_->decided();
-        if (stopped) {
-            (void)crew_->gone(from_now(kernel_, patience()));
-        }
-    }
-
-    [[nodiscard]] bool stop_quietly() noexcept {
-        try {
-            crew_->refuse();
-            return control_.finish_stop(control_.begin_stop(info_.id), info_.id, patience());
-        } catch (...) {
-            return false;
-        }
-    }
-
-    [[nodiscard]] std::chrono::milliseconds patience() const {
-        return std::min(std::chrono::milliseconds{1000}, asked_.command_deadline);
-    }
-
-    // Nothing to do where they left by themselves, or will not be waited for a second time.
-    void dismiss_threads() {
-        crew<Kernel>& threads = *crew_;
-        if (threads.abandoned()) {
-            return;
-        }
-        threads.dismiss();
-        if (!threads.gone(from_now(kernel_, asked_.command_deadline))) {
-            threads.abandon();
-            fail(ETIMEDOUT, "ending the queue threads", info_.id,
-                 "a backend function has not returned", "end the process, then delete the device");
-        }
-    }
+    [[nodiscard]] device_end<Kernel> end() { return {kernel_, asked_, control_, *crew_, info_.id}; }
 
     // With a request that is never answered, DEL_DEV would wait for ever and hold the driver's
     // global mutex meanwhile, which blocks every other ublk device of the host.
@@ -280,7 +224,7 @@ private:
         const bool threads_left = crew_ && !crew_->gone(deadline{});
         if (!threads_left && still_ours()) {
             // A client may keep the removed disk open for as long as it likes; that is no failure.
-            (void)control_.del_dev(info_.id, patience());
+            (void)control_.del_dev(info_.id, device_end<Kernel>::patience(asked_));
         }
     }
 

@@ -28,12 +28,12 @@ struct thread_set_options {
     /// A CPU for each thread, in turn; empty: wherever the scheduler puts them.
     std::vector<unsigned> cpus{};
 
-    /// How long a thread looks for requests before it sleeps.
+    /// How long a thread looks for requests before it sleeps, up to an hour.
     std::chrono::nanoseconds spin{0};
 
     /// How long the end of the set waits for its threads. One whose backend never returns is then
     /// left behind.
-    std::chrono::milliseconds deadline{10'000};
+    time_limit deadline = std::chrono::seconds{10};
 };
 
 /// Threads that serve the queues of any number of devices together, with the queue policy `pooled`.
@@ -77,9 +77,10 @@ private:
             : asked{options}, kernel{std::move(on)} {
             const unsigned count = options.threads != 0 ? options.threads : kernel.online_cpus();
             constexpr unsigned most = 4096;
-            if (count > most || options.spin.count() < 0 || options.deadline.count() <= 0) {
+            if (count > most || options.spin.count() < 0 || options.spin > std::chrono::hours{1} ||
+                !options.deadline.positive()) {
                 fail(EINVAL, "making a thread set", std::nullopt, "an option is out of range",
-                     "choose 1 to 4096 threads, spin of at least 0, a deadline of at least 1 ms");
+                     "choose 1 to 4096 threads, spin of 0 to 1 h, a deadline of at least 1 ms");
             }
             for (unsigned i = 0; i < count; ++i) {
                 desks.push_back(std::make_unique<desk>());

@@ -122,6 +122,7 @@ private:
 struct no_workshop {
     template <class... Ignored>
     explicit constexpr no_workshop(Ignored&&...) noexcept {}
+    static constexpr void add_queue(unsigned, std::size_t) noexcept {}
     [[nodiscard]] static constexpr bool left_behind() noexcept { return false; }
 };
 

@@ -421,7 +421,7 @@ TEST_F(endings, a_device_stopped_from_outside_says_so_until_it_is_stopped_here) 
 // ---------------------------------------------------------------- backends that hang
 
 /// The real kernel, and a gate that opens when somebody asks once more for the answer to a command
-/// whose deadline has passed.
+/// and is ready to wait for it for longer than the deadline of a stop.
 struct opening_kernel : ublk::linux_kernel {
     class control {
     public:
@@ -433,7 +433,7 @@ struct opening_kernel : ublk::linux_kernel {
         }
         [[nodiscard]] int finish(ublk::control_ticket ticket, ublk::control_command& command,
                                  ublk::deadline until) {
-            if (ticket == late_) {
+            if (ticket == late_ && until > std::chrono::steady_clock::now() + 1s) {
                 door_.open();
             }
             const int answer = inner_.finish(ticket, command, until);
@@ -536,6 +536,45 @@ TEST_F(endings, stop_with_a_backend_that_never_returns_ends_in_time_and_the_rest
     EXPECT_EQ(file.close(), 0);
     bounded("DEL_DEV", [id] { open_control().del_dev(id); });
     EXPECT_EQ(list(devices()), list(devices_before()));
+}
+
+/// 16 writes of 100 ms each, with a deadline of 500 ms: it begins anew with each answer.
+TEST_F(endings, a_slow_backend_that_answers_gets_all_its_dirty_pages) {
+    const ram backend{1 * mib, slow(100ms)};
+    ublk::options asked = small(1);
+    asked.depth = 1;
+    asked.max_io_bytes = 64 * kib;
+    asked.stop_deadline = 500ms;
+    auto d = start_disk(backend, asked);
+    client file{d->path(), O_RDWR};
+    ASSERT_EQ(file.open_error(), 0);
+    const bytes content = pattern(0, 1 * mib, 71);
+    ASSERT_EQ(file.write(0, content), 0);
+    EXPECT_GE(time_of([&] { EXPECT_NO_THROW(d.stop()); }), asked.stop_deadline);
+    EXPECT_EQ(difference(backend.store(), content), "");
+}
+
+/// Who loses data is told how much.
+TEST_F(endings, a_stop_by_force_tells_what_was_dirty) {
+    const gate door;
+    ublk::options asked = small(1);
+    asked.stop_deadline = 300ms;
+    asked.command_deadline = 5s;
+    auto d = start_disk(ram{1 * mib, door.as_hook()}, asked);
+    const std::uint32_t id = d->id();
+    await_partition_scan(d->path());
+    client file{d->path(), O_RDWR};
+    ASSERT_EQ(file.open_error(), 0);
+    door.shut();
+    ASSERT_EQ(file.write(0, pattern(0, 64 * kib, 72)), 0);
+    const ublk::error refused = error_of([&] { d.stop(); });
+    const std::string said{refused.remedy()};
+    EXPECT_NE(said.find("; 65536 bytes in the page cache of " + d->path()), std::string::npos)
+        << said;
+    EXPECT_NE(said.find("nor what a file system"), std::string::npos) << said;
+    door.open();
+    EXPECT_EQ(file.close(), 0);
+    bounded("DEL_DEV", [id] { open_control().del_dev(id); });
 }
 
 // ---------------------------------------------------------------- killed

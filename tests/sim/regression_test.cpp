@@ -444,6 +444,55 @@ TEST(regression, start_and_stop_wait_for_no_deadline) {
     });
 }
 
+/// However long all of it takes: the deadline of a stop is for a backend that answers no more.
+TEST(regression, a_slow_backend_that_answers_loses_nothing_at_its_stop) {
+    in_many_worlds([](const conditions& how) {
+        scene<scripted_disk> s{how};
+        s.store->answer = [](const request& r) {
+            if (r.op() == uapi::op::write) {
+                scheduler::here()->sleep(3s);
+            }
+            return ublk::ok;
+        };
+        options asked = s.small();
+        asked.queues = 1;
+        asked.stop_deadline = 5s;
+        s.start(asked);
+        unsigned written = 0;
+        for (unsigned i = 0; i < 8; ++i) {
+            (void)s.in.on().tasks.spawn("client", [&] {
+                client disk = s.open();
+                written += perform(disk, uapi::op::write) == 0 ? 1 : 0;
+            });
+        }
+        s.in.on().tasks.sleep(1ms);
+        EXPECT_NO_THROW(s.server->stop());
+        EXPECT_EQ(written, 8u);
+        expect_clean(s);
+    });
+}
+
+/// Values that stand for ever, and those that would end beyond what a clock can tell.
+TEST(regression, a_deadline_that_never_passes_is_none) {
+    for (const ublk::time_limit limit :
+         {ublk::no_deadline, ublk::time_limit{std::chrono::milliseconds::max()},
+          ublk::time_limit{std::chrono::hours::max()}, ublk::time_limit{300 * 8766h}}) {
+        in_many_worlds([limit](const conditions& how) {
+            scene<scripted_disk> s{how};
+            options asked = s.small();
+            asked.command_deadline = limit;
+            asked.stop_deadline = limit;
+            s.start(asked);
+            {
+                client disk = s.open();
+                EXPECT_EQ(perform(disk, uapi::op::write), 0);
+            }
+            s.server->stop();
+            expect_clean(s);
+        });
+    }
+}
+
 /// What the backend has not begun when the deadline passes is answered all the same.
 TEST(regression, a_slow_backend_does_not_make_stop_hang) {
     in_many_worlds([](const conditions& how) {
@@ -458,11 +507,13 @@ TEST(regression, a_slow_backend_does_not_make_stop_hang) {
         asked.stop_deadline = 5s;
         s.start(asked);
         unsigned answered = 0;
+        unsigned refused = 0;
         for (unsigned i = 0; i < 8; ++i) {
             (void)s.in.on().tasks.spawn("client", [&] {
                 client disk = s.open();
                 const int code = perform(disk, uapi::op::write);
                 answered += code == 0 || code == EIO ? 1 : 0;
+                refused += code == EIO ? 1 : 0;
             });
         }
         s.in.on().tasks.sleep(1ms);
@@ -471,6 +522,10 @@ TEST(regression, a_slow_backend_does_not_make_stop_hang) {
             ADD_FAILURE() << "stop() keeps its deadline to itself";
         } catch (const ublk::error& late) {
             EXPECT_EQ(late.errno_value(), ETIMEDOUT);
+            const std::string bytes = std::to_string(refused * page());
+            EXPECT_NE(late.remedy().find("writes of " + bytes + " bytes were failed"),
+                      std::string::npos)
+                << late.what() << ", and " << refused << " clients got EIO";
         }
         EXPECT_EQ(answered, 8u);
         expect_clean(s);

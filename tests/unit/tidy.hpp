@@ -97,6 +97,7 @@ inline const std::map<std::string, int> core_floors{
     {"queue_policy/axis.hpp", 0},
     {"segments.hpp", 0},
     {"set_handle.hpp", 0},
+    {"time_limit.hpp", 0},
     {"uapi.hpp", 0},
     {"units.hpp", 0},
     {"batch_policy/driver_batches.hpp", 1},
@@ -113,6 +114,7 @@ inline const std::map<std::string, int> core_floors{
     {"features.hpp", 1},
     {"queue_policy/queue_policy.hpp", 1},
     {"queue_policy/waits.hpp", 1},
+    {"queue_progress.hpp", 2},
     {"request.hpp", 1},
     {"slot.hpp", 1},
     {"stats_snapshot.hpp", 1},
@@ -122,6 +124,7 @@ inline const std::map<std::string, int> core_floors{
     {"host.hpp", 2},
     {"lender.hpp", 2},
     {"mapping.hpp", 2},
+    {"node_cache.hpp", 1},
     {"measuring.hpp", 2},
     {"params.hpp", 2},
     {"payload.hpp", 2},
@@ -188,9 +191,10 @@ inline const std::map<std::string, int> core_floors{
     {"set_seats.hpp", 11},
     {"crew.hpp", 12},
     {"device_adder.hpp", 12},
-    {"session.hpp", 13},
-    {"device.hpp", 14},
-    {"ublk.hpp", 15},
+    {"device_end.hpp", 13},
+    {"session.hpp", 14},
+    {"device.hpp", 15},
+    {"ublk.hpp", 16},
 };
 
 /// A header includes only headers of lower floors. Two of one floor never include each other, so

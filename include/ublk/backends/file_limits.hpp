@@ -5,6 +5,7 @@
 #include <ublk/fd.hpp>
 #include <ublk/mapping.hpp>
 #include <ublk/params.hpp>
+#include <ublk/time_limit.hpp>
 #include <ublk/units.hpp>
 
 #include <fcntl.h>
@@ -42,7 +43,7 @@ struct file_options {
     std::uint32_t logical_block_size = 0;
     /// How long to wait for whoever else has the file: the kernel closes the files of a server that
     /// was killed a moment after its end.
-    std::chrono::milliseconds lock_wait{1000};
+    time_limit lock_wait = std::chrono::seconds{1};
 };
 
 }  // namespace ublk::inline v0::backends

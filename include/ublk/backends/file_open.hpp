@@ -102,9 +102,9 @@ struct opened_file {
 
 /// Repeats `attempt`, which answers 0 or an errno, while that is `busy` and time is left.
 template <class Attempt>
-[[nodiscard]] int patiently(std::chrono::milliseconds wait, int busy, Attempt attempt) {
+[[nodiscard]] int patiently(time_limit wait, int busy, Attempt attempt) {
     using clock = std::chrono::steady_clock;
-    const clock::time_point end = clock::now() + wait;
+    const clock::time_point end = wait.after(clock::now());
     int code = attempt();
     while (code == EINTR || (code == busy && clock::now() < end)) {
         std::this_thread::sleep_for(std::chrono::milliseconds{10});

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <chrono>
+#include <compare>
+#include <concepts>
+#include <cstdint>
+
+namespace ublk::inline v0 {
+
+/// How long something may take, in milliseconds; rounded up, so that nothing positive becomes zero.
+/// Whatever is longer than a century is no limit.
+class time_limit {
+public:
+    template <class Rep, class Period>
+    constexpr time_limit(std::chrono::duration<Rep, Period> given) noexcept
+        : limit_{milliseconds_of(given)} {}
+
+    [[nodiscard]] static constexpr time_limit none() noexcept {
+        return std::chrono::milliseconds::max();
+    }
+
+    [[nodiscard]] constexpr bool unlimited() const noexcept { return limit_ == no_limit; }
+    [[nodiscard]] constexpr bool positive() const noexcept { return limit_.count() > 0; }
+
+    /// `std::chrono::milliseconds::max()` where there is no limit.
+    [[nodiscard]] constexpr operator std::chrono::milliseconds() const noexcept { return limit_; }
+
+    /// The time when it will have passed; `max()` where it never does.
+    template <class Clock, class Duration>
+    [[nodiscard]] constexpr std::chrono::time_point<Clock, Duration>
+    after(std::chrono::time_point<Clock, Duration> now) const noexcept {
+        using time = std::chrono::time_point<Clock, Duration>;
+        // A limit of a century fits any clock, but not on top of any time.
+        return unlimited() || (positive() && time::max() - limit_ < now) ? time::max()
+                                                                         : now + limit_;
+    }
+
+    friend constexpr auto operator<=>(const time_limit&, const time_limit&) noexcept = default;
+    friend constexpr bool operator==(const time_limit&, const time_limit&) noexcept = default;
+
+private:
+    static constexpr std::chrono::milliseconds no_limit = std::chrono::milliseconds::max();
+    static constexpr std::chrono::hours longest{100 * 365 * 24};
+
+    // What is compared first cannot overflow when it is converted then.
+    template <class Rep, class Period>
+    [[nodiscard]] static constexpr std::chrono::milliseconds
+    milliseconds_of(std::chrono::duration<Rep, Period> given) noexcept {
+        using seconds = std::chrono::duration<long double>;
+        const auto length = static_cast<long double>(given.count()) *
+                            static_cast<long double>(Period::num) /
+                            static_cast<long double>(Period::den);
+        if (length > seconds{longest}.count()) {
+            return no_limit;
+        }
+        if (!(length > -seconds{longest}.count())) {  // no number is as little a limit as these
+            return -std::chrono::milliseconds{longest};
+        }
+        return std::chrono::ceil<std::chrono::milliseconds>(given);
+    }
+
+    std::chrono::milliseconds limit_;
+};
+
+/// For a deadline that never passes. What such a step waits for may never come.
+inline constexpr time_limit no_deadline = time_limit::none();
+
+}  // namespace ublk::inline v0
