@@ -5,6 +5,8 @@
 // file, and takes one reading of the clock a turn. Prints one line of JSON.
 #include "load.hpp"
 
+#include <ublk/fd.hpp>
+
 #include <fcntl.h>
 #include <getopt.h>
 #include <liburing.h>
@@ -376,7 +378,9 @@ void check(const plan& p) {
 int main(int argc, char** argv) {
     plan p = parse(argc, argv);
     check(p);
-    const int file = ::open(p.device, (p.way == "read" ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
+    const ublk::fd device{
+        ::open(p.device, (p.way == "read" ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC)};
+    const int file = device.get();
     std::uint64_t device_bytes = 0;
     if (file < 0 || ::ioctl(file, BLKGETSIZE64, &device_bytes) != 0) {
         die(std::string{p.device} + ": " + std::strerror(errno));

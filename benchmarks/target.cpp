@@ -106,7 +106,7 @@ int main(int argc, char** argv) {
     try {
         return benchmark::serve(name, s, asked);
     } catch (const std::exception& failed) {
-        fmt::print(stderr, "{}\n", failed.what());
+        std::fprintf(stderr, "%s\n", failed.what());
         return 1;
     }
 }

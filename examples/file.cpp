@@ -5,7 +5,7 @@
 #include <ublk/backends/file.hpp>
 
 int main(int argc, char** argv) {
-    CLI::App app{"Serves a file or a block device as /dev/ublkbN until SIGINT or SIGTERM."};
+    CLI::App app{"Serves a file or a block device as /dev/ublkbN until a signal ends it."};
     program::settings s;
     program::add_options(app, s);
     app.remove_option(app.get_option("--size"));  // the file has one

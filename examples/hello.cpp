@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <vector>
 
 struct ram {
@@ -21,11 +22,12 @@ struct ram {
     }
 };
 
-int main() {
+int main() try {
     sigset_t signals;
     sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
+    for (const int each : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+        sigaddset(&signals, each);
+    }
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before start, so that its threads inherit it
 
     ublk::device<ram> disk{ram{}};
@@ -36,4 +38,7 @@ int main() {
     int caught = 0;
     sigwait(&signals, &caught);
     disk.stop();  // writes dirty pages back into `ram`, then removes the device
+} catch (const std::exception& failed) {
+    std::fprintf(stderr, "%s\n", failed.what());
+    return 1;
 }

@@ -10,7 +10,7 @@
 using pooled_disk = ublk::device<ublk::backends::memory, ublk::pooled>;
 
 int main(int argc, char** argv) {
-    CLI::App app{"Serves several RAM disks on one set of threads until SIGINT or SIGTERM."};
+    CLI::App app{"Serves several RAM disks on one set of threads until a signal ends it."};
     unsigned count = 4;
     std::uint64_t size = std::uint64_t{64} << 20;
     ublk::thread_set_options how;
@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
     app.add_option("--queues", asked.queues, "hardware queues of each disk")
         ->check(CLI::Range(1u, ublk::uapi::max_nr_queues))
         ->capture_default_str();
+    program::add_deadlines(app, asked);
     return program::run(app, argc, argv, [&] {
         const program::signals caught;
         const ublk::thread_set threads{how};
@@ -35,10 +36,9 @@ int main(int argc, char** argv) {
             disks.push_back(
                 std::make_unique<pooled_disk>(ublk::backends::memory{size}, threads, asked));
             disks.back()->start();
-            fmt::print("{} ", disks.back()->path());
+            program::say(stdout, disks.back()->path() + " ");
         }
-        fmt::print("on {} threads\n", threads.size());
-        std::fflush(stdout);
+        program::say(stdout, fmt::format("on {} threads\n", threads.size()));
         for (const auto& each : disks) {
             each->wait(caught.token());
         }

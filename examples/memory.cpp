@@ -5,7 +5,7 @@
 #include <ublk/backends/memory.hpp>
 
 int main(int argc, char** argv) {
-    CLI::App app{"Serves a RAM disk as /dev/ublkbN until SIGINT or SIGTERM."};
+    CLI::App app{"Serves a RAM disk as /dev/ublkbN until a signal ends it."};
     program::settings s;
     program::add_options(app, s);
     app.add_option("--block-size", s.block_size, "logical block size in bytes, 512 to 4096")

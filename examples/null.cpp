@@ -5,7 +5,7 @@
 #include <ublk/backends/null.hpp>
 
 int main(int argc, char** argv) {
-    CLI::App app{"Serves a null disk as /dev/ublkbN until SIGINT or SIGTERM."};
+    CLI::App app{"Serves a null disk as /dev/ublkbN until a signal ends it."};
     program::settings s;
     program::add_options(app, s);
     return program::run(app, argc, argv,

@@ -5,12 +5,17 @@
 #include <ublk/ublk.hpp>
 
 #include <CLI/CLI.hpp>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
+#include <map>
 #include <set>
 #include <stop_token>
 #include <string>
@@ -18,6 +23,58 @@
 #include <utility>
 
 namespace program {
+
+/// A program may be started without the standard streams, or with ones that nobody reads any more.
+/// Neither is a reason to stop serving, nor may a file that is opened get such a number. First of
+/// all in main.
+inline void secure_standard_streams() {
+    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream) {
+        if (::fcntl(stream, F_GETFD) == -1) {
+            (void)::open("/dev/null", O_RDWR);  // takes the lowest number that is free
+        }
+    }
+    (void)std::signal(SIGPIPE, SIG_IGN);
+}
+
+/// Prints, as far as there is somebody to print for.
+inline void say(std::FILE* to, const std::string& text) noexcept {
+    (void)std::fwrite(text.data(), 1, text.size(), to);
+    (void)std::fflush(to);  // whoever reads it through a pipe waits for it
+}
+
+/// "500ms", "30s", "5m", "2h", or "none" for no limit; anything else is refused.
+[[nodiscard]] inline ublk::time_limit time_limit_named(const std::string& text) {
+    using duration = std::chrono::duration<double>;
+    static const std::map<std::string, double> units{{"ms", 0.001}, {"", 1},     {"s", 1},
+                                                     {"m", 60},     {"min", 60}, {"h", 3600}};
+    if (text == "none") {
+        return ublk::no_deadline;
+    }
+    char* end = nullptr;
+    const double number = std::strtod(text.c_str(), &end);
+    const auto unit = units.find(end);
+    if (end == text.c_str() || unit == units.end() || !(number > 0)) {
+        throw CLI::ValidationError{text + " is no time such as 500ms, 30s, 5m, 2h, or none"};
+    }
+    return duration{number * unit->second};
+}
+
+inline void add_time_limit(CLI::App& app, const std::string& name, ublk::time_limit& limit,
+                           const std::string& what, const std::string& normal) {
+    app.add_option_function<std::string>(
+           name, [&limit](const std::string& text) { limit = time_limit_named(text); }, what)
+        ->type_name("TIME")
+        ->default_str(normal);
+}
+
+inline void add_deadlines(CLI::App& app, ublk::options& asked) {
+    add_time_limit(app, "--stop-deadline", asked.stop_deadline,
+                   "how long a stop waits for the next answer of the disk; then what is not "
+                   "written back is lost; none: for ever",
+                   "1m");
+    add_time_limit(app, "--command-deadline", asked.command_deadline,
+                   "how long each step of start and stop may take", "10s");
+}
 
 /// What every disk takes on its command line.
 struct settings {
@@ -67,6 +124,7 @@ inline void add_options(CLI::App& app, settings& s) {
         ->check(CLI::IsMember(paths))
         ->capture_default_str();
     app.add_flag("--lock", s.asked.lock_buffers, "lock the tag buffers in memory");
+    add_deadlines(app, s.asked);
 }
 
 /// Turns what was parsed into what the library takes.
@@ -85,14 +143,16 @@ inline void add_options(CLI::App& app, settings& s) {
     return asked;
 }
 
-/// Blocks SIGINT and SIGTERM in this thread and those that it starts, and turns the first of them
-/// into a stop request. Make one before any other thread.
+/// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and those that it starts, and turns the
+/// first of them into a stop request: dirty pages are written back. Make one before any other
+/// thread.
 class signals {
 public:
     signals() {
         sigemptyset(&set_);
-        sigaddset(&set_, SIGINT);
-        sigaddset(&set_, SIGTERM);
+        for (const int each : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+            sigaddset(&set_, each);
+        }
         pthread_sigmask(SIG_BLOCK, &set_, nullptr);
         listener_ = std::thread{[this] {
             int caught = 0;
@@ -122,12 +182,13 @@ void serve(Backend backend, const settings& s) {
     ublk::device<Backend, QueuePolicy, BatchPolicy> disk{std::move(backend), options_of(s)};
     disk.start();
     const ublk::device_info info = disk.info();
-    fmt::print("{}: {} bytes, {} queue{} of depth {}, {} thread{}, {} {}\n", disk.path(),
-               disk.backend().size(), info.queues, info.queues == 1 ? "" : "s", info.depth,
-               info.threads, info.threads == 1 ? "" : "s", s.threads, s.batch);
-    fmt::print("data path: {}{}{}\n", ublk::to_string(info.path),
-               info.path_reason.empty() ? "" : "; ", info.path_reason);
-    std::fflush(stdout);  // whoever reads it through a pipe waits for this line
+    say(stdout,
+        fmt::format("{}: {} bytes, {} queue{} of depth {}, {} thread{}, {} {}\n"
+                    "data path: {}{}{}\n",
+                    disk.path(), disk.backend().size(), info.queues, info.queues == 1 ? "" : "s",
+                    info.depth, info.threads, info.threads == 1 ? "" : "s", s.threads, s.batch,
+                    ublk::to_string(info.path), info.path_reason.empty() ? "" : "; ",
+                    info.path_reason));
     disk.wait(caught.token());
 }
 
@@ -155,6 +216,7 @@ void serve_by_name(Backend backend, const settings& s) {
 /// Parses, runs and turns what is thrown into an exit code: 0 stopped as asked, 1 it failed, 2 the
 /// command line is wrong.
 inline int run(CLI::App& app, int argc, char** argv, const std::function<void()>& body) {
+    secure_standard_streams();
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& wrong) {
@@ -164,7 +226,7 @@ inline int run(CLI::App& app, int argc, char** argv, const std::function<void()>
         body();
         return 0;
     } catch (const std::exception& failed) {
-        fmt::print(stderr, "{}\n", failed.what());
+        say(stderr, failed.what() + std::string{"\n"});
         return 1;
     }
 }

@@ -8,8 +8,8 @@
 #include <vector>
 
 int main(int argc, char** argv) {
-    CLI::App app{"Serves several files or block devices, striped, as /dev/ublkbN until SIGINT or "
-                 "SIGTERM."};
+    CLI::App app{"Serves several files or block devices, striped, as /dev/ublkbN until a signal "
+                 "ends it."};
     program::settings s;
     program::add_options(app, s);
     app.remove_option(app.get_option("--size"));  // that of the files

@@ -13,6 +13,7 @@
 
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -228,7 +229,20 @@ private:
         params.flags = flags | IORING_SETUP_CQSIZE;
         params.sq_thread_idle = idle;
         params.cq_entries = std::min(std::bit_ceil(2 * entries), completions_max);
-        return io_uring_queue_init_params(submissions, &ring_, &params);
+        const int code = io_uring_queue_init_params(submissions, &ring_, &params);
+        return code == 0 ? leave_standard_streams() : code;
+    }
+
+    int leave_standard_streams() noexcept {
+        const int number = detail::above_standard_streams(ring_.ring_fd);
+        const int code = number < 0 ? -errno : 0;
+        if (number != ring_.ring_fd) {
+            ring_.ring_fd = ring_.enter_ring_fd = number;
+            if (code < 0) {
+                io_uring_queue_exit(&ring_);  // which closes nothing
+            }
+        }
+        return code;
     }
 
     // From the best to what every kernel with ublk has. Deferred task work runs when the thread

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
+#include "../support/child.hpp"
+
 #include <ublk/fd.hpp>
 
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <type_traits>
 #include <utility>
@@ -32,13 +36,29 @@ TEST(fd, an_empty_one_owns_nothing) {
     EXPECT_FALSE(fd{-1});
 }
 
-TEST(fd, zero_is_a_descriptor_like_any_other) {
-    EXPECT_EXIT(
-        {
-            { fd input(0); }
-            std::_Exit(is_open(0) ? 1 : 0);
-        },
-        ::testing::ExitedWithCode(0), "");
+// What is printed in a process that was started without them would land in the file.
+TEST(fd, is_none_of_the_standard_streams) {
+    EXPECT_EQ(ublk_test::in_child([] {
+                  for (int stream = 0; stream <= 2; ++stream) {
+                      ::close(stream);
+                  }
+                  const fd file{some_file()};
+                  const bool flagged = (::fcntl(file.get(), F_GETFD) & FD_CLOEXEC) != 0;
+                  const bool free = !is_open(0) && !is_open(1) && !is_open(2);
+                  return file.get() > 2 && flagged && free ? 0 : 1;
+              }),
+              0);
+}
+
+TEST(fd, is_empty_where_no_number_is_left_above_them) {
+    EXPECT_EQ(ublk_test::in_child([] {
+                  ::close(0);
+                  const rlimit few{3, 3};
+                  ::setrlimit(RLIMIT_NOFILE, &few);
+                  const fd file{some_file()};
+                  return !file && errno != 0 && !is_open(0) ? 0 : 1;
+              }),
+              0);
 }
 
 TEST(fd, the_end_closes) {

@@ -128,5 +128,23 @@ TEST(process_fd, a_ring_is_left_to_the_process_that_made_it) {
     EXPECT_EQ(rings(), here - 1);
 }
 
+// liburing has the number twice.
+TEST(process_fd, a_ring_works_where_the_standard_streams_are_closed) {
+    EXPECT_EQ(in_child([] {
+                  ::close(0);
+                  ::close(1);
+                  ublk::ring made{ublk::ring::kind::control, 4};
+                  if (open_here(0) || open_here(1)) {
+                      return 1;
+                  }
+                  made.cancel(std::uint64_t{1}, 2);
+                  int answer = 0;
+                  const int code = made.submit_and_wait();
+                  made.drain([&](std::uint64_t, int said, std::uint32_t) { answer = said; });
+                  return code == 0 && answer == -ENOENT ? 0 : 2;
+              }),
+              0);
+}
+
 }  // namespace
 }  // namespace process_fd_test
