@@ -12,7 +12,10 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({512, 1024, 2048, 4096}))
         ->capture_default_str();
     app.add_flag("--read-only", s.read_only, "refuse writes");
+    bool huge_pages = false;
+    app.add_flag("--huge-pages", huge_pages, "huge pages for what is stored: faster, less sparse");
     return program::run(app, argc, argv, [&] {
-        program::serve_by_name(ublk::backends::memory{s.size, {s.block_size, s.read_only}}, s);
+        program::serve_by_name(
+            ublk::backends::memory{s.size, {s.block_size, s.read_only, huge_pages}}, s);
     });
 }

@@ -23,8 +23,9 @@ namespace ublk::inline v0 {
 /// What an asynchronous backend function works with: the operations of its queue's own io_uring.
 /// One a tag; everything that is awaited resumes on the queue's thread.
 ///
-/// What an operation answers is what io_uring says: a count of bytes or 0, or -errno. Descriptors
-/// and memory stay valid until it has ended. Once the device is stopped by force, operations end
+/// What an operation answers is what io_uring says: a count of bytes or 0, or -errno. Of more than
+/// 0x7ffff000 bytes (2 GiB less a page) only so many are moved, as by read(2). Descriptors and
+/// memory stay valid until it has ended. Once the device is stopped by force, operations end
 /// with -ECANCELED.
 class io : public detail::task_owner {
 public:
@@ -93,7 +94,7 @@ private:
                 .file = file,
                 .offset = offset,
                 .address = address,
-                .length = static_cast<std::uint32_t>(length),
+                .length = clamp_transfer(length),
                 .op_flags = static_cast<std::uint32_t>(flags),
                 .buffer = buffer};
     }
@@ -112,7 +113,7 @@ public:
             std::size_t bytes = 0) noexcept
         : home_{&home} {
         what = asked;
-        transfer_whole(static_cast<std::uint32_t>(bytes), granularity);
+        transfer_whole(clamp_transfer(bytes), granularity);
     }
 
     [[nodiscard]] bool await_ready() noexcept {
@@ -164,21 +165,10 @@ inline io::awaited io::write(int file, registered_buffer in, std::uint64_t offse
             unit, in.size()};
 }
 
-namespace detail {
-
-[[nodiscard]] inline std::size_t bytes_of(std::span<const iovec> vector) noexcept {
-    std::size_t bytes = 0;
-    for (const iovec& each : vector) {
-        bytes += each.iov_len;
-    }
-    return bytes;
-}
-
-}  // namespace detail
-
 inline io::awaited io::readv(int file, std::span<iovec> out, std::uint64_t offset,
                              std::uint16_t unit) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(out.data());
+    out = detail::clamp_transfer(out);
     return {*home_, transfer(opcode::readv, file, address, out.size(), offset, 0), unit,
             detail::bytes_of(out)};
 }
@@ -186,6 +176,7 @@ inline io::awaited io::readv(int file, std::span<iovec> out, std::uint64_t offse
 inline io::awaited io::writev(int file, std::span<iovec> in, std::uint64_t offset, int flags,
                               std::uint16_t unit) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(in.data());
+    in = detail::clamp_transfer(in);
     return {*home_, transfer(opcode::writev, file, address, in.size(), offset, flags), unit,
             detail::bytes_of(in)};
 }

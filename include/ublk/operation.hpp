@@ -7,6 +7,7 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace ublk::inline v0 {
 
@@ -41,6 +42,38 @@ struct submission {
     std::uint32_t op_flags = 0;  ///< rw_flags, fsync_flags, poll_events, msg_flags: one word
     std::uint16_t buffer = 0;
 };
+
+/// The kernel moves no more bytes at once (MAX_RW_COUNT in fs.h, where pages have 4 KiB).
+inline constexpr std::size_t transfer_bytes_max = 0x7fff'f000;
+
+[[nodiscard]] constexpr std::uint32_t clamp_transfer(std::size_t bytes) noexcept {
+    return static_cast<std::uint32_t>(bytes < transfer_bytes_max ? bytes : transfer_bytes_max);
+}
+
+namespace detail {
+
+/// Cuts off what is more than the kernel moves at once.
+[[nodiscard]] inline std::span<iovec> clamp_transfer(std::span<iovec> vector) noexcept {
+    std::size_t left = transfer_bytes_max;
+    for (std::size_t i = 0; i < vector.size(); ++i) {
+        if (vector[i].iov_len >= left) {
+            vector[i].iov_len = left;
+            return vector.first(i + 1);
+        }
+        left -= vector[i].iov_len;
+    }
+    return vector;
+}
+
+[[nodiscard]] inline std::size_t bytes_of(std::span<const iovec> vector) noexcept {
+    std::size_t bytes = 0;
+    for (const iovec& each : vector) {
+        bytes += each.iov_len;
+    }
+    return bytes;
+}
+
+}  // namespace detail
 
 /// An operation that a task waits for. It lives in the task's frame, and stays there until the
 /// kernel has answered: a task is never destroyed before.

@@ -137,6 +137,46 @@ TEST(submission, of_vectors_is_liburings) {
             });
 }
 
+// read(2) and write(2) move no more at once; without that a length would lose its upper bits.
+TEST(submission, of_more_than_the_kernel_moves_at_once_is_clamped) {
+    constexpr std::size_t most = 0x7fff'f000;
+    const std::span<std::byte> huge{memory.data(), (std::size_t{5} << 30) + 512};
+    compare([&](io& with) { return with.read(5, huge, place); },
+            [&](io_uring_sqe* sqe) { io_uring_prep_read(sqe, 5, huge.data(), most, place); });
+    compare([&](io& with) { return with.write(5, huge, place); },
+            [&](io_uring_sqe* sqe) { io_uring_prep_write(sqe, 5, huge.data(), most, place); });
+    compare([&](io& with) { return with.recv(5, huge); },
+            [&](io_uring_sqe* sqe) { io_uring_prep_recv(sqe, 5, huge.data(), most, 0); });
+    compare([&](io& with) { return with.send(5, huge); },
+            [&](io_uring_sqe* sqe) { io_uring_prep_send(sqe, 5, huge.data(), most, 0); });
+    const auto vector = [&] {
+        return std::array<iovec, 3>{
+            {{huge.data(), 512}, {huge.data(), huge.size()}, {huge.data(), 1}}};
+    };
+    std::array<iovec, 3> pieces = vector();
+    compare([&](io& with) { return with.readv(5, pieces, place); },
+            [&](io_uring_sqe* sqe) { io_uring_prep_readv(sqe, 5, pieces.data(), 2, place); });
+    EXPECT_EQ(pieces[1].iov_len, most - 512);
+    pieces = vector();
+    compare([&](io& with) { return with.writev(5, pieces, place); },
+            [&](io_uring_sqe* sqe) { io_uring_prep_writev(sqe, 5, pieces.data(), 2, place); });
+}
+
+// The kernel may take part of it, and then the rest.
+TEST(submission, of_more_than_that_answers_a_count_that_an_int_can_hold) {
+    const std::span<std::byte> huge{memory.data(), std::size_t{6} << 30};
+    desk d;
+    int said = unanswered;
+    task t = awaiting(
+        d.with, [&](io& with) { return with.read(5, huge, 0); }, &said);
+    d.start(t);
+    operation& asked = d.the_operation();
+    d.answer(asked, 0x4000'0000);
+    EXPECT_EQ(asked.what.length, 0x3fff'f000u);
+    d.answer(d.the_operation(), 0x3fff'f000);
+    EXPECT_EQ(said, 0x7fff'f000);
+}
+
 TEST(submission, of_what_has_no_position_is_liburings) {
     const std::span<std::byte> some{memory.data(), 100};
     compare([&](io& with) { return with.read_some(5, some); },

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <fstream>
 #include <random>
 #include <span>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -183,6 +185,49 @@ constexpr bool room_for_a_tebibyte = !__has_feature(thread_sanitizer);
 #else
 constexpr bool room_for_a_tebibyte = true;
 #endif
+
+// madvise(2) refuses to give locked pages back, which must not become an error of the disk.
+TEST(memory, discards_and_zeroes_locked_pages_too) {
+    memory disk{16 * page};
+    const std::span<std::byte> all = disk.lend(asking(uapi::op::read, 0, 16 * page));
+    ASSERT_EQ(::mlock(all.data(), all.size()), 0) << "64 KiB may be locked by default";
+    for (const bool zeroes : {false, true}) {
+        write(disk, 0, std::vector<std::byte>(16 * page, std::byte{7}));
+        const request middle = asking(uapi::op::discard, page + 512, 10 * page);
+        EXPECT_TRUE((zeroes ? disk.write_zeroes(middle) : disk.discard(middle)).ok());
+        std::vector<std::byte> expected(16 * page, std::byte{7});
+        std::fill_n(expected.begin() + static_cast<std::ptrdiff_t>(page) + 512, 10 * page,
+                    std::byte{0});
+        EXPECT_EQ(read(disk, 0, 16 * page), expected);
+    }
+}
+
+// What the kernel was told of the memory of a disk: a line of two letters each.
+std::string advice_on(memory& disk) {
+    const auto* const begin = disk.lend(asking(uapi::op::read, 0, 512)).data();
+    std::ostringstream address;
+    address << std::hex << reinterpret_cast<std::uintptr_t>(begin) << '-';
+    std::ifstream maps{"/proc/self/smaps"};
+    bool ours = false;
+    for (std::string line; std::getline(maps, line);) {
+        ours = ours || line.starts_with(address.str());
+        if (ours && line.starts_with("VmFlags:")) {
+            return line + ' ';
+        }
+    }
+    return "(nothing)";
+}
+
+// With transparent huge pages "always", as Debian has it, 500 scattered blocks would take 1 GB.
+TEST(memory, stays_sparse_whatever_the_system_says_of_huge_pages) {
+    if (::access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK) != 0) {
+        GTEST_SKIP() << "this kernel has no transparent huge pages";
+    }
+    memory sparse{8u << 20};
+    EXPECT_NE(advice_on(sparse).find(" nh "), std::string::npos) << advice_on(sparse);
+    memory dense{8u << 20, {.huge_pages = true}};
+    EXPECT_NE(advice_on(dense).find(" hg "), std::string::npos) << advice_on(dense);
+}
 
 TEST(memory, may_be_far_larger_than_the_machine) {
     constexpr std::uint64_t bytes = room_for_a_tebibyte ? 1ull << 40 : 1ull << 36;

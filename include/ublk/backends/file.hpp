@@ -113,13 +113,14 @@ public:
     }
 
     [[nodiscard]] task discard(io& with, const request& r) {
-        return clear(with, r, detail::punch_hole);
+        const result punched = co_await clear(with, r, detail::punch_hole);
+        co_return lacks_a_way(punched) ? ok : punched;  // a hint, which need not be followed
     }
 
     [[nodiscard]] task write_zeroes(io& with, const request& r) {
         if (!r.no_unmap() && !punches_nothing_) {
             const result punched = co_await clear(with, r, detail::punch_hole);
-            if (punched.error() != EOPNOTSUPP) {
+            if (!lacks_a_way(punched)) {
                 co_return punched;
             }
             punches_nothing_.set();
@@ -127,7 +128,7 @@ public:
         // On a block device this is more than a fallback: there the kernel writes what it must.
         if (!zeroes_nothing_) {
             const result zeroed = co_await clear(with, r, detail::zero_range);
-            if (zeroed.error() != EOPNOTSUPP) {
+            if (!lacks_a_way(zeroed)) {
                 co_return zeroed;
             }
             zeroes_nothing_.set();
@@ -253,6 +254,13 @@ private:
     [[nodiscard]] task clear(io& with, const request& r, int mode) {
         const int said = co_await with.fallocate(file_.get(), mode, r.offset(), r.length());
         co_return said < 0 ? result::failure(said) : ok;
+    }
+
+    /// Whether the file is as it was, and there may be a plainer way. Filesystems and devices have
+    /// all of these words for it, some only where a range does not suit them.
+    [[nodiscard]] static bool lacks_a_way(result answer) noexcept {
+        const int code = answer.error();
+        return code == EOPNOTSUPP || code == EINVAL || code == ENOSYS || code == ENODEV;
     }
 
     [[nodiscard]] task write_zero_bytes(io& with, const request& r) {
