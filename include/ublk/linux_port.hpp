@@ -97,7 +97,7 @@ public:
                                    : ring::kind::queue,
               needs.tags * (needs.reserved_buffers != 0 ? 3 : 1) + needs.operations + 1,
               needs.kernel_idle_ms},
-          rouse_{rouse.file()} {
+          rouse_{rouse.file()}, operations_{needs.operations} {
         demand(io_.register_files(device.file(), needs.files),
                "registering /dev/ublkcN and the backend's files with io_uring");
         if (needs.reserved_buffers != 0) {
@@ -113,7 +113,12 @@ public:
                    "registering an eventfd with io_uring");
         }
         io_.poll_readable(rouse_, token::wake());
+        waiting_operations() += operations_;
+        io_.allow_workers(waiting_operations());
     }
+    linux_port(const linux_port&) = delete;
+    linux_port& operator=(const linux_port&) = delete;
+    ~linux_port() { waiting_operations() -= operations_; }
 
     /// Offers a tag and its buffer to the driver; the event is the first request.
     void fetch(queue_id queue, tag which, buffer_address buffer, token t) noexcept {
@@ -189,8 +194,20 @@ protected:
         }
     }
 
+private:
+    // Of all ports of the calling thread, each of which may wait for a file. What another disk of
+    // the thread waits for may be this one's: had it to wait for a worker, both would for ever.
+    static unsigned& waiting_operations() noexcept {
+        static thread_local unsigned all = 0;
+        return all;
+    }
+
+protected:
     ring io_;
+
+private:
     int rouse_;
+    unsigned operations_;
 };
 
 }  // namespace ublk::inline v0

@@ -204,6 +204,18 @@ public:
         return io_uring_register_eventfd(&ring_, eventfd);
     }
 
+    /// Lets the kernel have at least so many workers for those operations of the calling thread, on
+    /// all its rings, that wait for files. By default there are as many as submissions or 4 a CPU,
+    /// whichever is less.
+    void allow_workers(unsigned waiting) noexcept {
+        unsigned most[2]{};  // for files, and for all else; 0: is told, and stays
+        if (io_uring_register_iowq_max_workers(&ring_, most) == 0 && most[0] < waiting) {
+            most[0] = waiting;
+            most[1] = 0;
+            (void)io_uring_register_iowq_max_workers(&ring_, most);
+        }
+    }
+
     using ring_entries::drain;
 
 private:

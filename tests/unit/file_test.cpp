@@ -1020,10 +1020,13 @@ TEST_P(file_on, asks_the_ring_only_for_what_a_buffered_file_cannot_do_at_once) {
     const bytes data = patterned(8192, 1);
     EXPECT_EQ(made.write(4096, data), ublk::ok);
     EXPECT_TRUE(made.read(4096, data.size()) == data);
-    if (options.direct && GetParam().where != "/dev/shm") {
-        EXPECT_EQ(made.codes(), (std::vector{opcode::write, opcode::read}));
-    } else {
-        EXPECT_EQ(made.codes(), std::vector<opcode>{});
+    const std::vector<opcode> codes = made.codes();
+    if (GetParam().where == "/dev/shm") {
+        EXPECT_EQ(codes, std::vector<opcode>{});
+    } else if (options.direct) {
+        EXPECT_EQ(codes, (std::vector{opcode::write, opcode::read}));
+    } else {  // whether a write that does not wait is to be had depends on the file system
+        EXPECT_TRUE(codes.empty() || codes == std::vector{opcode::write}) << codes.size();
     }
     EXPECT_EQ(made.write(4096, data, uapi::io_flag::fua), ublk::ok);
     EXPECT_EQ(made.codes(), std::vector{opcode::write}) << "durable writes wait, so not at once";

@@ -114,13 +114,14 @@ public:
 
     [[nodiscard]] task discard(io& with, const request& r) {
         const result punched = co_await clear(with, r, detail::punch_hole);
-        co_return lacks_a_way(punched) ? ok : punched;  // a hint, which need not be followed
+        co_return detail::lacks_a_way(punched) ? ok
+                                               : punched;  // a hint, which need not be followed
     }
 
     [[nodiscard]] task write_zeroes(io& with, const request& r) {
         if (!r.no_unmap() && !punches_nothing_) {
             const result punched = co_await clear(with, r, detail::punch_hole);
-            if (!lacks_a_way(punched)) {
+            if (!detail::lacks_a_way(punched)) {
                 co_return punched;
             }
             punches_nothing_.set();
@@ -128,7 +129,7 @@ public:
         // On a block device this is more than a fallback: there the kernel writes what it must.
         if (!zeroes_nothing_) {
             const result zeroed = co_await clear(with, r, detail::zero_range);
-            if (!lacks_a_way(zeroed)) {
+            if (!detail::lacks_a_way(zeroed)) {
                 co_return zeroed;
             }
             zeroes_nothing_.set();
@@ -174,11 +175,20 @@ private:
         return said == static_cast<ssize_t>(out.size());
     }
 
-    [[nodiscard]] bool write_at_once(const request& r,
-                                     std::span<const std::byte> in) const noexcept {
-        return at_once_ && !r.fua() &&
-               ::pwrite(file_.get(), in.data(), in.size(), static_cast<off_t>(r.offset())) ==
-                   static_cast<ssize_t>(in.size());
+    /// To memory, if that does not wait: where writers are made to, or the file is on another disk
+    /// of this thread, the queue would wait for itself.
+    [[nodiscard]] bool write_at_once(const request& r, std::span<const std::byte> in) noexcept {
+        if (!at_once_ || r.fua() || writes_wait_) {
+            return false;
+        }
+        const auto offset = static_cast<off_t>(r.offset());
+        const iovec whole{const_cast<std::byte*>(in.data()), in.size()};
+        const ssize_t said = in_memory_ ? ::pwrite(file_.get(), in.data(), in.size(), offset)
+                                        : ::pwritev2(file_.get(), &whole, 1, offset, RWF_NOWAIT);
+        if (said < 0 && errno == EOPNOTSUPP) {
+            writes_wait_.set();  // as those to ext4 and to block devices do (6.12, 7.3)
+        }
+        return said == static_cast<ssize_t>(in.size());
     }
 
     template <class Payload>
@@ -198,7 +208,8 @@ private:
     [[nodiscard]] task fill_end(io& with, const request& r, Payload out, std::size_t done) {
         // Zeroes instead of data would be a lie: that a direct read which stops off a block is at
         // the end is true of local filesystems, and may have changed with a write meanwhile.
-        for (int attempt = 0; done % unit_ != 0 && !is_end(r.offset() + done); ++attempt) {
+        for (int attempt = 0; done % unit_ != 0 && !detail::is_end(file_.get(), r.offset() + done);
+             ++attempt) {
             if (attempt == 10) {
                 co_return std::errc::io_error;
             }
@@ -256,13 +267,6 @@ private:
         co_return said < 0 ? result::failure(said) : ok;
     }
 
-    /// Whether the file is as it was, and there may be a plainer way. Filesystems and devices have
-    /// all of these words for it, some only where a range does not suit them.
-    [[nodiscard]] static bool lacks_a_way(result answer) noexcept {
-        const int code = answer.error();
-        return code == EOPNOTSUPP || code == EINVAL || code == ENOSYS || code == ENODEV;
-    }
-
     [[nodiscard]] task write_zero_bytes(io& with, const request& r) {
         for (std::uint64_t done = 0; done < r.length();) {
             const std::uint64_t bytes = std::min<std::uint64_t>(r.length() - done, zero_bytes);
@@ -276,11 +280,6 @@ private:
         co_return ok;
     }
 
-    [[nodiscard]] bool is_end(std::uint64_t place) const noexcept {
-        struct ::stat now {};
-        return ::fstat(file_.get(), &now) == 0 && static_cast<std::uint64_t>(now.st_size) <= place;
-    }
-
     fd file_;
     fd zero_device_;
     mapping zeroes_;
@@ -289,6 +288,7 @@ private:
     bool in_memory_;  ///< on tmpfs, where direct I/O is the same and nothing waits
     bool at_once_;
     detail::finding lost_data_;
+    detail::finding writes_wait_;
     detail::finding punches_nothing_;
     detail::finding zeroes_nothing_;
 };

@@ -33,9 +33,8 @@ struct file_options {
     /// is left behind; but small requests cost a round trip to the medium.
     bool direct = false;
     /// Without `direct`, and on tmpfs: reads from the page cache, and writes to it, are system
-    /// calls of the queue's thread, which is the cheapest way. A write then waits where the kernel
-    /// makes writers wait, and the queue with it, as loop's does. False: all of it goes through
-    /// the ring, and what would wait to workers of the kernel.
+    /// calls of the queue's thread, which is the cheapest way; what would wait goes to workers of
+    /// the kernel. False: all of it goes through the ring.
     bool at_once = true;
     /// A disk that cannot be written, and a file that need not be writable.
     bool read_only = false;

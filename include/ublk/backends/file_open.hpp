@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <thread>
@@ -199,6 +200,19 @@ inline void lock_file(int file, const std::string& path, const backends::file_op
              "make it: mknod -m 666 /dev/zero c 1 5");
     }
     return zero;
+}
+
+/// Of fallocate: whether the file is as it was, and there may be a plainer way. Filesystems and
+/// devices have all of these words for it, some only where a range does not suit them.
+[[nodiscard]] inline bool lacks_a_way(result answer) noexcept {
+    const int code = answer.error();
+    return code == EOPNOTSUPP || code == EINVAL || code == ENOSYS || code == ENODEV;
+}
+
+/// Whether the file ends there or before.
+[[nodiscard]] inline bool is_end(int file, std::uint64_t place) noexcept {
+    struct ::stat now {};
+    return ::fstat(file, &now) == 0 && static_cast<std::uint64_t>(now.st_size) <= place;
 }
 
 }  // namespace ublk::inline v0::detail
