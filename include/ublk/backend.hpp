@@ -57,7 +57,7 @@
 /// | `std::uint32_t discard_alignment`    | 0                                                    |
 /// | `std::uint64_t max_discard_size`, `max_write_zeroes_size` | 4 GiB; 0: not offered           |
 /// | `std::optional<data_path> preferred_path` | none: the one with the fewest copies            |
-/// | `std::vector<int> ring_files`        | none: files for the rings to register, of those used |
+/// | `std::vector<const registered_file*> ring_files` | none: the files that its operations use |
 ///
 /// | constant of an asynchronous backend       | default                                         |
 /// |-------------------------------------------|-------------------------------------------------|

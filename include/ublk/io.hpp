@@ -4,6 +4,7 @@
 #include <ublk/io_thread.hpp>
 #include <ublk/operation.hpp>
 #include <ublk/payload.hpp>
+#include <ublk/registered_file.hpp>
 #include <ublk/return_ticket.hpp>
 #include <ublk/task.hpp>
 
@@ -25,7 +26,7 @@ namespace ublk::inline v0 {
 ///
 /// What an operation answers is what io_uring says: a count of bytes or 0, or -errno. Of more than
 /// 0x7ffff000 bytes (2 GiB less a page) only so many are moved, as by read(2). Descriptors and
-/// memory stay valid until it has ended. Once the device is stopped by force, operations end
+/// memory stay valid until it has ended. A file may be a descriptor, or a `registered_file`. Once the device is stopped by force, operations end
 /// with -ECANCELED.
 class io : public detail::task_owner {
 public:
@@ -37,38 +38,39 @@ public:
 
     /// Reads all of `out`, less only at the end of the file: short reads and signals are gone on
     /// after, in multiples of `unit` bytes (what O_DIRECT needs).
-    [[nodiscard]] awaited read(int file, std::span<std::byte> out, std::uint64_t offset,
+    [[nodiscard]] awaited read(file_ref file, std::span<std::byte> out, std::uint64_t offset,
                                std::uint16_t unit = 1) noexcept;
-    [[nodiscard]] awaited read(int file, registered_buffer out, std::uint64_t offset,
+    [[nodiscard]] awaited read(file_ref file, registered_buffer out, std::uint64_t offset,
                                std::uint16_t unit = 1) noexcept;
     /// The same into several pieces; the vector is used up meanwhile.
-    [[nodiscard]] awaited readv(int file, std::span<iovec> out, std::uint64_t offset,
+    [[nodiscard]] awaited readv(file_ref file, std::span<iovec> out, std::uint64_t offset,
                                 std::uint16_t unit = 1) noexcept;
 
     /// Writes all of `in`; `flags` are those of pwritev2(2), such as RWF_DSYNC.
-    [[nodiscard]] awaited write(int file, std::span<const std::byte> in, std::uint64_t offset,
+    [[nodiscard]] awaited write(file_ref file, std::span<const std::byte> in, std::uint64_t offset,
                                 int flags = 0, std::uint16_t unit = 1) noexcept;
-    [[nodiscard]] awaited write(int file, registered_buffer in, std::uint64_t offset, int flags = 0,
-                                std::uint16_t unit = 1) noexcept;
-    [[nodiscard]] awaited writev(int file, std::span<iovec> in, std::uint64_t offset, int flags = 0,
-                                 std::uint16_t unit = 1) noexcept;
+    [[nodiscard]] awaited write(file_ref file, registered_buffer in, std::uint64_t offset,
+                                int flags = 0, std::uint16_t unit = 1) noexcept;
+    [[nodiscard]] awaited writev(file_ref file, std::span<iovec> in, std::uint64_t offset,
+                                 int flags = 0, std::uint16_t unit = 1) noexcept;
 
     /// One read or write, however much that is; for what is not a file.
-    [[nodiscard]] awaited read_some(int file, std::span<std::byte> out) noexcept;
-    [[nodiscard]] awaited write_some(int file, std::span<const std::byte> in) noexcept;
+    [[nodiscard]] awaited read_some(file_ref file, std::span<std::byte> out) noexcept;
+    [[nodiscard]] awaited write_some(file_ref file, std::span<const std::byte> in) noexcept;
 
-    [[nodiscard]] awaited fsync(int file) noexcept;
-    [[nodiscard]] awaited fdatasync(int file) noexcept;
+    [[nodiscard]] awaited fsync(file_ref file) noexcept;
+    [[nodiscard]] awaited fdatasync(file_ref file) noexcept;
     /// fallocate(2). Like fsync it runs on a worker of the kernel's, never on the queue's thread.
-    [[nodiscard]] awaited fallocate(int file, int mode, std::uint64_t offset,
+    [[nodiscard]] awaited fallocate(file_ref file, int mode, std::uint64_t offset,
                                     std::uint64_t bytes) noexcept;
 
     /// One recv(2) or send(2) on a socket; MSG_WAITALL in `flags` asks for all of it.
-    [[nodiscard]] awaited recv(int socket, std::span<std::byte> out, int flags = 0) noexcept;
-    [[nodiscard]] awaited send(int socket, std::span<const std::byte> in, int flags = 0) noexcept;
+    [[nodiscard]] awaited recv(file_ref socket, std::span<std::byte> out, int flags = 0) noexcept;
+    [[nodiscard]] awaited send(file_ref socket, std::span<const std::byte> in,
+                               int flags = 0) noexcept;
 
     /// Until one of `events` (POLLIN, ...) holds; answers which, as poll(2) does.
-    [[nodiscard]] awaited poll(int file, short events) noexcept;
+    [[nodiscard]] awaited poll(file_ref file, short events) noexcept;
 
     /// 0 after that time, or -ECANCELED.
     [[nodiscard]] auto sleep(std::chrono::nanoseconds time) noexcept;
@@ -87,16 +89,22 @@ public:
     [[nodiscard]] io_thread& home() noexcept { return *home_; }
 
 private:
-    [[nodiscard]] static submission transfer(opcode code, int file, std::uint64_t address,
-                                             std::size_t length, std::uint64_t offset, int flags,
-                                             std::uint16_t buffer = 0) noexcept {
-        return {.code = code,
-                .file = file,
-                .offset = offset,
-                .address = address,
-                .length = clamp_transfer(length),
-                .op_flags = static_cast<std::uint32_t>(flags),
-                .buffer = buffer};
+    struct asked {
+        submission what;
+        const registered_file* record;
+    };
+
+    [[nodiscard]] static asked transfer(opcode code, file_ref file, std::uint64_t address,
+                                        std::size_t length, std::uint64_t offset, int flags,
+                                        std::uint16_t buffer = 0) noexcept {
+        return {{.code = code,
+                 .file = file.number,
+                 .offset = offset,
+                 .address = address,
+                 .length = clamp_transfer(length),
+                 .op_flags = static_cast<std::uint32_t>(flags),
+                 .buffer = buffer},
+                file.record};
     }
 
     static constexpr std::uint16_t repeated = 1;  // after EINTR and EAGAIN, as transfers are
@@ -109,10 +117,11 @@ private:
 class [[nodiscard]] io::awaited : private operation {
 public:
     /// `granularity` 0: the first answer is the end.
-    awaited(io_thread& home, const submission& asked, std::uint16_t granularity = 0,
+    awaited(io_thread& home, const asked& which, std::uint16_t granularity = 0,
             std::size_t bytes = 0) noexcept
         : home_{&home} {
-        what = asked;
+        what = which.what;
+        record = which.record;
         transfer_whole(clamp_transfer(bytes), granularity);
     }
 
@@ -138,34 +147,34 @@ private:
     io_thread* home_;
 };
 
-inline io::awaited io::read(int file, std::span<std::byte> out, std::uint64_t offset,
+inline io::awaited io::read(file_ref file, std::span<std::byte> out, std::uint64_t offset,
                             std::uint16_t unit) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(out.data());
     return {*home_, transfer(opcode::read, file, address, out.size(), offset, 0), unit, out.size()};
 }
 
-inline io::awaited io::read(int file, registered_buffer out, std::uint64_t offset,
+inline io::awaited io::read(file_ref file, registered_buffer out, std::uint64_t offset,
                             std::uint16_t unit) noexcept {
     return {*home_,
             transfer(opcode::read_fixed, file, out.base(), out.size(), offset, 0, out.index()),
             unit, out.size()};
 }
 
-inline io::awaited io::write(int file, std::span<const std::byte> in, std::uint64_t offset,
+inline io::awaited io::write(file_ref file, std::span<const std::byte> in, std::uint64_t offset,
                              int flags, std::uint16_t unit) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(in.data());
     return {*home_, transfer(opcode::write, file, address, in.size(), offset, flags), unit,
             in.size()};
 }
 
-inline io::awaited io::write(int file, registered_buffer in, std::uint64_t offset, int flags,
+inline io::awaited io::write(file_ref file, registered_buffer in, std::uint64_t offset, int flags,
                              std::uint16_t unit) noexcept {
     return {*home_,
             transfer(opcode::write_fixed, file, in.base(), in.size(), offset, flags, in.index()),
             unit, in.size()};
 }
 
-inline io::awaited io::readv(int file, std::span<iovec> out, std::uint64_t offset,
+inline io::awaited io::readv(file_ref file, std::span<iovec> out, std::uint64_t offset,
                              std::uint16_t unit) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(out.data());
     out = detail::clamp_transfer(out);
@@ -173,7 +182,7 @@ inline io::awaited io::readv(int file, std::span<iovec> out, std::uint64_t offse
             detail::bytes_of(out)};
 }
 
-inline io::awaited io::writev(int file, std::span<iovec> in, std::uint64_t offset, int flags,
+inline io::awaited io::writev(file_ref file, std::span<iovec> in, std::uint64_t offset, int flags,
                               std::uint16_t unit) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(in.data());
     in = detail::clamp_transfer(in);
@@ -181,46 +190,46 @@ inline io::awaited io::writev(int file, std::span<iovec> in, std::uint64_t offse
             detail::bytes_of(in)};
 }
 
-inline io::awaited io::read_some(int file, std::span<std::byte> out) noexcept {
+inline io::awaited io::read_some(file_ref file, std::span<std::byte> out) noexcept {
     constexpr std::uint64_t here = ~std::uint64_t{0};  // the file's own position, if it has one
     const auto address = reinterpret_cast<std::uintptr_t>(out.data());
     return {*home_, transfer(opcode::read, file, address, out.size(), here, 0)};
 }
 
-inline io::awaited io::write_some(int file, std::span<const std::byte> in) noexcept {
+inline io::awaited io::write_some(file_ref file, std::span<const std::byte> in) noexcept {
     constexpr std::uint64_t here = ~std::uint64_t{0};
     const auto address = reinterpret_cast<std::uintptr_t>(in.data());
     return {*home_, transfer(opcode::write, file, address, in.size(), here, 0)};
 }
 
-inline io::awaited io::fsync(int file) noexcept {
+inline io::awaited io::fsync(file_ref file) noexcept {
     return {*home_, transfer(opcode::fsync, file, 0, 0, 0, 0), repeated};
 }
 
-inline io::awaited io::fdatasync(int file) noexcept {
+inline io::awaited io::fdatasync(file_ref file) noexcept {
     constexpr int data_only = 1;  // IORING_FSYNC_DATASYNC
     return {*home_, transfer(opcode::fsync, file, 0, 0, 0, data_only), repeated};
 }
 
 // The length goes where other operations have their address, and the mode where they have theirs.
-inline io::awaited io::fallocate(int file, int mode, std::uint64_t offset,
+inline io::awaited io::fallocate(file_ref file, int mode, std::uint64_t offset,
                                  std::uint64_t bytes) noexcept {
     return {*home_,
             transfer(opcode::fallocate, file, bytes, static_cast<std::size_t>(mode), offset, 0),
             repeated};
 }
 
-inline io::awaited io::recv(int socket, std::span<std::byte> out, int flags) noexcept {
+inline io::awaited io::recv(file_ref socket, std::span<std::byte> out, int flags) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(out.data());
     return {*home_, transfer(opcode::recv, socket, address, out.size(), 0, flags)};
 }
 
-inline io::awaited io::send(int socket, std::span<const std::byte> in, int flags) noexcept {
+inline io::awaited io::send(file_ref socket, std::span<const std::byte> in, int flags) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(in.data());
     return {*home_, transfer(opcode::send, socket, address, in.size(), 0, flags)};
 }
 
-inline io::awaited io::poll(int file, short events) noexcept {
+inline io::awaited io::poll(file_ref file, short events) noexcept {
     return {*home_, transfer(opcode::poll_add, file, 0, 0, 0, static_cast<std::uint16_t>(events))};
 }
 

@@ -38,14 +38,14 @@ struct port_needs {
     unsigned operations = 0;               ///< operations of backends at the same time
     unsigned reserved_buffers = 0;         ///< places for clients' pages in the table of buffers
     std::span<const iovec> tag_buffers{};  ///< to register, one a tag
-    std::span<const int> files{};          ///< of the backend, to register
-    std::span<const queue_id> queues{};    ///< in the order of their places
-    unsigned depth = 0;                    ///< tags of each
-    std::uint16_t batch_flags = 0;         ///< uapi::batch_flag bits of what goes with each tag
-    bool spins = false;                    ///< `ready` is to tell without a system call
-    bool kernel_submits = false;           ///< by a thread of its own (SQPOLL),
-    unsigned kernel_idle_ms = 0;           ///< which sleeps after so long without work
-    const void* bell = nullptr;            ///< to ring when there is something to collect
+    std::span<const registered_file* const> files{};  ///< of the backend
+    std::span<const queue_id> queues{};               ///< in the order of their places
+    unsigned depth = 0;                               ///< tags of each
+    std::uint16_t batch_flags = 0;  ///< uapi::batch_flag bits of what goes with each tag
+    bool spins = false;             ///< `ready` is to tell without a system call
+    bool kernel_submits = false;    ///< by a thread of its own (SQPOLL),
+    unsigned kernel_idle_ms = 0;    ///< which sleeps after so long without work
+    const void* bell = nullptr;     ///< to ring when there is something to collect
 };
 
 /// What goes with a tag to the driver: where the kernel is to copy to or from, and in which place

@@ -11,6 +11,8 @@
 
 namespace ublk::inline v0 {
 
+class registered_file;
+
 /// io_uring's operations that backends use (linux/io_uring.h, enum io_uring_op); ring.hpp compares
 /// them with liburing's.
 enum class opcode : std::uint8_t {
@@ -85,6 +87,9 @@ public:
 
     /// What goes to the kernel next.
     submission what;
+
+    /// The registered file that `what.file` is the descriptor of, or null.
+    const registered_file* record = nullptr;
 
     /// The coroutine that waits.
     std::coroutine_handle<> waiting;

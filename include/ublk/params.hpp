@@ -15,6 +15,8 @@
 
 namespace ublk::inline v0 {
 
+class registered_file;
+
 /// What a backend says of its disk, as plain values. All sizes are bytes.
 struct disk_attributes {
     std::uint64_t size = 0;
@@ -34,8 +36,8 @@ struct disk_attributes {
     std::uint64_t max_write_zeroes_size = 0;  ///< bytes in one WRITE_ZEROES; 0: not offered
 
     // For the library, not for the driver.
-    std::optional<data_path> preferred_path{};  ///< which the backend would rather have
-    std::vector<int> ring_files{};              ///< which the rings are to register
+    std::optional<data_path> preferred_path{};         ///< which the backend would rather have
+    std::vector<const registered_file*> ring_files{};  ///< which the rings are to register
 };
 
 namespace detail {

@@ -29,10 +29,10 @@ struct device_plan {
     std::size_t page_size;
     pages buffer_pages;
     bool lock_buffers;
-    fixed_array<cpu_set> affinity{};  ///< one a queue
-    std::vector<int> files{};         ///< of the backend, for the rings to register
-    queue_facts shape{};              ///< what there is for threads to serve
-    std::vector<unsigned> cpus{};     ///< options::cpus
+    fixed_array<cpu_set> affinity{};              ///< one a queue
+    std::vector<const registered_file*> files{};  ///< of the backend
+    queue_facts shape{};                          ///< what there is for threads to serve
+    std::vector<unsigned> cpus{};                 ///< options::cpus
     cpu_set neighbours{};
     pace limits{};
     unsigned sqpoll_idle_ms = 0;

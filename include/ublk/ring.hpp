@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/file_table.hpp>
 #include <ublk/operation.hpp>
 #include <ublk/process_fd.hpp>
 #include <ublk/ring_entries.hpp>
@@ -11,7 +12,6 @@
 #include <poll.h>
 #include <sys/uio.h>
 
-#include <array>
 #include <bit>
 #include <cerrno>
 #include <cstddef>
@@ -61,16 +61,11 @@ public:
     /// IORING_SETUP_* as granted.
     [[nodiscard]] unsigned flags() const noexcept { return ring_.flags; }
 
-    /// Makes `first` the ring's fixed file number 0, and spares operations on the others the look-
+    /// Makes `device` the ring's fixed file number 0, and spares operations on the others the look-
     /// up of their file. Returns 0 or -errno. May throw std::bad_alloc.
-    [[nodiscard]] int register_files(int first, std::span<const int> others) {
-        std::vector<int> all{first};
-        for (const int each : others) {
-            if (each >= 0 && static_cast<std::size_t>(each) < fixed_.size() && all.size() < 256) {
-                fixed_[static_cast<std::size_t>(each)] = static_cast<std::uint8_t>(all.size());
-                all.push_back(each);
-            }
-        }
+    [[nodiscard]] int register_files(int device, std::span<const registered_file* const> others) {
+        files_.assign(others);
+        const std::vector<int> all = files_.numbers(device);
         return io_uring_register_files(&ring_, all.data(), static_cast<unsigned>(all.size()));
     }
 
@@ -124,10 +119,12 @@ public:
     void start(const operation& asked) noexcept {
         io_uring_sqe* const sqe = next_unclear();
         std::memcpy(static_cast<void*>(sqe), &asked.what, offsetof(submission, buffer));
-        const auto file = static_cast<std::uint32_t>(asked.what.file);
-        if (file < fixed_.size() && fixed_[file] != 0) {
-            sqe->fd = fixed_[file];
-            sqe->flags |= IOSQE_FIXED_FILE;
+        if (asked.record != nullptr) {
+            const unsigned place = files_.place(*asked.record, [this](unsigned at, int file) {
+                return io_uring_register_files_update(&ring_, at, &file, 1) == 1;
+            });
+            sqe->fd = place != 0 ? static_cast<int>(place) : sqe->fd;
+            sqe->flags |= place != 0 ? IOSQE_FIXED_FILE : 0;
         }
         sqe->user_data = token::of(asked).raw();
         sqe->buf_index = asked.what.buffer;
@@ -282,7 +279,7 @@ private:
     }
 
     std::uint64_t process_ = detail::this_process();
-    std::array<std::uint8_t, 1024> fixed_{};  ///< number of each descriptor in the table; 0: none
+    detail::file_table files_;
 };
 
 static_assert(offsetof(submission, offset) == offsetof(io_uring_sqe, off) &&

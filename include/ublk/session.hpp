@@ -151,7 +151,7 @@ private:
         crew_->decided();
     }
 
-    void hire(service<Kernel> duty, std::vector<int> files) {
+    void hire(service<Kernel> duty, std::vector<const registered_file*> files) {
         device_plan plan = make_plan(duty);
         plan.files = std::move(files);
         auto channel = kernel_.open_channel(info_.id, from_now(kernel_, asked_.command_deadline));

@@ -273,9 +273,9 @@ struct by_both : by_buffer, least {
     std::uint64_t size() const noexcept { return 1u << 20; }
 };
 struct with_wishes : least {
-    std::vector<int> files{3, 4};
+    ublk::registered_file one, two;
     static constexpr ublk::data_path preferred_path = ublk::data_path::copy;
-    const std::vector<int>& ring_files() const noexcept { return files; }
+    std::vector<const ublk::registered_file*> ring_files() const { return {&two, &one}; }
 };
 struct reads_buffers {
     static constexpr bool read_only = true;
@@ -317,8 +317,10 @@ TEST(attributes, follow_from_asynchronous_functions_as_well) {
 }
 
 TEST(attributes, say_which_path_and_files_a_backend_would_like) {
-    EXPECT_EQ(attributes_of(with_wishes{}).preferred_path, ublk::data_path::copy);
-    EXPECT_EQ(attributes_of(with_wishes{}).ring_files, (std::vector<int>{3, 4}));
+    const with_wishes asking;
+    EXPECT_EQ(attributes_of(asking).preferred_path, ublk::data_path::copy);
+    EXPECT_EQ(attributes_of(asking).ring_files,
+              (std::vector<const ublk::registered_file*>{&asking.two, &asking.one}));
     EXPECT_EQ(attributes_of(least{}).preferred_path, std::nullopt);
     EXPECT_TRUE(attributes_of(least{}).ring_files.empty());
 }

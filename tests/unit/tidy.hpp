@@ -135,6 +135,8 @@ inline const std::map<std::string, int> core_floors{
     {"queue_policy/shared.hpp", 2},
     {"ring_entries.hpp", 2},
     {"ring_refusal.hpp", 2},
+    {"registered_file.hpp", 1},
+    {"file_table.hpp", 2},
     {"task.hpp", 2},
     {"traits.hpp", 2},
     {"backends/file_limits.hpp", 3},

@@ -33,9 +33,11 @@ namespace {
 
 using namespace std::chrono_literals;
 using ublk::fd;
+using ublk::file_ref;
 using ublk::io;
 using ublk::ok;
 using ublk::registered_buffer;
+using ublk::registered_file;
 using ublk::result;
 using ublk::return_ticket;
 using ublk::ring;
@@ -465,22 +467,65 @@ TEST_F(workshop_ring, more_operations_than_the_ring_has_entries_are_all_done) {
 }
 
 // What is registered spares the kernel a look-up; what is not is found by its number as ever.
-TEST_F(workshop_ring, reaches_registered_files_and_others_by_the_same_number) {
+TEST_F(workshop_ring, reaches_registered_files_and_others_alike) {
     const fd other = file_of(4096);
-    const fd file = file_of(4096);
-    const fd unknown = file_of(4096);
-    const std::array<int, 3> files{other.get(), file.get(), -1};
-    ASSERT_EQ(port->io().register_files(other.get(), std::span{files}.first(2)), 0);
+    const registered_file file{file_of(4096)};
+    const registered_file unknown{file_of(4096)};
+    const registered_file closed;
+    const std::array<const registered_file*, 2> files{&closed, &file};
+    ASSERT_EQ(port->io().register_files(other.get(), files), 0);
     unsigned seed = 10;
-    for (const fd* each : {&file, &unknown, &other}) {
+    for (const file_ref each : {file_ref{file}, file_ref{unknown}, file_ref{other.get()}}) {
         const auto in = pattern(4096, ++seed);
-        const int number = each->get();
-        EXPECT_TRUE(serve(answers([&](io& w) { return w.write(number, in, 0); }, 4096)).ok());
-        EXPECT_TRUE(serve(answers([&](io& w) { return w.fsync(number); }, 0)).ok());
+        EXPECT_TRUE(serve(answers([&](io& w) { return w.write(each, in, 0); }, 4096)).ok());
+        EXPECT_TRUE(serve(answers([&](io& w) { return w.fsync(each); }, 0)).ok());
         std::vector<std::byte> out(4096);
-        ASSERT_EQ(::pread(number, out.data(), out.size(), 0), 4096);
+        ASSERT_EQ(::pread(each.number, out.data(), out.size(), 0), 4096);
         EXPECT_EQ(out, in);
     }
+}
+
+// A backend that reconnects gets the same number for another file.
+TEST_F(workshop_ring, a_number_means_the_file_that_has_it_now) {
+    const fd device = file_of(4096);
+    const registered_file file{file_of(4096)};
+    const std::array<const registered_file*, 1> files{&file};
+    ASSERT_EQ(port->io().register_files(device.get(), files), 0);
+    const int number = file.get();
+    const fd kept{::dup(number)};
+    const fd fresh = file_of(4096);
+    ASSERT_EQ(::dup2(fresh.get(), number), number);
+    const auto in = pattern(4096, 31);
+    EXPECT_TRUE(serve(answers([&](io& w) { return w.write(number, in, 0); }, 4096)).ok());
+    std::vector<std::byte> out(4096);
+    ASSERT_EQ(::pread(fresh.get(), out.data(), out.size(), 0), 4096);
+    EXPECT_EQ(out, in);
+    ASSERT_EQ(::pread(kept.get(), out.data(), out.size(), 0), 4096);
+    EXPECT_EQ(out, std::vector<std::byte>(4096)) << "the file that had the number";
+}
+
+TEST_F(workshop_ring, a_file_that_is_replaced_is_registered_anew) {
+    const fd device = file_of(4096);
+    registered_file file{file_of(4096)};
+    const fd before{::dup(file.get())};
+    const std::array<const registered_file*, 1> files{&file};
+    ASSERT_EQ(port->io().register_files(device.get(), files), 0);
+    const auto first = pattern(4096, 41);
+    EXPECT_TRUE(serve(answers([&](io& w) { return w.write(file, first, 0); }, 4096)).ok());
+    fd fresh = file_of(4096);
+    const fd after{::dup(fresh.get())};
+    const int number = file.get();
+    ASSERT_EQ(file.replace(std::move(fresh)), 0);
+    EXPECT_EQ(file.get(), number);
+    const auto second = pattern(4096, 42);
+    EXPECT_TRUE(serve(answers([&](io& w) { return w.write(file, second, 0); }, 4096)).ok());
+    std::vector<std::byte> out(4096);
+    ASSERT_EQ(::pread(before.get(), out.data(), out.size(), 0), 4096);
+    EXPECT_EQ(out, first);
+    ASSERT_EQ(::pread(after.get(), out.data(), out.size(), 0), 4096);
+    EXPECT_EQ(out, second);
+    EXPECT_EQ(file.replace(fd{}), -EBADF);
+    EXPECT_TRUE(serve(answers([&](io& w) { return w.fsync(file); }, 0)).ok());
 }
 
 task halves(io& with, int file, std::span<std::byte> out) {

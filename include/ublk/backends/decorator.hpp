@@ -158,7 +158,9 @@ public:
     [[nodiscard]] std::optional<data_path> preferred_path() const noexcept {
         return shown_.preferred_path;
     }
-    [[nodiscard]] std::vector<int> ring_files() const { return shown_.ring_files; }
+    [[nodiscard]] std::vector<const registered_file*> ring_files() const {
+        return shown_.ring_files;
+    }
 
 protected:
     decorator() noexcept = default;

@@ -10,6 +10,7 @@
 #include <ublk/mapping.hpp>
 #include <ublk/params.hpp>
 #include <ublk/payload.hpp>
+#include <ublk/registered_file.hpp>
 #include <ublk/request.hpp>
 #include <ublk/task.hpp>
 #include <ublk/units.hpp>
@@ -108,7 +109,7 @@ public:
         if (lost_data_) {
             co_return std::errc::io_error;
         }
-        const int said = co_await with.fdatasync(file_.get());
+        const int said = co_await with.fdatasync(file_);
         co_return durable(said);
     }
 
@@ -143,7 +144,7 @@ public:
         return at_once_ ? std::optional{data_path::copy} : std::nullopt;
     }
 
-    [[nodiscard]] std::vector<int> ring_files() const { return {file_.get()}; }
+    [[nodiscard]] std::vector<const registered_file*> ring_files() const { return {&file_}; }
 
 private:
     static constexpr std::size_t zero_bytes = 1u << 20;
@@ -193,7 +194,7 @@ private:
 
     template <class Payload>
     [[nodiscard]] task fill(io& with, const request& r, Payload out) {
-        const int said = co_await with.read(file_.get(), out, r.offset(), unit_);
+        const int said = co_await with.read(file_, out, r.offset(), unit_);
         if (said == static_cast<int>(out.size())) [[likely]] {
             co_return ok;
         }
@@ -214,7 +215,7 @@ private:
                 co_return std::errc::io_error;
             }
             const std::size_t from = round_down(done, unit_);
-            const int said = co_await with.read(file_.get(), out.subspan(from, out.size() - from),
+            const int said = co_await with.read(file_, out.subspan(from, out.size() - from),
                                                 r.offset() + from, unit_);
             if (said < 0) {
                 co_return result::failure(said);
@@ -239,8 +240,7 @@ private:
         if (lasting && lost_data_) [[unlikely]] {
             co_return std::errc::io_error;
         }
-        const int said =
-            co_await with.write(file_.get(), in, r.offset(), lasting ? RWF_DSYNC : 0, unit_);
+        const int said = co_await with.write(file_, in, r.offset(), lasting ? RWF_DSYNC : 0, unit_);
         if (said >= 0 && said != static_cast<int>(in.size())) [[unlikely]] {
             co_return std::errc::io_error;  // it stopped, and the kernel does not say why
         }
@@ -263,7 +263,7 @@ private:
     }
 
     [[nodiscard]] task clear(io& with, const request& r, int mode) {
-        const int said = co_await with.fallocate(file_.get(), mode, r.offset(), r.length());
+        const int said = co_await with.fallocate(file_, mode, r.offset(), r.length());
         co_return said < 0 ? result::failure(said) : ok;
     }
 
@@ -271,7 +271,7 @@ private:
         for (std::uint64_t done = 0; done < r.length();) {
             const std::uint64_t bytes = std::min<std::uint64_t>(r.length() - done, zero_bytes);
             const std::span<const std::byte> zeroes{zeroes_.data(), bytes};
-            const int said = co_await with.write(file_.get(), zeroes, r.offset() + done, 0, unit_);
+            const int said = co_await with.write(file_, zeroes, r.offset() + done, 0, unit_);
             if (said != static_cast<int>(bytes)) {
                 co_return result::failure(said < 0 ? said : EIO);
             }
@@ -280,7 +280,7 @@ private:
         co_return ok;
     }
 
-    fd file_;
+    registered_file file_;
     fd zero_device_;
     mapping zeroes_;
     disk_attributes disk_;
