@@ -8,19 +8,44 @@
 
 namespace ublk::inline v0 {
 
+namespace detail {
+
+/// `milliseconds::max()` for more than a century. What is compared first cannot overflow when it is
+/// converted then.
+template <class Rep, class Period>
+[[nodiscard]] constexpr std::chrono::milliseconds
+whole_milliseconds(std::chrono::duration<Rep, Period> given) noexcept {
+    constexpr std::chrono::hours century{100 * 365 * 24};
+    constexpr auto seconds = static_cast<long double>(std::chrono::seconds{century}.count());
+    const auto length = static_cast<long double>(given.count()) *
+                        static_cast<long double>(Period::num) /
+                        static_cast<long double>(Period::den);
+    if (length > seconds) {
+        return std::chrono::milliseconds::max();
+    }
+    if (!(length > -seconds)) {  // no number is as little a limit as these
+        return -std::chrono::milliseconds{century};
+    }
+    return std::chrono::ceil<std::chrono::milliseconds>(given);
+}
+
+}  // namespace detail
+
 /// How long something may take, in milliseconds; rounded up, so that nothing positive becomes zero.
 /// Whatever is longer than a century is no limit.
 class time_limit {
 public:
     template <class Rep, class Period>
     constexpr time_limit(std::chrono::duration<Rep, Period> given) noexcept
-        : limit_{milliseconds_of(given)} {}
+        : limit_{detail::whole_milliseconds(given)} {}
 
     [[nodiscard]] static constexpr time_limit none() noexcept {
         return std::chrono::milliseconds::max();
     }
 
-    [[nodiscard]] constexpr bool unlimited() const noexcept { return limit_ == no_limit; }
+    [[nodiscard]] constexpr bool unlimited() const noexcept {
+        return limit_ == std::chrono::milliseconds::max();
+    }
     [[nodiscard]] constexpr bool positive() const noexcept { return limit_.count() > 0; }
 
     /// `std::chrono::milliseconds::max()` where there is no limit.
@@ -40,26 +65,6 @@ public:
     friend constexpr bool operator==(const time_limit&, const time_limit&) noexcept = default;
 
 private:
-    static constexpr std::chrono::milliseconds no_limit = std::chrono::milliseconds::max();
-    static constexpr std::chrono::hours longest{100 * 365 * 24};
-
-    // What is compared first cannot overflow when it is converted then.
-    template <class Rep, class Period>
-    [[nodiscard]] static constexpr std::chrono::milliseconds
-    milliseconds_of(std::chrono::duration<Rep, Period> given) noexcept {
-        using seconds = std::chrono::duration<long double>;
-        const auto length = static_cast<long double>(given.count()) *
-                            static_cast<long double>(Period::num) /
-                            static_cast<long double>(Period::den);
-        if (length > seconds{longest}.count()) {
-            return no_limit;
-        }
-        if (!(length > -seconds{longest}.count())) {  // no number is as little a limit as these
-            return -std::chrono::milliseconds{longest};
-        }
-        return std::chrono::ceil<std::chrono::milliseconds>(given);
-    }
-
     std::chrono::milliseconds limit_;
 };
 
