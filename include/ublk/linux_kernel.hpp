@@ -101,8 +101,11 @@ public:
             if (left.count() <= 0) {
                 return control_pending;
             }
-            (void)io_.submit_and_wait(
+            const int code = io_.submit_and_wait(
                 std::chrono::duration_cast<std::chrono::nanoseconds>(left).count());
+            if (!enters_again(code) && code != -ETIME) {
+                return code;  // no answer can come any more
+            }
         }
     }
 

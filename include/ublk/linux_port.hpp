@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <thread>
 #include <utility>
 
 namespace ublk::inline v0 {
@@ -73,10 +74,13 @@ public:
 
     void ring() const noexcept { (void)::eventfd_write(file_.get(), 1); }
 
-    /// Until somebody rings; at once where somebody has since the last time.
+    /// Until somebody rings; at once where somebody has since the last time. Where the eventfd is
+    /// gone, which the program closed by mistake, returns after a moment.
     void wait() const noexcept {
         eventfd_t times = 0;
-        (void)::eventfd_read(file_.get(), &times);
+        if (::eventfd_read(file_.get(), &times) != 0 && errno != EINTR) {
+            std::this_thread::sleep_for(std::chrono::milliseconds{1});
+        }
     }
 
     [[nodiscard]] int file() const noexcept { return file_.get(); }

@@ -264,8 +264,8 @@ private:
     }
 
     [[gnu::cold, gnu::noinline]] void unusual(token t, int answer) noexcept {
-        if (t == token::wake()) {
-            look_up();
+        if (t == token::wake()) {  // cancelled with what a backend polls, or its eventfd is gone
+            answer >= 0 || answer == -ECANCELED ? look_up() : ledger_.fail(answer);
         } else if (t.is_io()) {
             ledger_.lose(hand().at(t.place()).slots[t.which().value()], answer);
         } else if (t == token::of_queue(t.place())) {

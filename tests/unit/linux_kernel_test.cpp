@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT
+#include "../support/child.hpp"
+
 #include <ublk/linux_kernel.hpp>
 
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -59,6 +64,39 @@ TEST(linux_kernel_test, AWakerWakesAPort) {
     eventfd_t value = 0;
     ASSERT_EQ(::eventfd_read(rouse.file(), &value), 0);
     EXPECT_EQ(value, 2u);
+}
+
+// Something in the program closed descriptors that it had not opened. A command cannot be answered
+// then, and its deadline need not pass before that is known.
+TEST(linux_kernel_test, ACommandEndsAtOnceWhereItsRingIsGone) {
+    EXPECT_EQ(
+        ublk_test::in_child([] {
+            auto* const control =
+                new ublk::linux_kernel::control{ublk::fd{::open("/dev/null", O_RDWR | O_CLOEXEC)}};
+            ublk::control_command command;
+            ::close_range(3, ~0u, 0);
+            const auto began = std::chrono::steady_clock::now();
+            const int answer =
+                control->finish(control->begin(command), command, began + std::chrono::minutes{10});
+            const bool soon = std::chrono::steady_clock::now() - began < std::chrono::minutes{5};
+            return answer == -EBADF && soon ? 0 : 1;
+        }),
+        0);
+}
+
+TEST(linux_kernel_test, ABellWithoutItsEventfdDoesNotSpin) {
+    EXPECT_EQ(ublk_test::in_child([] {
+                  auto* const bell = new ublk::linux_bell;
+                  ::close(bell->file());
+                  rusage before{}, after{};
+                  ::getrusage(RUSAGE_SELF, &before);
+                  for (int i = 0; i < 20; ++i) {
+                      bell->wait();
+                  }
+                  ::getrusage(RUSAGE_SELF, &after);
+                  return after.ru_nvcsw - before.ru_nvcsw >= 20 ? 0 : 1;  // it has slept each time
+              }),
+              0);
 }
 
 }  // namespace
