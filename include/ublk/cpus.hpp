@@ -30,6 +30,12 @@ public:
             words_[i] |= others.words_[i];
         }
     }
+    /// Leaves only what `others` has as well.
+    void intersect(const cpu_set& others) noexcept {
+        for (std::size_t i = 0; i < words_.size(); ++i) {
+            words_[i] &= others.words_[i];
+        }
+    }
     [[nodiscard]] bool empty() const noexcept {
         return std::all_of(words_.begin(), words_.end(), [](unsigned long w) { return w == 0; });
     }
@@ -49,6 +55,24 @@ inline bool pin_this_thread(const cpu_set& cpus) noexcept {
     return cpus.empty() ||
            ::sched_setaffinity(0, sizeof(cpu_set::words),
                                reinterpret_cast<const ::cpu_set_t*>(cpus.raw().data())) == 0;
+}
+
+/// CPUs that the calling thread may use, as taskset(1), a cpuset or whoever started it has it.
+[[nodiscard]] inline cpu_set allowed_cpus() noexcept {
+    cpu_set mine;
+    (void)::sched_getaffinity(0, sizeof(cpu_set::words),
+                              reinterpret_cast<::cpu_set_t*>(mine.raw().data()));
+    return mine;
+}
+
+/// As `pin_this_thread`, but only to those CPUs that the thread may use already: what the user gave
+/// bounds every placement. False, and nothing is changed, where there is none of them among `cpus`.
+inline bool pin_within_allowed(cpu_set cpus) noexcept {
+    if (cpus.empty()) {
+        return true;
+    }
+    cpus.intersect(allowed_cpus());
+    return !cpus.empty() && pin_this_thread(cpus);
 }
 
 /// CPUs that are online, at least 1.

@@ -30,7 +30,8 @@ using deadline = std::chrono::steady_clock::time_point;
 /// `thread`, `mutex` and `condition` are used as std::thread, std::mutex and
 /// std::condition_variable_any are. `this_process` names the calling process: a forked child has
 /// another number, never 0. `enter_queue_thread` prepares the calling thread for serving
-/// queues; with an empty set it stays on the CPUs where it is. `neighbours` are the CPUs in the
+/// queues, on those of `cpus` that it may use already; with an empty set, or where it may use none of
+/// them, it stays where it is. `neighbours` are the CPUs in the
 /// same domain as `cpu`, or as the one where the caller runs; empty where that is not known.
 /// `this_thread_mark` is a word of the calling thread's own, null at first.
 template <class H>
@@ -85,7 +86,7 @@ struct native_host {
 #ifdef PR_SET_IO_FLUSHER
         (void)::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 #endif
-        (void)pin_this_thread(cpus);
+        (void)pin_within_allowed(cpus);
     }
 
     [[nodiscard]] static const void*& this_thread_mark() noexcept {

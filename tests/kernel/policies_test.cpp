@@ -268,6 +268,29 @@ TEST_F(policies, threads_run_on_the_listed_cpus) {
     }
 }
 
+// As under taskset(1): also threads whose queue carries requests of other CPUs stay there.
+TEST_F(policies, threads_run_where_the_user_lets_them) {
+    std::map<pid_t, std::set<std::size_t>> threads;
+    std::thread{[&threads] {
+        ublk::cpu_set first;
+        first.insert(std::size_t{0});
+        ASSERT_TRUE(ublk::pin_this_thread(first));
+        const auto store = std::make_shared<witness>();
+        ublk::device<witness> disk{store, asking(2)};
+        disk.start();
+        for (const int cpu : {0, 1}) {
+            ublk_test::client file{disk.path()};
+            EXPECT_EQ(file.write(0, ublk_test::pattern(0, 4096, 3), cpu), 0);
+        }
+        disk.stop();
+        threads = store->threads();
+    }}.join();
+    ASSERT_FALSE(threads.empty());
+    for (const auto& [thread, cpus] : threads) {
+        EXPECT_EQ(cpus, (std::set<std::size_t>{0})) << "thread " << thread;
+    }
+}
+
 TEST_F(policies, threads_run_in_one_domain) {
     ublk::options asked = asking(2);
     asked.cpus = {0};

@@ -15,11 +15,7 @@ using ublk::cpu_set;
 
 // What this process may use, by the kernel's own word.
 cpu_set allowed() {
-    cpu_set cpus;
-    EXPECT_GT(::sched_getaffinity(0, sizeof(cpu_set::words),
-                                  reinterpret_cast<::cpu_set_t*>(cpus.raw().data())),
-              -1);
-    return cpus;
+    return ublk::allowed_cpus();
 }
 
 std::size_t first_of(const cpu_set& cpus) {
@@ -97,6 +93,30 @@ TEST(pinning, to_a_cpu_that_is_not_there_is_refused_and_harmless) {
     far.insert(cpu_set::cpus_max - 1);
     EXPECT_FALSE(ublk::pin_this_thread(far));
     EXPECT_EQ(allowed().raw(), before.raw());
+}
+
+// As taskset(1) bounds a program.
+TEST(pinning, within_what_is_allowed_never_leaves_it) {
+    const cpu_set before = allowed();
+    const std::size_t first = first_of(before);
+    cpu_set one;
+    one.insert(first);
+    cpu_set all = before;
+    all.insert(first + 1);
+    cpu_set others = all;
+    others.intersect([&] {
+        cpu_set rest;
+        rest.insert(first + 1);
+        return rest;
+    }());
+    std::thread{[&] {
+        ASSERT_TRUE(ublk::pin_this_thread(one));
+        EXPECT_TRUE(ublk::pin_within_allowed(all));
+        EXPECT_EQ(allowed().raw(), one.raw());
+        EXPECT_FALSE(ublk::pin_within_allowed(others));
+        EXPECT_EQ(allowed().raw(), one.raw());
+        EXPECT_TRUE(ublk::pin_within_allowed(cpu_set{}));
+    }}.join();
 }
 
 TEST(online_cpus, are_at_least_one) {

@@ -20,7 +20,8 @@ struct place_facts {
     const cpu_set& neighbours;            ///< the CPUs of one domain, where a placement asks for it
 };
 
-/// On which CPUs a queue thread runs.
+/// On which CPUs a queue thread runs: on those of them that the thread which calls start may use
+/// (taskset, cpusets); where it may use none, on those.
 ///
 /// | expression          | meaning                                                               |
 /// |---------------------|-----------------------------------------------------------------------|
