@@ -19,10 +19,13 @@ namespace ublk::inline v0 {
 template <class Kernel>
 class device_adder {
 public:
-    /// All outlive it. `cookie` is what the driver keeps of us beside the id.
+    /// All outlive it. `cookie` is what the driver keeps of us beside the id, `threads` how many a
+    /// queue policy may have that does not decide that itself.
     device_adder(const Kernel& running, const options& asked, std::uint64_t cookie,
-                 const service<Kernel>& duty, const disk_attributes& disk) noexcept
-        : kernel_{running}, asked_{asked}, cookie_{cookie}, duty_{duty}, disk_{disk} {}
+                 const service<Kernel>& duty, const disk_attributes& disk,
+                 unsigned threads) noexcept
+        : kernel_{running}, asked_{asked}, cookie_{cookie}, duty_{duty}, disk_{disk},
+          threads_{threads} {}
 
     /// Adds a device by the best data path that the driver grants. `known` are the features that it
     /// says it has; `added` hears the id as soon as there is something to delete. Throws `error`.
@@ -32,7 +35,7 @@ public:
     template <class Added>
     [[nodiscard]] device_info add(control<Kernel>& commands, std::uint64_t known,
                                   Added added) const {
-        uapi::dev_info ask = wanted();
+        uapi::dev_info ask = wanted(known);
         if ((ask.flags & ~known) != 0) {
             fail(EOPNOTSUPP, "ADD_DEV", asked_.id, "the driver cannot leave partitions alone",
                  "use Linux 7.0 or newer, or options::partition_scan = true");
@@ -50,8 +53,7 @@ public:
                 added(granted.dev_id);
                 check_granted(ask, granted);
                 device_info info = info_of(granted, known, path, choice.reason);
-                info.tags_apart =
-                    duty_.splits_queues && (granted.flags & uapi::feature::per_io_daemon) != 0;
+                info.tags_apart = tags_apart(granted.flags);
                 return info;
             }
             choice.reject(path, "the driver did not grant " + describe(dropped));
@@ -60,12 +62,14 @@ public:
     }
 
 private:
-    [[nodiscard]] uapi::dev_info wanted() const {
+    // Half of io_uring's largest completion queue.
+    static constexpr unsigned tags_a_thread_max = 32768;
+
+    [[nodiscard]] uapi::dev_info wanted(std::uint64_t known) const {
         uapi::dev_info ask;
         ask.dev_id = asked_.id.value_or(uapi::any_dev_id);
         ask.nr_hw_queues = static_cast<std::uint16_t>(
-            asked_.queues != 0 ? asked_.queues
-                               : std::min(kernel_.online_cpus(), uapi::max_nr_queues));
+            asked_.queues != 0 ? asked_.queues : usual_queues(tags_apart(known)));
         ask.queue_depth = static_cast<std::uint16_t>(asked_.depth);
         ask.max_io_buf_bytes = asked_.max_io_bytes;
         ask.server_flags = cookie_;
@@ -73,11 +77,33 @@ private:
         return ask;
     }
 
+    [[nodiscard]] bool tags_apart(std::uint64_t features) const noexcept {
+        return duty_.splits_queues && (features & uapi::feature::per_io_daemon) != 0;
+    }
+
+    [[nodiscard]] detail::thread_load load(unsigned queues, unsigned depth, bool apart) const {
+        return detail::load_of(duty_.threads({queues, depth, threads_, apart}), depth);
+    }
+
+    /// One for each CPU, or as many as the threads of this policy can serve: a process has 65530
+    /// mappings by default (vm.max_map_count).
+    [[nodiscard]] unsigned usual_queues(bool apart) const {
+        constexpr std::size_t shares_max = 16384;
+        unsigned queues = std::min(kernel_.online_cpus(), uapi::max_nr_queues);
+        for (detail::thread_load now = load(queues, asked_.depth, apart);
+             queues > 1 && (now.tags > tags_a_thread_max || now.shares > shares_max);
+             now = load(queues, asked_.depth, apart)) {
+            queues = queues * 3 / 4;
+        }
+        return queues;
+    }
+
     // The driver grants at most its CPUs.
     [[nodiscard]] path_facts facts(std::uint64_t known, const uapi::dev_info& ask) const {
         const unsigned queues = std::min<unsigned>(ask.nr_hw_queues, kernel_.online_cpus());
         return {.known = known,
-                .tags_a_thread = ask.queue_depth * (duty_.one_queue_a_thread ? 1u : queues),
+                .tags_a_thread =
+                    static_cast<unsigned>(load(queues, ask.queue_depth, tags_apart(known)).tags),
                 .buffer_bytes = std::uint64_t{queues} * ask.queue_depth * ask.max_io_buf_bytes,
                 .lockable_bytes = kernel_.lockable_bytes(),
                 .preferred = disk_.preferred_path,
@@ -90,14 +116,12 @@ private:
             fail(EOPNOTSUPP, "ADD_DEV", granted.dev_id,
                  "the driver did not grant " + describe(dropped), "do without");
         }
-        // Half of io_uring's largest completion queue.
-        constexpr unsigned tags_a_thread_max = 32768;
-        const unsigned queues = duty_.one_queue_a_thread ? 1u : granted.nr_hw_queues;
-        if (queues * unsigned{granted.queue_depth} > tags_a_thread_max) {
+        const std::size_t tags =
+            load(granted.nr_hw_queues, granted.queue_depth, tags_apart(granted.flags)).tags;
+        if (tags > tags_a_thread_max) {
             fail(EINVAL, "ADD_DEV", granted.dev_id,
-                 "one thread would serve " + std::to_string(queues * granted.queue_depth) +
-                     " requests at once",
-                 "ask for queues x depth <= 32768, or use ublk::per_cpu");
+                 "one thread would serve " + std::to_string(tags) + " requests at once",
+                 "ask for less depth, fewer queues or more threads, so that it is 32768 at most");
         }
     }
 
@@ -124,6 +148,7 @@ private:
     std::uint64_t cookie_;
     const service<Kernel>& duty_;
     const disk_attributes& disk_;
+    unsigned threads_;
 };
 
 }  // namespace ublk::inline v0

@@ -102,7 +102,7 @@ private:
     void add(const service<Kernel>& duty, const disk_attributes& disk) {
         const std::uint64_t known = control_.get_features();
         cookie_ = new_cookie();
-        const device_adder<Kernel> adder{kernel_, asked_, cookie_, duty, disk};
+        const device_adder<Kernel> adder{kernel_, asked_, cookie_, duty, disk, threads_to_share()};
         info_ = adder.add(control_, known, [this](std::uint32_t id) {
             info_.id = id;
             added_ = true;
@@ -112,6 +112,11 @@ private:
         if (duty.driver_batches && !info_.driver_batches) {
             log("the driver has no batches, which came with Linux 7.0; completions go back once a "
                 "wake-up");
+        }
+        if (const unsigned cpus = std::min(kernel_.online_cpus(), uapi::max_nr_queues);
+            asked_.queues == 0 && info_.queues < cpus) {
+            log(std::to_string(info_.queues) + " queues for " + std::to_string(cpus) +
+                " CPUs, since its threads could not serve more at this depth");
         }
         if (duty.splits_queues && !info_.tags_apart) {
             log("each queue has one thread, since tags of their own came with Linux 6.16");
@@ -160,6 +165,13 @@ private:
         info_.threads = static_cast<unsigned>(crew_->size());
     }
 
+    // For a queue policy that can have any number.
+    [[nodiscard]] unsigned threads_to_share() const noexcept {
+        return set_                  ? static_cast<unsigned>(set_.threads)
+               : asked_.threads != 0 ? asked_.threads
+                                     : kernel_.online_cpus();
+    }
+
     [[nodiscard]] device_plan make_plan(const service<Kernel>& duty) {
         device_plan plan{info_, kernel_.page_size(), asked_.buffer_pages, asked_.lock_buffers};
         if (duty.needs_affinity) {
@@ -171,9 +183,7 @@ private:
         }
         plan.shape = {.queues = info_.queues,
                       .depth = info_.depth,
-                      .threads = set_                  ? static_cast<unsigned>(set_.threads)
-                                 : asked_.threads != 0 ? asked_.threads
-                                                       : kernel_.online_cpus(),
+                      .threads = threads_to_share(),
                       .tags_apart = info_.tags_apart};
         plan.cpus = asked_.cpus;
         if (duty.neighbours != nullptr) {

@@ -92,6 +92,26 @@ inline void check_shares(const std::vector<thread_shares>& all, const queue_fact
     }
 }
 
+/// How much a queue policy makes of one device.
+struct thread_load {
+    std::size_t tags = 0;    ///< of the thread that has the most
+    std::size_t shares = 0;  ///< of all threads; each is a mapping or two
+};
+
+[[nodiscard]] inline thread_load load_of(const std::vector<thread_shares>& all,
+                                         unsigned depth) noexcept {
+    thread_load load;
+    for (const thread_shares& each : all) {
+        std::size_t tags = 0;
+        for (const queue_share& share : each) {
+            tags += (depth - share.first + share.step - 1u) / share.step;
+        }
+        load.tags = tags > load.tags ? tags : load.tags;
+        load.shares += each.size();
+    }
+    return load;
+}
+
 }  // namespace detail
 
 }  // namespace ublk::inline v0
