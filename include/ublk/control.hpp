@@ -47,6 +47,26 @@ public:
         return asked;
     }
 
+    /// An ADD_DEV that was given up on may be carried out yet. Waits for that, for `limit` at most, and
+    /// deletes what was added then. False where it is still unanswered.
+    bool undo_late_add(time_limit limit) {
+        if (!unanswered_add_) {
+            return true;
+        }
+        control_command command;
+        const int answer = channel_.finish(*unanswered_add_, command, from_now(kernel_, limit));
+        if (answer == control_pending) {
+            return false;
+        }
+        unanswered_add_.reset();
+        if (answer >= 0) {
+            uapi::dev_info added;
+            std::memcpy(&added, command.payload, sizeof added);
+            del_dev(added.dev_id);
+        }
+        return true;
+    }
+
     /// GET_DEV_INFO.
     [[nodiscard]] uapi::dev_info get_dev_info(std::uint32_t id) {
         control_command command = of(uapi::ctrl::get_dev_info, id);
@@ -186,6 +206,9 @@ private:
         if (answer == control_pending) {
             channel_.cancel(ticket);
             answer = channel_.finish(ticket, command, from_now(kernel_, afterwards));
+            if (answer == control_pending && command.op == uapi::ctrl::add_dev) {
+                unanswered_add_ = ticket;
+            }
             if (answer == control_pending || answer == -ECANCELED) {
                 answer = -ETIMEDOUT;
             } else if (answer == -EINTR) {
@@ -231,6 +254,7 @@ private:
     Kernel kernel_;
     typename Kernel::control channel_;
     time_limit deadline_;
+    std::optional<control_ticket> unanswered_add_;
     detail::process_owner owner_{kernel_};
 };
 

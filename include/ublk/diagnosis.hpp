@@ -100,6 +100,11 @@ inline constexpr std::array rows{
         {"the device is live, or somebody still holds its last disk open",
          "close what uses the old /dev/ublkbN"}},
     row{uapi::ctrl::start_dev, EBUSY, {"the device is being stopped", "start it again after that"}},
+    row{uapi::ctrl::add_dev,
+        ETIMEDOUT,
+        {"the driver did not answer in time",
+         "look for blocked tasks in dmesg, and with `ls /dev/ublkc*` for a device that was added "
+         "late"}},
     row{uapi::ctrl::start_dev,
         ETIMEDOUT,
         {"reading the partition table takes too long, or a queue did not get ready",

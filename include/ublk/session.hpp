@@ -90,6 +90,7 @@ public:
             if (added_) {
                 delete_device();
             }
+            (void)control_.undo_late_add(device_end<Kernel>::patience(asked_));
         } catch (...) {
         }
     }

@@ -702,6 +702,19 @@ INSTANTIATE_TEST_SUITE_P(every_command, device_start_silent,
                              return std::string{ublk::command_name(each.param)};
                          });
 
+// The driver carries it out when nobody waits for it any more.
+TEST_F(device_test, an_add_that_is_answered_too_late_leaves_no_device) {
+    script(ctrl::add_dev, manner::tardy);
+    device<memory> disk{memory{1u << 20}, hasty(), kernel};
+    EXPECT_EQ(failure_of([&] { disk.start(); }).code, ETIMEDOUT);
+    EXPECT_NE(kernel.get([](const auto& s) { return s.total(); }), 0u) << "it was added";
+    EXPECT_FALSE(kernel.driver->exists);
+    EXPECT_EQ(kernel.times(ctrl::del_dev), 1u);
+    forget_script();
+    disk.start();
+    disk.stop();
+}
+
 TEST_F(device_start_fails, where_the_channel_cannot_be_opened) {
     kernel.driver->open_errno = EBUSY;
     const failure f = try_start();

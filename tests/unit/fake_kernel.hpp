@@ -76,6 +76,7 @@ struct reply {
         silent,  ///< no answer until it is cancelled, then EINTR
         deaf,    ///< no answer whatever happens
         late,    ///< carried out only once it is cancelled
+        tardy,   ///< only when it has been given up on after that
     };
     manner how = manner::normal;
     int code = 0;
@@ -171,6 +172,7 @@ public:
         ublk::control_command command;
         bool awaited = false;
         bool cancelled = false;
+        unsigned given_up = 0;
         std::optional<int> answer{};
     };
 
@@ -405,7 +407,8 @@ public:
             case reply::manner::silent:
                 break;
             case reply::manner::late:
-                if (!f.cancelled) {
+            case reply::manner::tardy:
+                if (r.how == reply::manner::late ? !f.cancelled : f.given_up < 2) {
                     return;
                 }
                 [[fallthrough]];
@@ -532,6 +535,7 @@ public:
             return f.answer.has_value();
         });
         if (!f.answer) {
+            ++f.given_up;
             return ublk::control_pending;
         }
         const int answer = *f.answer;
