@@ -272,7 +272,7 @@ std::uint64_t run(std::string_view which, bool writes, unsigned turns) {
                : which == "memory.user_copy"    ? run<paths::user_copy>(disk, writes, turns)
                                                 : run<paths::lend>(disk, writes, turns);
     }
-    char name[] = "/tmp/ublk-instructions-XXXXXX";
+    char name[] = "/dev/shm/ublk-instructions-XXXXXX";  // where a write at once is to be had
     const fd made{::mkstemp(name)};
     if (!made || ::ftruncate(made.get(), 1 << 20) != 0) {
         std::abort();

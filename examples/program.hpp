@@ -143,8 +143,8 @@ inline void add_options(CLI::App& app, settings& s) {
     return asked;
 }
 
-/// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and those that it starts, and turns the
-/// first of them into a stop request: dirty pages are written back. Make one before any other
+/// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and those that it starts, and turns
+/// the first of them into a stop request: dirty pages are written back. Make one before any other
 /// thread.
 class signals {
 public:

@@ -77,6 +77,13 @@ struct receiver {
     }
 };
 
+/// Serving what exceeds its buffer would overrun the next tag.
+template <class Path>
+[[nodiscard, gnu::always_inline]] inline bool exceeds_buffer(const tag_place& here,
+                                                             std::size_t bytes) noexcept {
+    return has_tag_buffers(Path::id) && bytes > here.of.data.stride();
+}
+
 /// Offers every tag of `queues` to the driver.
 template <class Path, class Hand>
 void fetch_tags(const Hand& with, std::span<queue> queues, ledger& state) noexcept {

@@ -47,8 +47,8 @@ public:
         return asked;
     }
 
-    /// An ADD_DEV that was given up on may be carried out yet. Waits for that, for `limit` at most, and
-    /// deletes what was added then. False where it is still unanswered.
+    /// An ADD_DEV that was given up on may be carried out yet. Waits for that, for `limit` at most,
+    /// and deletes what was added then. False where it is still unanswered.
     bool undo_late_add(time_limit limit) {
         if (!unanswered_add_) {
             return true;

@@ -29,11 +29,11 @@ using deadline = std::chrono::steady_clock::time_point;
 ///
 /// `thread`, `mutex` and `condition` are used as std::thread, std::mutex and
 /// std::condition_variable_any are. `this_process` names the calling process: a forked child has
-/// another number, never 0. `enter_queue_thread` prepares the calling thread for serving
-/// queues, on those of `cpus` that it may use already; with an empty set, or where it may use none of
-/// them, it stays where it is. `neighbours` are the CPUs in the
-/// same domain as `cpu`, or as the one where the caller runs; empty where that is not known.
-/// `this_thread_mark` is a word of the calling thread's own, null at first.
+/// another number, never 0. `enter_queue_thread` prepares the calling thread for serving queues, on
+/// those of `cpus` that it may use already; with an empty set, or where it may use none of them, it
+/// stays where it is. `neighbours` are the CPUs in the same domain as `cpu`, or as the one where
+/// the caller runs; empty where that is not known. `this_thread_mark` is a word of the calling
+/// thread's own, null at first.
 template <class H>
 concept host = requires(const H& h, const cpu_set& cpus, std::optional<unsigned> cpu) {
     { h.now() } -> std::same_as<deadline>;

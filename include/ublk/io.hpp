@@ -26,8 +26,8 @@ namespace ublk::inline v0 {
 ///
 /// What an operation answers is what io_uring says: a count of bytes or 0, or -errno. Of more than
 /// 0x7ffff000 bytes (2 GiB less a page) only so many are moved, as by read(2). Descriptors and
-/// memory stay valid until it has ended. A file may be a descriptor, or a `registered_file`. Once the device is stopped by force, operations end
-/// with -ECANCELED.
+/// memory stay valid until it has ended. A file may be a descriptor, or a `registered_file`. Once
+/// the device is stopped by force, operations end with -ECANCELED.
 class io : public detail::task_owner {
 public:
     /// For the engine.

@@ -79,8 +79,8 @@ inline constexpr int control_pending = -ETIME;
 ///
 /// `control` carries control commands, from any thread but one at a time; `begin` never blocks,
 /// `finish` waits until the deadline and returns the kernel's answer (>= 0 or -errno) with the
-/// payload copied out, `control_pending`, or at once -errno where no answer can come any more; `cancel` asks the kernel to give up on a command. Both
-/// take the command's ticket.
+/// payload copied out, `control_pending`, or at once -errno where no answer can come any more;
+/// `cancel` asks the kernel to give up on a command. Both take the command's ticket.
 /// `channel` is an open /dev/ublkcN; it throws `error` where opening fails until the deadline.
 ///   `file()` is a descriptor for pread and pwrite of a request's bytes; after `close_for_good()`,
 ///   which closes it, no other file gets that number.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/error.hpp>
 #include <ublk/fixed_array.hpp>
 #include <ublk/request.hpp>
 #include <ublk/uapi.hpp>
@@ -20,6 +21,15 @@ public:
     /// A request has failed because the device ends by force.
     [[gnu::cold, gnu::noinline]] void note_failed(const request& r) noexcept {
         add(failed_bytes_, r.op() == uapi::op::write ? r.length() : 0);
+    }
+
+    /// A request has got its answer; `by_force` where the device ends so.
+    [[gnu::cold, gnu::noinline]] void note_end(const request& r, result answer,
+                                               bool by_force) noexcept {
+        note_answer();
+        if (by_force && !answer.ok()) {
+            note_failed(r);
+        }
     }
 
     /// Grows with every answer, also more than once. Backends that answer at once are counted only

@@ -36,8 +36,8 @@ public:
 
     /// Puts another open file in its place, such as a new connection, while the device is served.
     /// Operations that the kernel has already go to the old file, all that are awaited from now on
-    /// to the new one. Any thread, but where there was none: that is for before the start. Returns 0
-    /// or -errno, and changes nothing then.
+    /// to the new one. Any thread, but where there was none: that is for before the start. Returns
+    /// 0 or -errno, and changes nothing then.
     [[nodiscard]] int replace(fd fresh) noexcept {
         if (!fresh) {
             return -EBADF;

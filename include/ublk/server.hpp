@@ -171,31 +171,31 @@ private:
         if (!in_place(bytes) || r.op() != uapi::op::write) {  // else when it asked for its data
             meter_.took(place, here.index);
         }
-        // Serving what exceeds its buffer would overrun the next tag.
-        const bool unfit = has_tag_buffers(Path::id) && bytes > here.of.data.stride();
+        const bool unusual =
+            detail::seldom(exceeds_buffer<Path>(here, bytes)) ||
+            detail::seldom(by.hand.told(async ? orders::refuse : orders::refuse | orders::report));
         if constexpr (async) {
-            begin(place, here, r, bytes, detail::seldom(unfit || by.hand.told(orders::refuse)));
-        } else if (detail::seldom(unfit || by.hand.told(orders::refuse | orders::report))) {
-            serve_to_the_end(place, here.which, unfit);
+            begin(place, here, r, bytes, unusual);
         } else {
             promise<const receiver> duty{by, place, r};
-            std::move(duty).fulfil(answer(here, r, bytes));
+            !unusual ? std::move(duty).fulfil(answer(here, r, bytes))
+                     : std::move(duty).fulfil(answer_to_the_end(place, here.which));
         }
     }
 
     // Somebody waits for the end of the device.
-    [[gnu::cold, gnu::noinline]] void serve_to_the_end(std::uint16_t place, tag which,
-                                                       bool unfit) noexcept {
-        const at_hand with = hand();
-        const tag_place here = with.spot(place, which);
+    [[gnu::cold, gnu::noinline, gnu::flatten]] result answer_to_the_end(std::uint16_t place,
+                                                                        tag which) noexcept {
+        const tag_place here = hand().spot(place, which);
         const request r{here.of.descriptor(which), here.of.id, which};
-        const bool refused = with.told(orders::refuse);
+        const std::size_t bytes = r.carries_data() ? r.length() : 0;
+        const bool refused = ledger_.told(orders::refuse);
         progress_.note_answer();  // of the request before, for which it was too early
-        refused ? progress_.note_failed(r) : void();
-        complete(with, place, r,
-                 unfit || refused ? result{std::errc::io_error}
-                                  : answer(here, r, r.carries_data() ? r.length() : 0));
-        progress_.note_answer();
+        const result said = refused || exceeds_buffer<Path>(here, bytes)
+                                ? result{std::errc::io_error}
+                                : answer(here, r, bytes);
+        progress_.note_end(r, said, refused);
+        return said;
     }
 
     [[gnu::always_inline]] result answer(const tag_place& here, const request& r,
@@ -224,9 +224,8 @@ private:
 
     void finish(tag_work& work) noexcept {
         const result answer = work.running.answer();
-        progress_.note_answer();
-        if (!answer.ok() && ledger_.told(orders::refuse)) [[unlikely]] {
-            progress_.note_failed(work.asked);
+        if (detail::seldom(ledger_.told(orders::refuse | orders::report))) {
+            progress_.note_end(work.asked, answer, ledger_.told(orders::refuse));
         }
         work.running = task{ok};
         if (registers_requests(Path::id) && std::exchange(work.registered, false)) {

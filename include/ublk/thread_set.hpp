@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/abandoned.hpp>
 #include <ublk/cpus.hpp>
 #include <ublk/error.hpp>
 #include <ublk/host.hpp>
@@ -137,9 +138,12 @@ private:
         ~everybody() { dismiss(); }
 
         void dismiss() noexcept {
-            const bool ours = !shared->owner.elsewhere(shared->kernel);
+            if (shared->owner.elsewhere(shared->kernel)) {  // none of them is here
+                detail::abandon(new remains{{}, std::move(threads)});
+                return;
+            }
             bool gone = false;
-            if (ours) {  // else none of them is here to be waited for
+            {
                 std::unique_lock lock{shared->mutex};
                 shared->leave = true;
                 for (const auto& each : shared->desks) {
@@ -155,6 +159,10 @@ private:
             }
             threads.clear();
         }
+
+        struct remains : detail::abandoned {
+            std::vector<typename Kernel::thread> threads;
+        };
 
         std::shared_ptr<state> shared;
         std::vector<typename Kernel::thread> threads;

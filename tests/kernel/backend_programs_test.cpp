@@ -59,5 +59,50 @@ rm /tmp/one /tmp/two /tmp/three
 )sh")));
 }
 
+// What is opened must not get the number of a stream that is closed: the image would be printed to.
+TEST_F(programs, ClosedStreamsHarmNobody) {
+    EXPECT_TRUE(succeeded(script(R"sh(
+head -c 4194304 /dev/urandom >/tmp/image
+cp /tmp/image /tmp/before
+file --queues 1 --id 31 /tmp/image <&- >&- 2>&- &
+server=$!
+disk=/dev/ublkb31
+n=0; until [ -b $disk ]; do n=$((n + 1)); [ $n -lt 600 ]; sleep 0.1; done
+cmp /tmp/image $disk
+finish TERM
+cmp /tmp/image /tmp/before
+code() { c=0; "$@" || c=$?; }
+code memory --size 100 <&- >&- 2>&-;  [ $c = 1 ]
+code memory --size 100 2>/dev/full;   [ $c = 1 ]
+code memory --depth 0 >&- 2>&-;       [ $c = 2 ]
+code memory --help >/dev/full;        [ $c = 0 ]
+begin memory --size 16M --id 5
+code memory --size 16M --id 5 2>&-;   [ $c = 1 ]
+finish INT
+memory --size 16M --id 32 >/dev/full 2>&1 &
+server=$!
+disk=/dev/ublkb32
+n=0; until [ -b $disk ]; do n=$((n + 1)); [ $n -lt 600 ]; sleep 0.1; done
+finish TERM
+)sh")));
+}
+
+TEST_F(programs, EverySignalThatEndsThemWritesDirtyPagesBack) {
+    EXPECT_TRUE(succeeded(script(R"sh(
+for signal in TERM INT HUP QUIT; do
+    truncate -s 8M /tmp/image
+    begin file --queues 1 --stop-deadline 30s --command-deadline 1m /tmp/image
+    head -c 2097152 /dev/urandom >/tmp/data
+    exec 7>$disk
+    dd if=/tmp/data bs=64k >&7
+    ( n=0; while [ -e $disk ] && [ $n -lt 600 ]; do n=$((n + 1)); sleep 0.1; done ) &
+    exec 7>&-
+    finish $signal
+    cmp -n 2097152 /tmp/data /tmp/image
+    rm /tmp/image
+done
+)sh")));
+}
+
 }  // namespace
 }  // namespace backend_programs_test

@@ -848,12 +848,17 @@ TEST_F(device_test, a_ring_that_fails_ends_a_wait_that_is_under_way) {
     EXPECT_EQ(disk.state(), ublk::device_state::idle);
 }
 
-/// Hands every read to whoever has `tickets`.
+/// Hands its read to whoever has the ticket; after that its ring fails.
 struct handing {
     std::shared_ptr<std::promise<ublk::return_ticket>> ticket;
+    fake_kernel kernel;
     std::uint64_t size() const { return 1u << 20; }
     ublk::task read(ublk::io& with, const ublk::request&, std::span<std::byte>) {
-        const auto give = [this](ublk::return_ticket t) { ticket->set_value(std::move(t)); };
+        const auto give = [this](ublk::return_ticket t) {
+            const std::lock_guard lock{kernel.driver->mutex};
+            kernel.driver->wait_codes = {-EBADF, -EBADF};
+            ticket->set_value(std::move(t));
+        };
         co_return co_await with.hand_over(give);
     }
     ublk::result write(const ublk::request&, std::span<const std::byte>) { return ublk::ok; }
@@ -864,12 +869,10 @@ TEST_F(device_test, a_users_thread_that_is_late_meets_no_other_file) {
     const auto ticket = std::make_shared<std::promise<ublk::return_ticket>>();
     auto given = ticket->get_future();
     {
-        device<handing> disk{handing{ticket}, small(), kernel};
+        ublk::options asked = small();
+        asked.queues = 1;
+        device<handing> disk{handing{ticket, kernel}, asked, kernel};
         disk.start();
-        {
-            const std::lock_guard lock{kernel.driver->mutex};
-            kernel.driver->wait_codes = {-EBADF, -EBADF};
-        }
         kernel.post({{0, 0, op(uapi::op::read), 0, 1}});
         (void)failure_of([&] { disk.wait(); });
     }

@@ -485,5 +485,20 @@ TEST(fault, counts_exactly_with_many_threads) {
     EXPECT_EQ(disk.injected(), 1234u);
 }
 
+/// Has a file for the rings.
+struct with_file : disk_now {
+    using disk_now::disk_now;
+    ublk::registered_file file{};
+    std::vector<const ublk::registered_file*> ring_files() const { return {&file}; }
+};
+
+// A device takes a backend by value: what is told of it must not point to where it was.
+TEST(fault, names_the_files_of_its_backend_where_they_are_now) {
+    ublk::backends::fault<with_file> made{with_file{1u << 16}};
+    auto disk = std::move(made);
+    EXPECT_EQ(ublk::attributes_of(disk).ring_files,
+              std::vector<const ublk::registered_file*>{&disk.inner().file});
+}
+
 }  // namespace
 }  // namespace fault_test

@@ -644,5 +644,22 @@ TEST(stripe, refuses_to_be_larger_than_a_disk_can_be) {
     EXPECT_THROW((stripe{chunk, std::vector<endless>(2)}), ublk::error);
 }
 
+/// Has a file for the rings.
+struct with_file : disk_now {
+    using disk_now::disk_now;
+    ublk::registered_file file{};
+    std::vector<const ublk::registered_file*> ring_files() const { return {&file}; }
+};
+
+// A device takes a backend by value: what is told of it must not point to where it was.
+TEST(stripe, names_the_files_of_its_members_where_they_are_now) {
+    ublk::backends::stripe<with_file, with_file> made{4096, with_file{1u << 16},
+                                                      with_file{1u << 16}};
+    auto disk = std::move(made);
+    EXPECT_EQ(ublk::attributes_of(disk).ring_files,
+              (std::vector<const ublk::registered_file*>{&std::get<0>(disk.members()).file,
+                                                         &std::get<1>(disk.members()).file}));
+}
+
 }  // namespace
 }  // namespace stripe_test

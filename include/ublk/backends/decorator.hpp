@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <vector>
 
 /// What backends that stand on others show of themselves: just the functions that those have.
 namespace ublk::inline v0::detail {
@@ -158,13 +157,13 @@ public:
     [[nodiscard]] std::optional<data_path> preferred_path() const noexcept {
         return shown_.preferred_path;
     }
-    [[nodiscard]] std::vector<const registered_file*> ring_files() const {
-        return shown_.ring_files;
-    }
 
 protected:
     decorator() noexcept = default;
-    explicit decorator(const disk_attributes& shown) : shown_{shown} {}
+
+    /// Files are part of the backends below, which may be moved as yet: Self asks for them when the
+    /// device starts.
+    explicit decorator(const disk_attributes& shown) : shown_{shown} { shown_.ring_files.clear(); }
 
 private:
     [[nodiscard]] Self& self() noexcept { return static_cast<Self&>(*this); }

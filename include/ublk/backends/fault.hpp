@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
+#include <vector>
 
 namespace ublk::inline v0 {
 
@@ -55,6 +56,10 @@ public:
     [[nodiscard]] std::uint64_t injected() const noexcept { return faults_->injected(); }
 
     [[nodiscard]] B& inner() noexcept { return inner_; }
+
+    [[nodiscard]] std::vector<const registered_file*> ring_files() const {
+        return attributes_of(inner_).ring_files;
+    }
 
     /// For the base class.
     template <class Op, class... P>

@@ -142,6 +142,14 @@ public:
     /// A std::vector<B>, or a std::tuple<A, B, C>.
     [[nodiscard]] auto& members() noexcept { return members_.all(); }
 
+    [[nodiscard]] std::vector<const registered_file*> ring_files() const {
+        std::vector<const registered_file*> all;
+        for (const disk_attributes& one : members_.attributes()) {
+            all.insert(all.end(), one.ring_files.begin(), one.ring_files.end());
+        }
+        return all;
+    }
+
     /// For the base class.
     template <class Op, class... P>
     [[nodiscard]] result now(const request& r, P... payload) noexcept {

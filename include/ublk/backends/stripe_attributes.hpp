@@ -65,7 +65,6 @@ inline void check_stripe(const std::vector<disk_attributes>& members, std::uint6
                                              std::uint64_t chunk) {
     check_stripe(members, chunk);
     disk_attributes all = members.front();
-    all.ring_files.clear();
     bool durable_by_fua = true;
     for (const disk_attributes& one : members) {
         // Requests are cut at blocks, and where one is cut a member's memory has to begin.
@@ -75,7 +74,6 @@ inline void check_stripe(const std::vector<disk_attributes>& members, std::uint6
         all.physical_block_size = std::max(all.physical_block_size, one.physical_block_size);
         all.minimum_io_size = std::max(all.minimum_io_size, one.minimum_io_size);
         all.read_only |= one.read_only;
-        all.ring_files.insert(all.ring_files.end(), one.ring_files.begin(), one.ring_files.end());
         all.rotational |= one.rotational;
         all.volatile_cache |= one.volatile_cache;
         durable_by_fua &= one.fua || !one.volatile_cache;
