@@ -18,17 +18,18 @@ namespace ublk_test {
 // leaves with 0 and without its device.
 inline constexpr const char* program_helpers = R"sh(
 out=$(mktemp)
+ready='^/dev/ublkb'  # the last line that a program says once it serves
 begin() {
     : >$out  # what the last one said
     "$@" >$out 2>&1 &
     server=$!
     n=0
-    until grep -q ^/dev/ublkb $out; do
+    until grep -q "$ready" $out; do
         kill -0 $server || { cat $out; exit 90; }
         n=$((n + 1)); [ $n -lt 600 ] || { echo "no line in 60 s"; kill -9 $server; exit 91; }
         sleep 0.1
     done
-    disk=$(sed -n 's,^\(/dev/ublkb[0-9]*\).*,\1,p' $out)
+    disk=$(sed -n 's,^\(/dev/ublkb[0-9]*\).*,\1,p;T;q' $out)
     [ -b $disk ]
 }
 # dd only speaks when it fails.

@@ -68,8 +68,8 @@ done
 
 TEST_F(programs, ManyDisksShareTheirThreads) {
     EXPECT_TRUE(succeeded(script(R"sh(
+ready='on 2 threads'
 begin many --disks 3 --size 16M --threads 2
-grep -q 'on 2 threads' $out
 [ $(grep -o /dev/ublkb $out | wc -l) = 3 ]
 dd if=/dev/urandom of=/tmp/data bs=64k count=16
 for each in $(grep -o '/dev/ublkb[0-9]*' $out); do
