@@ -10,8 +10,10 @@
 #include <ublk/service.hpp>
 #include <ublk/set_handle.hpp>
 #include <ublk/set_seats.hpp>
+#include <ublk/trouble_report.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -31,14 +33,15 @@ class crew : public std::enable_shared_from_this<crew<Kernel>> {
 public:
     /// The device keeps `set`: a crew may end on a thread of it, which cannot wait for itself.
     crew(const Kernel& running, service<Kernel> duty, typename Kernel::channel channel,
-         device_plan what, const set_handle& set = {})
+         device_plan what, const set_handle& set = {}, trouble_listener log = nullptr)
         : kernel_{running}, duty_{std::move(duty)}, channel_{std::move(channel)}, set_{set},
           plan_{std::move(what)}, shifts_{duty_.threads(plan_.shape)}, wakers_(shifts_.size()),
-          progress_(shifts_.size()) {
+          progress_(shifts_.size()), troubles_{running, log, plan_.granted.id} {
         set_.set = std::shared_ptr<void>{std::shared_ptr<void>{}, set.set.get()};
         detail::check_shares(shifts_, plan_.shape, duty_.one_queue_a_thread);
-        for (const thread_shares& shift : shifts_) {
-            records_.push_back(duty_.make_record(shift));
+        for (std::size_t i = 0; i < shifts_.size(); ++i) {
+            records_.push_back(duty_.make_record(shifts_[i]));
+            progress_[i].report_to(troubles_);
         }
     }
 
@@ -110,6 +113,7 @@ public:
 
     /// Joins the threads, which must be gone; the channel is closed by then.
     void disband() {
+        troubles_.finish(std::chrono::seconds{1});
         for (typename Kernel::thread& thread : threads_) {
             if (thread.joinable()) {
                 thread.join();
@@ -149,12 +153,8 @@ public:
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return shifts_.size(); }
-
     /// Of the measuring policy, one a thread; all the same from the beginning to the end.
-    [[nodiscard]] const std::vector<std::shared_ptr<void>>& records() const noexcept {
-        return records_;
-    }
-
+    [[nodiscard]] const auto& records() const noexcept { return records_; }
     [[nodiscard]] const fixed_array<queue_progress>& progress() const noexcept { return progress_; }
 
     /// IORING_SETUP_* of the threads' rings; after `ready`.
@@ -187,7 +187,6 @@ private:
         leave(code);
     }
 
-    // Spans by hand: from containers they take compilers long.
     void prepare_thread(std::size_t index) noexcept {
         const thread_shares& mine = shifts_[index];
         kernel_.enter_queue_thread(
@@ -281,6 +280,7 @@ private:
     std::vector<std::shared_ptr<void>> records_;
     fixed_array<typename Kernel::waker> wakers_;
     fixed_array<queue_progress> progress_;
+    trouble_report<Kernel> troubles_;
     fixed_array<typename Kernel::thread> threads_;
     fixed_array<set_chair<Kernel>> chairs_;
     std::atomic<unsigned> orders_ = orders::serve;

@@ -262,25 +262,26 @@ auto io::hand_over(Give&& give) noexcept {
                   "ublk: give that closure a name first: auto give = [...](ublk::return_ticket) "
                   "{...}; co_await io.hand_over(give);  (g++ 12 destroys such a temporary twice)");
     struct handed : detail::errand {
-        io_thread& home;
+        io& from;
         std::remove_reference_t<Give>& give;  // whatever it is outlives the co_await
-        handed(io_thread& from, std::remove_reference_t<Give>& what) noexcept
-            : home{from}, give{what} {}
+        handed(io& whose, std::remove_reference_t<Give>& what) noexcept : from{whose}, give{what} {}
         handed(const handed&) = delete;
         handed& operator=(const handed&) = delete;
 
         [[nodiscard]] bool await_ready() const noexcept { return false; }
         void await_suspend(std::coroutine_handle<> task) noexcept {
             waiting = task;
+            io_thread& home = *from.home_;
             home.sent();
             try {
                 give(return_ticket{home, *this});  // dropped by an exception, it answers EIO
             } catch (...) {
+                from.frames_.note_exception();
             }
         }
         [[nodiscard]] result await_resume() const noexcept { return answer; }
     };
-    return handed{*home_, give};
+    return handed{*this, give};
 }
 
 }  // namespace ublk::inline v0

@@ -57,8 +57,11 @@ struct options {
     /// the best that they allow (device_info::path tells which, and why).
     std::optional<data_path> path{};
 
-    /// Hears what was chosen and why, in a sentence, on the thread that calls start. May throw,
-    /// which start then passes on.
+    /// Hears what was chosen and why, in a sentence, on the thread that calls start; it may throw
+    /// there, which start then passes on. Hears, too, why requests failed that a backend should not
+    /// have failed: what it threw, or that its coroutines want more memory. That is told by a
+    /// thread of the device's own, which such a failure starts: at first at once, then a sentence a
+    /// second; what is thrown there is lost, and the end of the device waits for it 1 s at most.
     void (*log)(const std::string& sentence) = nullptr;
 
     /// What backs the tag buffers.

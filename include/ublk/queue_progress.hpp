@@ -4,6 +4,7 @@
 #include <ublk/error.hpp>
 #include <ublk/fixed_array.hpp>
 #include <ublk/request.hpp>
+#include <ublk/request_trouble.hpp>
 #include <ublk/uapi.hpp>
 
 #include <atomic>
@@ -32,6 +33,16 @@ public:
         }
     }
 
+    /// `to.note(request_trouble)` is told why requests fail, from now on.
+    template <class Report>
+    void report_to(Report& to) noexcept {
+        tell_ = [](void* report, const request_trouble& what) noexcept {
+            static_cast<Report*>(report)->note(what);
+        };
+        to_ = &to;
+    }
+    void note_trouble(const request_trouble& what) noexcept { tell_(to_, what); }
+
     /// Grows with every answer, also more than once. Backends that answer at once are counted only
     /// while the thread is told to (`orders::report`).
     [[nodiscard]] std::uint64_t answers() const noexcept {
@@ -50,6 +61,9 @@ private:
 
     std::atomic<std::uint64_t> answers_ = 0;
     std::atomic<std::uint64_t> failed_bytes_ = 0;
+    void (*tell_)(void*, const request_trouble&) noexcept = [](void*,
+                                                               const request_trouble&) noexcept {};
+    void* to_ = nullptr;
 };
 
 /// Over all threads of a device.

@@ -15,6 +15,7 @@
 #include <ublk/queue_policy/waits.hpp>
 #include <ublk/queue_progress.hpp>
 #include <ublk/token.hpp>
+#include <ublk/trouble_notes.hpp>
 #include <ublk/workshop.hpp>
 
 #include <atomic>
@@ -201,7 +202,8 @@ private:
     [[gnu::always_inline]] result answer(const tag_place& here, const request& r,
                                          std::size_t bytes) noexcept {
         return in_place(bytes) ? lender_.arrived(r, here.index)
-                               : dispatch(backend_, r, Path::bytes(here, bytes));
+                               : dispatch(backend_, r, Path::bytes(here, bytes),
+                                          detail::note_thrown{progress_});
     }
 
     /// Whether the kernel copies these bytes straight from and to the backend's memory.
@@ -224,6 +226,9 @@ private:
 
     void finish(tag_work& work) noexcept {
         const result answer = work.running.answer();
+        if (detail::seldom(work.frames().troubled())) {
+            detail::note_troubles(progress_, work.asked, work.frames());
+        }
         if (detail::seldom(ledger_.told(orders::refuse | orders::report))) {
             progress_.note_end(work.asked, answer, ledger_.told(orders::refuse));
         }
@@ -238,11 +243,8 @@ private:
 
     /// Nothing more is served, but what the backend has in flight must end all the same.
     [[nodiscard, gnu::cold]] bool winds_up() noexcept {
-        if constexpr (async) {
-            tasks_.cancel();
-            return tasks_.busy() && !ledger_.lost();
-        }
-        return false;
+        tasks_.cancel();
+        return tasks_.busy() && !ledger_.lost();
     }
 
     /// A write: says where its bytes belong, upon which the kernel puts them there.
@@ -254,7 +256,7 @@ private:
         meter_.took(SingleQueue ? 0 : place, here.index);
         const std::byte* const memory = lender_.for_write(backend_, r, here.index);
         if (memory == nullptr || with.told(orders::refuse)) [[unlikely]] {
-            progress_.note_failed(r);
+            progress_.note_end(r, std::errc::io_error, with.told(orders::refuse));
             complete(with, place, r, std::errc::io_error);
             return;
         }
@@ -276,12 +278,10 @@ private:
     void look_up() noexcept {
         port_.listen();
         ledger_.look_up();
-        if constexpr (async) {
-            if (ledger_.told(orders::leave | orders::refuse)) {
-                tasks_.cancel();
-            }
-            tasks_.resume_returned();
+        if (ledger_.told(orders::leave | orders::refuse)) {
+            tasks_.cancel();
         }
+        tasks_.resume_returned();
     }
 
     Backend& backend_;

@@ -162,7 +162,7 @@ private:
         plan.files = std::move(files);
         auto channel = kernel_.open_channel(info_.id, from_now(kernel_, asked_.command_deadline));
         crew_ = std::make_shared<crew<Kernel>>(kernel_, std::move(duty), std::move(channel),
-                                               std::move(plan), set_);
+                                               std::move(plan), set_, asked_.log);
         info_.threads = static_cast<unsigned>(crew_->size());
     }
 

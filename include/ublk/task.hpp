@@ -1,67 +1,18 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/config.hpp>
 #include <ublk/error.hpp>
+#include <ublk/task_stack.hpp>
 
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
-#include <new>
-#include <span>
 #include <type_traits>
 #include <utility>
 
 namespace ublk::inline v0 {
 
 class io;
-
-/// The memory of one tag's coroutine frames: a stack, taken once, at start. Frames mostly go in the
-/// reverse order of their coming; one that goes earlier stays as it is until all above it are gone,
-/// which decorators rely on (backends/ask.hpp).
-class task_stack {
-public:
-    task_stack() noexcept = default;
-    explicit task_stack(std::span<std::byte> memory) noexcept : memory_{memory} {}
-
-    [[nodiscard]] void* allocate(std::size_t bytes) noexcept {
-        const std::size_t size =
-            (bytes + sizeof(frame) + alignof(frame) - 1) & ~(alignof(frame) - 1);
-        UBLK_ASSERT(size <= memory_.size() - top_,
-                    "the frames of a backend's tasks fit into its task_bytes: raise it");
-        frame* const made = ::new (memory_.data() + top_) frame{this, last_, false};
-        last_ = made;
-        top_ += size;
-        return made + 1;
-    }
-
-    static void release(void* memory) noexcept {
-        frame* const gone = static_cast<frame*>(memory) - 1;
-        gone->free = true;
-        gone->home->shrink();
-    }
-
-    /// Bytes in use.
-    [[nodiscard]] std::size_t used() const noexcept { return top_; }
-
-private:
-    struct alignas(std::max_align_t) frame {
-        task_stack* home;
-        frame* below;
-        bool free;
-    };
-
-    void shrink() noexcept {
-        while (last_ != nullptr && last_->free) {
-            top_ = static_cast<std::size_t>(reinterpret_cast<std::byte*>(last_) - memory_.data());
-            last_ = last_->below;
-        }
-    }
-
-    std::span<std::byte> memory_;
-    std::size_t top_ = 0;
-    frame* last_ = nullptr;
-};
 
 namespace detail {
 
@@ -95,8 +46,9 @@ struct task_group {
 /// What an asynchronous backend function returns: a coroutine that ends with a `result`
 /// (`co_return ublk::ok;`). It starts when it is awaited.
 ///
-/// Such a function has a parameter `ublk::io&`, in whose tag's memory the frame lives. An exception
-/// that leaves the coroutine becomes EIO. All of it runs on the queue's thread.
+/// Such a function has a parameter `ublk::io&`, in whose tag's memory the frame lives; where it
+/// does not fit, the task is over with EIO. An exception that leaves the coroutine becomes EIO. Of
+/// both `options::log` is told. All of it runs on the queue's thread.
 class [[nodiscard]] task {
 public:
     class promise_type;
@@ -145,9 +97,20 @@ private:
 
 class task::promise_type {
 public:
-    promise_type() noexcept = default;
+    template <class... Parameters>
+    [[gnu::always_inline]] explicit promise_type(Parameters&... parameters) noexcept
+        : home_{stack_among(parameters...)} {
+        if (!in_place()) [[unlikely]] {
+            home_.give_up_last();
+        }
+    }
 
-    [[nodiscard]] task get_return_object() noexcept { return task{handle::from_promise(*this)}; }
+    [[nodiscard]] task get_return_object() noexcept {
+        return in_place() ? task{handle::from_promise(*this)} : task{lost};
+    }
+    /// Its frame does not fit.
+    [[nodiscard]] static task get_return_object_on_allocation_failure() noexcept { return lost; }
+
     [[nodiscard]] std::suspend_always initial_suspend() const noexcept { return {}; }
     [[nodiscard]] auto final_suspend() const noexcept {
         struct end {
@@ -160,12 +123,15 @@ public:
         return end{};
     }
     void return_value(result value) noexcept { value_ = value; }
-    void unhandled_exception() noexcept { value_ = std::errc::io_error; }
+    void unhandled_exception() noexcept {
+        value_ = std::errc::io_error;
+        home_.note_exception();
+    }
 
     // Inline, or g++ 12 takes the two for no pair (-Wmismatched-new-delete).
     template <class... Parameters>
-    [[nodiscard, gnu::always_inline]] static void* operator new(std::size_t bytes,
-                                                                Parameters&... parameters) {
+    [[nodiscard, gnu::always_inline]] static void*
+    operator new(std::size_t bytes, Parameters&... parameters) noexcept {
         return stack_among(parameters...).allocate(bytes);
     }
     static void operator delete(void* frame, std::size_t) noexcept { task_stack::release(frame); }
@@ -181,6 +147,10 @@ private:
         task_stack* found = nullptr;
         (detail::find_frames(parameters, found), ...);
         return *found;
+    }
+
+    [[nodiscard]] bool in_place() noexcept {
+        return home_.last_is(handle::from_promise(*this).address());
     }
 
     /// Whom to go on with.
@@ -201,6 +171,7 @@ private:
     detail::task_group* group_ = nullptr;
     detail::task_owner* owner_ = nullptr;
     result value_{std::errc::io_error};
+    task_stack& home_;
 };
 
 inline result task::answer() const noexcept {

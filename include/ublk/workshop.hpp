@@ -123,6 +123,9 @@ struct no_workshop {
     template <class... Ignored>
     explicit constexpr no_workshop(Ignored&&...) noexcept {}
     static constexpr void add_queue(unsigned, std::size_t) noexcept {}
+    static constexpr void cancel() noexcept {}
+    static constexpr void resume_returned() noexcept {}
+    [[nodiscard]] static constexpr bool busy() noexcept { return false; }
     [[nodiscard]] static constexpr bool left_behind() noexcept { return false; }
 };
 

@@ -425,6 +425,14 @@ TEST(dispatch, turns_whatever_is_thrown_into_eio) {
                           uapi::op::write_zeroes}) {
         EXPECT_EQ(ublk::dispatch(b, asking(op), payload).error(), EIO);
     }
+    std::vector<uapi::op> told;
+    const auto note = [&](const request& r) { told.push_back(r.op()); };
+    for (const auto op : {uapi::op::read, uapi::op::write, uapi::op::flush, uapi::op::discard,
+                          uapi::op::write_zeroes}) {
+        EXPECT_EQ(ublk::dispatch(b, asking(op), payload, note).error(), EIO);
+        EXPECT_EQ(told.back(), op);
+    }
+    EXPECT_EQ(told.size(), 5u);
     const request r = asking(uapi::op::read);
     static_assert(noexcept(ublk::dispatch(b, r, std::span<std::byte>{})));
 }
@@ -434,8 +442,13 @@ TEST(dispatch, guards_only_what_may_throw) {
     const auto plain = []() noexcept -> result { return std::errc::no_link; };
     const auto risky = []() -> result { throw 1; };
     static_assert(noexcept(plain()) && !noexcept(risky()));
-    EXPECT_EQ(ublk::detail::guarded(plain).error(), ENOLINK);
-    EXPECT_EQ(ublk::detail::guarded(risky).error(), EIO);
+    const request r = asking(uapi::op::read);
+    int thrown = 0;
+    const auto told = [&](const request&) { ++thrown; };
+    EXPECT_EQ(ublk::detail::guarded(told, r, plain).error(), ENOLINK);
+    EXPECT_EQ(thrown, 0);
+    EXPECT_EQ(ublk::detail::guarded(told, r, risky).error(), EIO);
+    EXPECT_EQ(thrown, 1);
 }
 
 // ---------------------------------------------------------------- dispatch, later

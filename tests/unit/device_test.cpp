@@ -10,10 +10,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <future>
+#include <mutex>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -919,6 +922,135 @@ TEST_F(device_test, a_backend_that_throws_answers_eio) {
     EXPECT_EQ(kernel.serve({0, 0, op(uapi::op::flush), 0, 0}), 0);
     disk.stop();
 }
+
+// What options::log has heard.
+std::mutex heard_mutex;
+std::vector<std::string> heard;
+void hear(const std::string& sentence) {
+    const std::lock_guard lock{heard_mutex};
+    heard.push_back(sentence);
+}
+std::vector<std::string> all_heard() {
+    const std::lock_guard lock{heard_mutex};
+    return std::exchange(heard, {});
+}
+std::size_t count_of(const std::vector<std::string>& all, const std::string& part) {
+    return static_cast<std::size_t>(std::ranges::count_if(
+        all, [&](const std::string& each) { return each.find(part) != each.npos; }));
+}
+
+TEST_F(device_test, what_a_backend_throws_is_told_with_its_request) {
+    (void)all_heard();
+    ublk::options asked = small();
+    asked.log = hear;
+    device<thrower> disk{thrower{}, asked, kernel};
+    disk.start();
+    EXPECT_EQ(kernel.serve({1, 2, op(uapi::op::read), 8, 3}), -EIO);
+    EXPECT_EQ(kernel.serve({0, 1, op(uapi::op::write), 1, 1}), -EIO);
+    disk.stop();  // which waits for what is to be told
+    const std::vector<std::string> told = all_heard();
+    const std::string id = "ublk: device " + std::to_string(disk.info().id) + ": ";
+    EXPECT_EQ(count_of(told, id +
+                                 "READ of 1536 bytes at 4096 (queue 1, tag 2) failed with EIO: the "
+                                 "backend threw: no"),
+              1u)
+        << ::testing::PrintToString(told);
+    EXPECT_EQ(count_of(told, id + "WRITE of 512 bytes at 512 (queue 0, tag 1) failed with EIO: the "
+                                  "backend threw: an exception that is no std::exception"),
+              1u)
+        << ::testing::PrintToString(told);
+}
+
+TEST_F(device_test, of_many_exceptions_some_are_told_and_the_others_counted) {
+    (void)all_heard();
+    ublk::options asked = small();
+    asked.log = hear;
+    device<thrower> disk{thrower{}, asked, kernel};
+    disk.start();
+    for (int i = 0; i < 1000; ++i) {
+        ASSERT_EQ(kernel.serve({0, 0, op(uapi::op::read), 0, 1}), -EIO);
+    }
+    disk.stop();
+    const std::vector<std::string> told = all_heard();
+    const std::size_t one_by_one = count_of(told, "the backend threw: no");
+    EXPECT_GE(one_by_one, 8u);
+    EXPECT_LE(one_by_one, 64u);
+    std::size_t others = 0;
+    for (const std::string& each : told) {
+        const std::size_t at = each.find(" more requests failed");
+        others += at == each.npos ? 0 : std::stoul(each.substr(each.rfind(' ', at - 1)));
+    }
+    EXPECT_EQ(one_by_one + others, 1000u) << ::testing::PrintToString(told);
+}
+
+// Coroutines whose frames take more than they have.
+struct sprawling {
+    static constexpr std::size_t task_bytes = 512;
+    static constexpr unsigned operations_in_flight = 1;
+    std::uint64_t size() const { return 1u << 20; }
+    ublk::task read(ublk::io& with, const ublk::request& r, std::span<std::byte>) {
+        volatile std::byte much[4096];
+        much[0] = std::byte{};
+        const int slept = co_await with.sleep(1us);
+        much[static_cast<std::size_t>(r.length()) % sizeof much] = std::byte{};
+        co_return slept == 0 ? ublk::ok : ublk::result::failure(slept);
+    }
+    ublk::result write(const ublk::request&, std::span<const std::byte>) { return ublk::ok; }
+};
+
+TEST_F(device_test, frames_that_outgrow_their_memory_fail_their_request_and_say_so_once) {
+    (void)all_heard();
+    ublk::options asked = small();
+    asked.log = hear;
+    device<sprawling> disk{sprawling{}, asked, kernel};
+    disk.start();
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_EQ(kernel.serve({0, 0, op(uapi::op::read), 0, 1}), -EIO);
+        EXPECT_EQ(kernel.serve({0, 0, op(uapi::op::write), 0, 1}), 512);
+    }
+    disk.stop();
+    const std::vector<std::string> told = all_heard();
+    ASSERT_EQ(count_of(told, "failed with EIO"), 1u) << ::testing::PrintToString(told);
+    const std::string& said = told.back();
+    const std::size_t at = said.find("coroutines take ");
+    ASSERT_NE(at, said.npos) << said;
+    EXPECT_GT(std::stoul(said.substr(at + std::strlen("coroutines take "))), 4096u) << said;
+    const std::size_t remedy = said.find("static constexpr std::size_t task_bytes = ");
+    ASSERT_NE(remedy, said.npos) << said;
+    EXPECT_EQ(std::stoul(said.substr(said.rfind('=') + 1)) % 256, 0u) << said;
+}
+
+#if !defined(__clang__) && __GNUC__ == 12
+struct never_running {
+    static constexpr unsigned operations_in_flight = 1;
+    std::uint64_t size() const { return 1u << 20; }
+    ublk::task read(ublk::io& with, const ublk::request&, std::span<std::byte>) {
+        if (co_await with.sleep(1us) == 0) {
+            co_return ublk::ok;
+        }
+        co_return std::errc::no_link;
+    }
+    ublk::result write(const ublk::request&, std::span<const std::byte>) { return ublk::ok; }
+};
+
+TEST_F(device_test, a_coroutine_that_never_runs_is_named_with_a_remedy) {
+    (void)all_heard();
+    ublk::options asked = small();
+    asked.log = hear;
+    device<never_running> disk{never_running{}, asked, kernel};
+    disk.start();
+    for (int i = 0; i < 100; ++i) {
+        EXPECT_EQ(kernel.serve({1, 0, op(uapi::op::read), 16, 1}), -EIO);
+    }
+    EXPECT_EQ(kernel.serve({0, 0, op(uapi::op::write), 0, 1}), 512);
+    disk.stop();
+    const std::vector<std::string> told = all_heard();
+    EXPECT_EQ(count_of(told, "READ of 512 bytes at 8192 (queue 1, tag 0) failed with EIO: a "
+                             "coroutine of the backend never ran, which g++ 12 makes of"),
+              1u)
+        << ::testing::PrintToString(told);
+}
+#endif
 
 struct sizeless : thrower {
     std::uint64_t size() const { throw std::runtime_error{"no size"}; }

@@ -63,27 +63,26 @@ struct write_zeroes_op {
 #undef UBLK_DETAIL_CALL
 
 /// Asks a backend that answers now, or that has no such function: then nothing is to be done, since
-/// what stands on it offers only operations that it has, and FLUSH.
+/// what stands on it offers only operations that it has, and FLUSH. Throws what it throws.
 template <class Op, class B, class... P>
-[[nodiscard]] result ask_now(B& b, const request& r, P... payload) noexcept {
+[[nodiscard]] result ask_now(B& b, const request& r, P... payload) {
     if constexpr (Op::template how<B, P...> == answers::never) {
         return ok;
     } else {
-        return guarded([&]() noexcept(noexcept(Op::call(b, r, payload...))) {
-            return Op::call(b, r, payload...);
-        });
+        return Op::call(b, r, payload...);
     }
 }
 
 /// Asks a backend of either kind. `r` outlives the task.
 template <class Op, class B, class... P>
 [[nodiscard]] task ask(B& b, io& with, const request& r, P... payload) noexcept {
+    const note_in_frames told{with};
     if constexpr (Op::template how<B, P...> == answers::later) {
-        return guarded([&]() noexcept(noexcept(Op::call(b, with, r, payload...))) {
+        return guarded(told, r, [&]() noexcept(noexcept(Op::call(b, with, r, payload...))) {
             return Op::call(b, with, r, payload...);
         });
     } else {
-        return ask_now<Op>(b, r, payload...);
+        return guarded(told, r, [&] { return ask_now<Op>(b, r, payload...); });
     }
 }
 
@@ -91,19 +90,27 @@ template <class Op, class B, class... P>
 /// below their frames in the tag's stack, which takes its place back only together with theirs.
 class kept_request {
 public:
-    kept_request(io& with, const request& r) noexcept
-        : kept_{::new (with.frames().allocate(sizeof(request))) request{r}} {}
+    kept_request(io& with, const request& r) noexcept {
+        if (void* const place = with.frames().allocate(sizeof(request))) {
+            kept_ = ::new (place) request{r};
+        }
+    }
     kept_request(const kept_request&) = delete;
     kept_request& operator=(const kept_request&) = delete;
-    ~kept_request() { task_stack::release(kept_); }
+    ~kept_request() {
+        if (kept_ != nullptr) {
+            task_stack::release(kept_);
+        }
+    }
 
-    [[nodiscard]] const request& get() const noexcept { return *kept_; }
+    /// Null where the stack is full.
+    [[nodiscard]] const request* get() const noexcept { return kept_; }
 
     /// What one takes of the stack, together with the header that each frame has there.
     static constexpr std::size_t stack_bytes = 64;
 
 private:
-    request* kept_;
+    request* kept_ = nullptr;
 };
 
 template <class B>

@@ -18,7 +18,7 @@ public:
     [[nodiscard]] bool volatile_cache() const noexcept { return shown().volatile_cache; }
     [[nodiscard]] bool fua() const noexcept { return shown().fua; }
 
-    result flush(const request& r) noexcept requires(How == answers::now) {
+    result flush(const request& r) requires(How == answers::now) {
         return static_cast<Self&>(*this).template now<flush_op>(r);
     }
     task flush(io& with, const request& r) noexcept requires(How == answers::later) {
@@ -36,7 +36,7 @@ class with_flush<Self, answers::never> {};
 template <class Self, answers How>
 class with_discard {
 public:
-    result discard(const request& r) noexcept requires(How == answers::now) {
+    result discard(const request& r) requires(How == answers::now) {
         return static_cast<Self&>(*this).template now<discard_op>(r);
     }
     task discard(io& with, const request& r) noexcept requires(How == answers::later) {
@@ -49,7 +49,7 @@ class with_discard<Self, answers::never> {};
 template <class Self, answers How>
 class with_write_zeroes {
 public:
-    result write_zeroes(const request& r) noexcept requires(How == answers::now) {
+    result write_zeroes(const request& r) requires(How == answers::now) {
         return static_cast<Self&>(*this).template now<write_zeroes_op>(r);
     }
     task write_zeroes(io& with, const request& r) noexcept requires(How == answers::later) {
@@ -115,11 +115,10 @@ public:
         return shown_.max_write_zeroes_size;
     }
 
-    result read(const request& r,
-                mutable_bytes out) noexcept requires is_now<read_op, mutable_bytes> {
+    result read(const request& r, mutable_bytes out) requires is_now<read_op, mutable_bytes> {
         return self().template now<read_op>(r, out);
     }
-    result read(const request& r, user_copy out) noexcept requires is_now<read_op, user_copy> {
+    result read(const request& r, user_copy out) requires is_now<read_op, user_copy> {
         return self().template now<read_op>(r, out);
     }
     task read(io& with, const request& r,
@@ -135,10 +134,10 @@ public:
         return self().template later<read_op>(with, r, out);
     }
 
-    result write(const request& r, const_bytes in) noexcept requires is_now<write_op, const_bytes> {
+    result write(const request& r, const_bytes in) requires is_now<write_op, const_bytes> {
         return self().template now<write_op>(r, in);
     }
-    result write(const request& r, user_copy in) noexcept requires is_now<write_op, user_copy> {
+    result write(const request& r, user_copy in) requires is_now<write_op, user_copy> {
         return self().template now<write_op>(r, in);
     }
     task write(io& with, const request& r,

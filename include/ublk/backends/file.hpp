@@ -206,7 +206,8 @@ private:
 
     /// The rest of a read that came to the end of the file after `done` bytes.
     template <class Payload>
-    [[nodiscard]] task fill_end(io& with, const request& r, Payload out, std::size_t done) {
+    [[nodiscard, gnu::noinline]] task fill_end(io& with, const request& r, Payload out,
+                                               std::size_t done) {
         // Zeroes instead of data would be a lie: that a direct read which stops off a block is at
         // the end is true of local filesystems, and may have changed with a write meanwhile.
         for (int attempt = 0; done % unit_ != 0 && !detail::is_end(file_.get(), r.offset() + done);

@@ -152,7 +152,7 @@ public:
 
     /// For the base class.
     template <class Op, class... P>
-    [[nodiscard]] result now(const request& r, P... payload) noexcept {
+    [[nodiscard]] result now(const request& r, P... payload) {
         const auto parts = cut<Op>(r);
         for (std::uint64_t nth = 0; nth < parts.size(); ++nth) {
             const auto part = parts[nth];
@@ -201,10 +201,14 @@ private:
             const request its = r.part(part.place, part.bytes);
             if constexpr (Op::template how<M, P...> == detail::answers::later) {
                 const detail::kept_request kept{with, its};
-                return detail::ask<Op>(member, with, kept.get(),
+                if (kept.get() == nullptr) {
+                    return std::errc::io_error;
+                }
+                return detail::ask<Op>(member, with, *kept.get(),
                                        payload.subspan(part.from, part.bytes)...);
             } else {
-                return detail::ask_now<Op>(member, its, payload.subspan(part.from, part.bytes)...);
+                return detail::ask<Op>(member, with, its,
+                                       payload.subspan(part.from, part.bytes)...);
             }
         });
     }

@@ -3,6 +3,7 @@
 
 #include <ublk/diagnosis.hpp>
 #include <ublk/kernel.hpp>
+#include <ublk/request_trouble.hpp>
 #include <ublk/sim/threads.hpp>
 #include <ublk/sim/world.hpp>
 
@@ -39,6 +40,12 @@ public:
     }
     [[nodiscard]] unsigned online_cpus() const noexcept { return in_->on().is.cpus; }
     void enter_queue_thread(const cpu_set&) const noexcept {}
+    /// A backend whose coroutines cannot run is wrong; one that throws may mean to.
+    void hear_of(const request_trouble& what) const {
+        if (what.what != request_trouble::kind::exception) {
+            in_->on().violation(sentence(what));
+        }
+    }
     [[nodiscard]] cpu_set neighbours(std::optional<unsigned>, cpu_domain) const { return {}; }
     [[nodiscard]] static const void*& this_thread_mark() noexcept {
         static const void* nobodys = nullptr;
