@@ -38,7 +38,7 @@ std::uint64_t run(const settings& s, bool writes, unsigned turns) {
     }
     std::vector<ublk::queue> queues;
     queues.emplace_back(ublk::queue_id{0}, std::move(descriptors), sizeof(ublk::uapi::io_desc),
-                        ublk::buffers{depth, page, ublk::pages::standard, false}, depth,
+                        ublk::buffers{depth, page, {}}, depth,
                         file.get());
     if constexpr (ublk::batches_by_driver<BatchPolicy>) {
         const ublk::queue_id ids[] = {ublk::queue_id{0}};

@@ -239,7 +239,7 @@ std::uint64_t run(Backend& backend, bool writes, unsigned turns) {
     }
     std::vector<queue> queues;
     queues.emplace_back(queue_id{0}, std::move(descriptors), sizeof(uapi::io_desc),
-                        buffers{depth, page, pages::standard, false}, depth, device.file());
+                        buffers{depth, page, {}}, depth, device.file());
     const queue_id mine[] = {queue_id{0}};
     const linux_waker waker;
     using port =

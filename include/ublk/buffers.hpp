@@ -7,9 +7,11 @@
 
 #include <sys/mman.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <string>
+#include <system_error>
 
 namespace ublk::inline v0 {
 
@@ -17,7 +19,14 @@ namespace ublk::inline v0 {
 enum class pages {
     standard,     ///< pages of the usual size
     transparent,  ///< huge pages where the kernel finds some (madvise); never fails
-    huge          ///< reserved huge pages (hugetlbfs); start fails where too few are reserved
+    huge          ///< reserved huge pages (hugetlbfs); transparent where too few are reserved
+};
+
+/// What is asked of the memory of tag buffers.
+struct buffer_wishes {
+    pages kind = pages::standard;
+    bool lock = false;    ///< mlock
+    bool insist = false;  ///< throw rather than do without
 };
 
 /// The buffers of one queue's tags in copy mode, one a tag, allocated once.
@@ -32,22 +41,21 @@ public:
     /// Of `stride` bytes each, a multiple of the page size. Call it in the thread that will use the
     /// buffers, so that they come from its NUMA node. Where that thread only serves every `step`-th
     /// tag, the others get no memory of their own: the buffers lie closer. Throws `error`.
-    buffers(std::size_t tags, std::size_t stride, pages kind, bool lock, std::size_t step = 1)
+    buffers(std::size_t tags, std::size_t stride, const buffer_wishes& asked, std::size_t step = 1)
         : stride_{stride}, pitch_{round_up((stride + step - 1) / step, least_page)} {
-        constexpr std::size_t huge_page = std::size_t{2} << 20;
-        const std::size_t unit = kind == pages::standard ? least_page : huge_page;
-        const std::size_t bytes = round_up((tags - 1) * pitch_ + stride_, unit);
-        map(bytes, kind);
+        const std::size_t bytes = (tags - 1) * pitch_ + stride_;
+        if (asked.kind != pages::huge || !map_huge(bytes, asked.insist)) {
+            map_plain(bytes, asked.kind != pages::standard);
+        }
         memory_.keep_from_children();
         std::memset(memory_.data(), 0, memory_.size());
-        if (lock && ::mlock(memory_.data(), memory_.size()) != 0) {
-            const int code = errno;  // before the sentence is allocated
-            fail(
-                code, "locking tag buffers", std::nullopt,
-                std::to_string(bytes) + " bytes exceed the limit on locked memory",
-                "raise `ulimit -l`, or ask for less depth, fewer queues or a smaller max_io_bytes");
+        if (asked.lock) {
+            lock(asked.insist);
         }
     }
+
+    /// What was asked for and is not there, and why, in a sentence; "" where all is.
+    [[nodiscard]] const std::string& fallback() const noexcept { return fallback_; }
 
     [[nodiscard]] std::byte* operator[](tag which) const noexcept {
         return memory_.data() + which.value() * pitch_;
@@ -59,28 +67,73 @@ public:
 private:
     static constexpr std::size_t least_page = 4096;  // mmap rounds up to the machine's
 
-    // MAP_HUGE_2MB, which older headers lack: the default size may be another.
-    static constexpr int huge_2mb = 21 << 26;
+    static constexpr std::size_t huge_page = std::size_t{2} << 20;
 
-    void map(std::size_t bytes, pages kind) {
-        const int flags =
-            MAP_PRIVATE | MAP_ANONYMOUS | (kind == pages::huge ? MAP_HUGETLB | huge_2mb : 0);
+    // MAP_HUGE_2MB and MADV_POPULATE_WRITE, which older headers lack. The default size of huge
+    // pages may be another.
+    static constexpr int huge_2mb = 21 << 26;
+    static constexpr int populate_write = 23;
+
+    void map_plain(std::size_t bytes, bool transparent) {
+        const std::size_t size = transparent ? round_up(bytes, huge_page) : bytes;
         try {
-            memory_ =
-                mapping{bytes, PROT_READ | PROT_WRITE, flags, -1, 0, "allocating tag buffers"};
+            map(size, 0);
         } catch (const error& refused) {
             fail(refused.errno_value(), "allocating tag buffers", std::nullopt,
                  std::string{refused.cause()},
-                 kind == pages::huge
-                     ? "reserve huge pages (vm.nr_hugepages), or ask for pages::transparent"
-                     : "ask for less depth, fewer queues or a smaller max_io_bytes");
+                 "ask for less depth, fewer queues or a smaller max_io_bytes");
         }
-        if (kind == pages::transparent) {
+        if (transparent) {
             (void)::madvise(memory_.data(), memory_.size(), MADV_HUGEPAGE);
         }
     }
 
+    /// A limit of a cgroup is met only when the pages are touched, and then by SIGBUS: so they are
+    /// asked for (MADV_POPULATE_WRITE, Linux 5.14).
+    bool map_huge(std::size_t bytes, bool insist) {
+        int code = 0;
+        try {
+            map(round_up(bytes, huge_page), MAP_HUGETLB | huge_2mb);
+            const bool there = ::madvise(memory_.data(), memory_.size(), populate_write) == 0;
+            code = there || errno == EINVAL ? 0 : errno;
+        } catch (const error& refused) {
+            code = refused.errno_value();
+        }
+        if (code == 0) {
+            return true;
+        }
+        memory_ = {};
+        miss(code, "allocating tag buffers in huge pages", "too few huge pages are reserved",
+             "reserve huge pages (vm.nr_hugepages), or ask for pages::transparent", insist);
+        return false;
+    }
+
+    void lock(bool insist) {
+        if (::mlock(memory_.data(), memory_.size()) != 0) {
+            const int code = errno;  // before the sentence is allocated
+            miss(code, "locking tag buffers",
+                 std::to_string(memory_.size()) + " bytes exceed the limit on locked memory",
+                 "raise `ulimit -l`, or ask for less depth, fewer queues or a smaller max_io_bytes",
+                 insist);
+        }
+    }
+
+    void miss(int code, const char* step, const std::string& cause, const char* remedy,
+              bool insist) {
+        if (insist) {
+            fail(code, step, std::nullopt, cause, remedy);
+        }
+        fallback_ += (fallback_.empty() ? "" : "; ") + std::string{step} +
+                     " failed: " + std::generic_category().message(code) + ", " + cause;
+    }
+
+    void map(std::size_t bytes, int flags) {
+        memory_ = mapping{bytes, PROT_READ | PROT_WRITE,  MAP_PRIVATE | MAP_ANONYMOUS | flags, -1,
+                          0,     "allocating tag buffers"};
+    }
+
     mapping memory_;
+    std::string fallback_;
     std::size_t stride_ = 0;
     std::size_t pitch_ = 0;  ///< from one tag to the next
 };

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 
 namespace ublk::inline v0 {
@@ -36,6 +37,13 @@ public:
             words_[i] &= others.words_[i];
         }
     }
+    [[nodiscard]] std::size_t count() const noexcept {
+        std::size_t all = 0;
+        for (const unsigned long word : words_) {
+            all += static_cast<std::size_t>(std::popcount(word));
+        }
+        return all;
+    }
     [[nodiscard]] bool empty() const noexcept {
         return std::all_of(words_.begin(), words_.end(), [](unsigned long w) { return w == 0; });
     }
@@ -65,19 +73,19 @@ inline bool pin_this_thread(const cpu_set& cpus) noexcept {
     return mine;
 }
 
-/// As `pin_this_thread`, but only to those CPUs that the thread may use already: what the user gave
-/// bounds every placement. False, and nothing is changed, where there is none of them among `cpus`.
-inline bool pin_within_allowed(cpu_set cpus) noexcept {
-    if (cpus.empty()) {
-        return true;
-    }
-    cpus.intersect(allowed_cpus());
-    return !cpus.empty() && pin_this_thread(cpus);
-}
-
 /// CPUs that are online, at least 1.
 [[nodiscard]] inline unsigned online_cpus() noexcept {
     return static_cast<unsigned>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+}
+
+/// What of `cpus` the calling thread may use: what the user gave bounds every placement. A thread
+/// that may use all CPUs that are online is not bound, so that it may use those to come as well.
+[[nodiscard]] inline cpu_set within_allowed(cpu_set cpus) noexcept {
+    const cpu_set allowed = allowed_cpus();
+    if (allowed.count() < online_cpus()) {
+        cpus.intersect(allowed);
+    }
+    return cpus;
 }
 
 }  // namespace ublk::inline v0

@@ -3,6 +3,7 @@
 
 #include <ublk/config.hpp>
 #include <ublk/cpus.hpp>
+#include <ublk/fallback_list.hpp>
 #include <ublk/fixed_array.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/options.hpp>
@@ -139,13 +140,6 @@ public:
 
     [[nodiscard]] bool abandoned() const noexcept { return abandoned_; }
 
-    /// Whether the calling thread is one of those that serve `backend`, or of that set: its call of
-    /// stop() would wait for itself.
-    [[nodiscard]] static bool serves_here(const void* backend, const set_handle& set) noexcept {
-        const void* const mark = Kernel::this_thread_mark();
-        return mark == backend || (mark != nullptr && mark == set.mark);
-    }
-
     /// 0, or the errno (negative) with which the first thread failed while serving.
     [[nodiscard]] int failure() const {
         const std::lock_guard lock{mutex_};
@@ -153,6 +147,7 @@ public:
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return shifts_.size(); }
+
     /// Of the measuring policy, one a thread; all the same from the beginning to the end.
     [[nodiscard]] const auto& records() const noexcept { return records_; }
     [[nodiscard]] const fixed_array<queue_progress>& progress() const noexcept { return progress_; }
@@ -162,6 +157,9 @@ public:
         const std::lock_guard lock{mutex_};
         return ring_flags_;
     }
+
+    /// What was asked for and is not there; after `ready`.
+    [[nodiscard]] auto fallbacks() const { return fallbacks_.all(); }
 
     static void join_set(void* me) { set_seats<crew>::join(*static_cast<crew*>(me)); }
 
@@ -187,14 +185,10 @@ private:
         leave(code);
     }
 
-    void prepare_thread(std::size_t index) noexcept {
-        const thread_shares& mine = shifts_[index];
-        kernel_.enter_queue_thread(
-            duty_.cpus({.queue_cpus = {plan_.affinity.begin(), plan_.affinity.size()},
-                        .mine = {mine.data(), mine.size()},
-                        .thread = index,
-                        .listed = {plan_.cpus.data(), plan_.cpus.size()},
-                        .neighbours = plan_.neighbours}));
+    void prepare_thread(std::size_t index) {
+        if (!kernel_.enter_queue_thread(duty_.cpus(plan_.place_of(shifts_[index], index)))) {
+            fallbacks_.note(plan_.no_place());
+        }
     }
 
     int serve(std::size_t index) { return duty_.serve(duty_.backend.get(), post(index, nullptr)); }
@@ -213,7 +207,8 @@ private:
             .ready = [](void* me, unsigned flags) { static_cast<crew*>(me)->report_ready(flags); },
             .refused = [](void* me, int code) { static_cast<crew*>(me)->note_refusal(code); },
             .failed = [](void* me, int code) { static_cast<crew*>(me)->wait_for_outcome(code); },
-            .late = [](void* me) noexcept { static_cast<crew*>(me)->late_ = true; }};
+            .late = [](void* me) noexcept { static_cast<crew*>(me)->late_ = true; },
+            .fallbacks = fallbacks_};
     }
 
     void note_trouble(std::exception_ptr what = std::current_exception()) noexcept {
@@ -224,7 +219,7 @@ private:
 
     // Some of the thread's tags may be with the driver.
     void note_refusal(int code) {
-        note_trouble(queue_post<Kernel>::refused_fetch(code, plan_.granted.id));
+        note_trouble(queue_post<Kernel>::refused_fetch(code, plan_.granted));
         if (!set_) {
             wait_for_outcome(0);
         }
@@ -281,6 +276,7 @@ private:
     fixed_array<typename Kernel::waker> wakers_;
     fixed_array<queue_progress> progress_;
     trouble_report<Kernel> troubles_;
+    fallback_list<Kernel> fallbacks_;
     fixed_array<typename Kernel::thread> threads_;
     fixed_array<set_chair<Kernel>> chairs_;
     std::atomic<unsigned> orders_ = orders::serve;

@@ -123,7 +123,7 @@ public:
             if constexpr (on_thread_set<QueuePolicy>) {
                 duty.join_set = crew<Kernel>::join_set;
             }
-            session_->open(std::move(duty), disk);
+            session_->open(duty, disk);
             view_.publish(session_->info(), session_->threads());
             state_ = device_state::live;
         } catch (...) {
@@ -229,7 +229,7 @@ private:
     }
 
     void refuse_queue_thread(const char* what) const {
-        if (crew<Kernel>::serves_here(backend_.get(), set_)) {
+        if (serves_here<Kernel>(backend_.get(), set_)) {
             fail(EDEADLK, what, std::nullopt,
                  "called from the backend, on a thread that it would wait for",
                  "let another thread call it");

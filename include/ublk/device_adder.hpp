@@ -15,6 +15,24 @@
 
 namespace ublk::inline v0 {
 
+namespace detail {
+
+/// What the queue policy has no use for is a mistake, as is the lack of what it needs.
+template <class Kernel>
+void check_policy_options(const options& asked, const service<Kernel>& duty) {
+    if (asked.threads != 0 && !duty.counts_threads) {
+        bad_option("threads is " + std::to_string(asked.threads) +
+                       ", and the queue policy has a number of its own",
+                   "leave it 0, or use ublk::interleaved");
+    }
+    if (duty.needs_list && asked.cpus.empty()) {
+        bad_option("cpus is empty, and the queue policy goes by that list",
+                   "name at least one CPU");
+    }
+}
+
+}  // namespace detail
+
 /// ADD_DEV: what is asked of the driver, and what its answer means.
 template <class Kernel>
 class device_adder {
@@ -22,10 +40,19 @@ public:
     /// All outlive it. `cookie` is what the driver keeps of us beside the id, `threads` how many a
     /// queue policy may have that does not decide that itself.
     device_adder(const Kernel& running, const options& asked, std::uint64_t cookie,
-                 const service<Kernel>& duty, const disk_attributes& disk,
-                 unsigned threads) noexcept
+                 const service<Kernel>& duty, const disk_attributes& disk, unsigned threads,
+                 const refused_ways& refused) noexcept
         : kernel_{running}, asked_{asked}, cookie_{cookie}, duty_{duty}, disk_{disk},
-          threads_{threads} {}
+          threads_{threads}, refused_{refused} {}
+
+    /// Whether there is a data path that was not refused yet.
+    [[nodiscard]] bool may_add(std::uint64_t known) const {
+        try {
+            return !duty_.choose(asked_.path, facts(known, wanted(known))).candidates.empty();
+        } catch (const error&) {
+            return false;
+        }
+    }
 
     /// Adds a device by the best data path that the driver grants. `known` are the features that it
     /// says it has; `added` hears the id as soon as there is something to delete. Throws `error`.
@@ -40,7 +67,7 @@ public:
             fail(EOPNOTSUPP, "ADD_DEV", asked_.id, "the driver cannot leave partitions alone",
                  "use Linux 7.0 or newer, or options::partition_scan = true");
         }
-        const std::uint64_t batches = duty_.driver_batches ? uapi::feature::batch_io & known : 0;
+        const std::uint64_t batches = batches_of(known);
         const std::uint64_t common = ask.flags | batches;
         path_choice choice = duty_.choose(asked_.path, facts(known, ask));
         for (std::size_t i = 0;; ++i) {
@@ -77,6 +104,11 @@ private:
         return ask;
     }
 
+    [[nodiscard]] std::uint64_t batches_of(std::uint64_t known) const noexcept {
+        const bool wanted = duty_.driver_batches && refused_.batches.empty();
+        return wanted ? uapi::feature::batch_io & known : 0;
+    }
+
     [[nodiscard]] bool tags_apart(std::uint64_t features) const noexcept {
         return duty_.splits_queues && (features & uapi::feature::per_io_daemon) != 0;
     }
@@ -104,10 +136,9 @@ private:
         return {.known = known,
                 .tags_a_thread =
                     static_cast<unsigned>(load(queues, ask.queue_depth, tags_apart(known)).tags),
-                .buffer_bytes = std::uint64_t{queues} * ask.queue_depth * ask.max_io_buf_bytes,
-                .lockable_bytes = kernel_.lockable_bytes(),
+                .refused = refused_.paths,
                 .preferred = disk_.preferred_path,
-                .driver_batches = duty_.driver_batches && (known & uapi::feature::batch_io) != 0};
+                .driver_batches = batches_of(known) != 0};
     }
 
     // The driver drops flags in silence, and a thread has only so much room for events.
@@ -149,6 +180,7 @@ private:
     const service<Kernel>& duty_;
     const disk_attributes& disk_;
     unsigned threads_;
+    const refused_ways& refused_;
 };
 
 }  // namespace ublk::inline v0

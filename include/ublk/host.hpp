@@ -3,6 +3,7 @@
 
 #include <ublk/cpu_domain.hpp>
 #include <ublk/process.hpp>
+#include <ublk/thread_place.hpp>
 #include <ublk/time_limit.hpp>
 
 #include <pthread.h>
@@ -30,10 +31,10 @@ using deadline = std::chrono::steady_clock::time_point;
 /// `thread`, `mutex` and `condition` are used as std::thread, std::mutex and
 /// std::condition_variable_any are. `this_process` names the calling process: a forked child has
 /// another number, never 0. `enter_queue_thread` prepares the calling thread for serving queues, on
-/// those of `cpus` that it may use already; with an empty set, or where it may use none of them, it
-/// stays where it is. `neighbours` are the CPUs in the same domain as `cpu`, or as the one where
-/// the caller runs; empty where that is not known. `this_thread_mark` is a word of the calling
-/// thread's own, null at first.
+/// those of `cpus` that it may use already; with an empty set it stays where it is, and so it does
+/// where it may use none of them, which is answered with false. `neighbours` are the CPUs in the
+/// same domain as `cpu`, or as the one where the caller runs; empty where that is not known.
+/// `this_thread_mark` is a word of the calling thread's own, null at first.
 template <class H>
 concept host = requires(const H& h, const cpu_set& cpus, std::optional<unsigned> cpu) {
     { h.now() } -> std::same_as<deadline>;
@@ -42,7 +43,7 @@ concept host = requires(const H& h, const cpu_set& cpus, std::optional<unsigned>
     { h.online_cpus() } -> std::same_as<unsigned>;
     { h.neighbours(cpu, cpu_domain::l3) } -> std::same_as<cpu_set>;
     { h.enter_queue_thread(cpus) }
-    noexcept;
+    noexcept->std::same_as<bool>;
     { H::this_thread_mark() } -> std::same_as<const void*&>;
 }
 &&requires(typename H::thread thread, typename H::mutex& mutex, typename H::condition& condition,
@@ -75,7 +76,7 @@ struct native_host {
     // The program's signal handlers belong to its own threads. Declaring the thread an I/O flusher
     // keeps an allocation in a backend from writing to this very disk to free memory and waiting
     // for itself; it takes CAP_SYS_RESOURCE and is worth trying.
-    void enter_queue_thread(const cpu_set& cpus) const noexcept {
+    [[nodiscard]] bool enter_queue_thread(const cpu_set& cpus) const noexcept {
         sigset_t all;
         ::sigfillset(&all);
         for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) {
@@ -86,7 +87,7 @@ struct native_host {
 #ifdef PR_SET_IO_FLUSHER
         (void)::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 #endif
-        (void)pin_within_allowed(cpus);
+        return detail::this_thread_place().settle(cpus);
     }
 
     [[nodiscard]] static const void*& this_thread_mark() noexcept {

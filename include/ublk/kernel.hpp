@@ -116,7 +116,6 @@ concept kernel = host<K> && std::copyable<K> &&
     { channel.file() } -> std::same_as<int>;
     { channel.close_for_good() }
     noexcept;
-    { k.lockable_bytes() } -> std::same_as<std::uint64_t>;
 } && requires(typename K::port& port, queue_id queue, tag which, buffer_address buffer, token t,
               const typename K::waker& waker, const operation& asked) {
     { port.fetch(queue, which, buffer, t) }

@@ -46,13 +46,6 @@ public:
         return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     }
 
-    /// Bytes that this process may pin for io_uring.
-    [[nodiscard]] std::uint64_t lockable_bytes() const noexcept {
-        rlimit limit{};
-        const bool unlimited = ::geteuid() == 0 || ::getrlimit(RLIMIT_MEMLOCK, &limit) != 0;
-        return unlimited ? ~std::uint64_t{0} : limit.rlim_cur;
-    }
-
     [[nodiscard]] control open_control() const;
     [[nodiscard]] channel open_channel(std::uint32_t id, deadline until) const;
 };

@@ -7,6 +7,8 @@
 #include <ublk/mapping.hpp>
 #include <ublk/process_fd.hpp>
 #include <ublk/ring.hpp>
+#include <ublk/thread_place.hpp>
+#include <ublk/way_refused.hpp>
 
 #include <sys/eventfd.h>
 
@@ -105,12 +107,12 @@ public:
         demand(io_.register_files(device.file(), needs.files),
                "registering /dev/ublkcN and the backend's files with io_uring");
         if (needs.reserved_buffers != 0) {
-            demand(io_.reserve_buffers(needs.reserved_buffers),
-                   "making room for clients' pages in io_uring");
+            demand_buffers(io_.reserve_buffers(needs.reserved_buffers),
+                           "making room for clients' pages in io_uring");
         }
         if (!needs.tag_buffers.empty()) {
-            demand(io_.register_buffers(needs.tag_buffers),
-                   "registering the tag buffers with io_uring");
+            demand_buffers(io_.register_buffers(needs.tag_buffers),
+                           "registering the tag buffers with io_uring");
         }
         if (needs.bell != nullptr) {
             demand(io_.announce(static_cast<const linux_bell*>(needs.bell)->file()),
@@ -170,10 +172,17 @@ public:
     }
 
     int flush() noexcept { return io_.submit(); }
-    int wait() noexcept { return io_.submit_and_wait(); }
+    int wait() noexcept {
+        const int code = io_.submit_and_wait();
+        mind_place();
+        return code;
+    }
 
     /// Hands over and collects what the kernel says at once, without waiting.
-    int flush_and_collect() noexcept { return io_.submit_and_run_deferred(); }
+    int flush_and_collect() noexcept {
+        mind_place();
+        return io_.submit_and_run_deferred();
+    }
     int poll() noexcept { return flush_and_collect(); }
 
     [[nodiscard]] bool has_events() const noexcept { return io_.has_completions(); }
@@ -190,6 +199,14 @@ public:
     [[nodiscard]] unsigned ring_flags() const noexcept { return io_.flags(); }
 
 protected:
+    /// Now and then: CPUs come and go, but not often.
+    [[gnu::always_inline]] void mind_place() noexcept {
+        if (--turns_to_check_ == 0) [[unlikely]] {
+            turns_to_check_ = 32;
+            place_.check();
+        }
+    }
+
     static void demand(int code, const char* step) {
         if (code < 0) {
             fail(code, step, std::nullopt,
@@ -199,6 +216,16 @@ protected:
     }
 
 private:
+    // Which another data path does without.
+    static void demand_buffers(int code, const char* step) {
+        if (code < 0) {
+            const bool limit = code == -ENOMEM;
+            throw way_refused{way_refused::kind::path, code, step,
+                              limit ? "the limit on locked memory is reached" : "",
+                              limit ? "raise `ulimit -l`, or leave options::path empty" : ""};
+        }
+    }
+
     // Of all ports of the calling thread, each of which may wait for a file. What another disk of
     // the thread waits for may be this one's: had it to wait for a worker, both would for ever.
     static unsigned& waiting_operations() noexcept {
@@ -210,6 +237,8 @@ protected:
     ring io_;
 
 private:
+    detail::thread_place& place_ = detail::this_thread_place();
+    unsigned turns_to_check_ = 1;
     int rouse_;
     unsigned operations_;
 };

@@ -64,6 +64,11 @@ struct options {
     /// second; what is thrown there is lost, and the end of the device waits for it 1 s at most.
     void (*log)(const std::string& sentence) = nullptr;
 
+    /// Whether the next best will do where the kernel refuses locked or huge pages, the CPUs of a
+    /// policy, the driver's batches or the best data path's buffers: device_info::fallbacks then
+    /// tells what and why. Otherwise start fails.
+    bool fall_back = true;
+
     /// What backs the tag buffers.
     pages buffer_pages = pages::standard;
 
@@ -91,14 +96,15 @@ struct device_info {
     unsigned depth = 0;
     unsigned threads = 0;
     std::uint32_t max_io_bytes = 0;
-    std::uint16_t io_desc_size = 0;     ///< bytes a descriptor takes
-    std::uint64_t flags = 0;            ///< uapi::feature bits in force for this device
-    std::uint64_t driver_features = 0;  ///< uapi::feature bits that the driver knows
-    unsigned ring_flags = 0;            ///< IORING_SETUP_* of the queue threads' rings
-    data_path path = data_path::copy;   ///< how the bytes of requests travel
-    std::string path_reason{};          ///< why not in a better way; "" where there is none
-    bool driver_batches = false;        ///< requests come and go in the driver's own batches
-    bool tags_apart = false;            ///< several threads serve each queue (`interleaved`)
+    std::uint16_t io_desc_size = 0;        ///< bytes a descriptor takes
+    std::uint64_t flags = 0;               ///< uapi::feature bits in force for this device
+    std::uint64_t driver_features = 0;     ///< uapi::feature bits that the driver knows
+    unsigned ring_flags = 0;               ///< IORING_SETUP_* of the queue threads' rings
+    data_path path = data_path::copy;      ///< how the bytes of requests travel
+    std::string path_reason{};             ///< why not in a better way; "" where there is none
+    bool driver_batches = false;           ///< requests come and go in the driver's own batches
+    bool tags_apart = false;               ///< several threads serve each queue (`interleaved`)
+    std::vector<std::string> fallbacks{};  ///< what was asked for and refused, and why
 };
 
 enum class device_state {

@@ -5,12 +5,15 @@
 #include <ublk/data_path.hpp>
 #include <ublk/features.hpp>
 #include <ublk/options.hpp>
+#include <ublk/way_refused.hpp>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 
 namespace ublk::inline v0 {
 
@@ -36,10 +39,9 @@ template <class B>
 
 /// What is known of a start before the driver is asked.
 struct path_facts {
-    std::uint64_t known = 0;               ///< uapi::feature bits of the driver
-    unsigned tags_a_thread = 0;            ///< at most
-    std::uint64_t buffer_bytes = 0;        ///< of all tag buffers together
-    std::uint64_t lockable_bytes = 0;      ///< that this process may pin
+    std::uint64_t known = 0;     ///< uapi::feature bits of the driver
+    unsigned tags_a_thread = 0;  ///< at most
+    std::span<const std::pair<data_path, std::string>> refused{};  ///< when it was tried, and why
     std::optional<data_path> preferred{};  ///< what the backend would rather have
     bool driver_batches = false;           ///< the driver's own are asked for
 };
@@ -101,9 +103,10 @@ inline constexpr unsigned registered_buffers_max = 16384;
         return "a ring registers at most 16384 buffers, and one thread serves " +
                std::to_string(facts.tags_a_thread) + " tags";
     }
-    if (path == data_path::fixed_copy && facts.buffer_bytes > facts.lockable_bytes) {
-        return "the tag buffers take " + std::to_string(facts.buffer_bytes) +
-               " bytes, more than this process may lock (ulimit -l)";
+    for (const auto& [tried, why] : facts.refused) {
+        if (tried == path) {
+            return why;
+        }
     }
     return {};
 }

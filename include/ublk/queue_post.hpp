@@ -3,21 +3,26 @@
 
 #include <ublk/cpus.hpp>
 #include <ublk/error.hpp>
+#include <ublk/fallback_list.hpp>
 #include <ublk/fixed_array.hpp>
 #include <ublk/kernel.hpp>
 #include <ublk/options.hpp>
 #include <ublk/pace.hpp>
 #include <ublk/queue.hpp>
+#include <ublk/queue_policy/places.hpp>
 #include <ublk/queue_policy/queue_policy.hpp>
 #include <ublk/queue_progress.hpp>
+#include <ublk/way_refused.hpp>
 
 #include <sys/uio.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -27,8 +32,7 @@ namespace ublk::inline v0 {
 struct device_plan {
     device_info granted;
     std::size_t page_size;
-    pages buffer_pages;
-    bool lock_buffers;
+    buffer_wishes memory;
     fixed_array<cpu_set> affinity{};              ///< one a queue
     std::vector<const registered_file*> files{};  ///< of the backend
     queue_facts shape{};                          ///< what there is for threads to serve
@@ -36,6 +40,27 @@ struct device_plan {
     cpu_set neighbours{};
     pace limits{};
     unsigned sqpoll_idle_ms = 0;
+
+    /// By which the policy places one thread.
+    [[nodiscard]] place_facts place_of(const thread_shares& mine, std::size_t thread) const {
+        return {.queue_cpus = {affinity.begin(), affinity.size()},
+                .mine = {mine.data(), mine.size()},
+                .thread = thread,
+                .listed = {cpus.data(), cpus.size()},
+                .neighbours = neighbours};
+    }
+
+    /// Says why a thread cannot be where its policy wants it, or throws where it must.
+    [[nodiscard]] std::string no_place() const {
+        const char* const cause =
+            "this process may not use the CPUs that the queue policy has for them";
+        if (memory.insist) {
+            fail(EINVAL, "placing the queue threads", granted.id, cause,
+                 "start the program with those CPUs (taskset, cpuset), or take a policy that "
+                 "leaves threads where they are, or options::fall_back");
+        }
+        return std::string{"queue threads run where the scheduler puts them: "} + cause;
+    }
 };
 
 /// What one queue thread has and whom it tells. All that it refers to outlives it.
@@ -54,14 +79,20 @@ struct queue_post {
     void (*refused)(void* whom, int code);           ///< a tag is not taken
     void (*failed)(void* whom, int code);            ///< before anything is torn down
     void (*late)(void* whom) noexcept;               ///< a thread of the user's may still come
+    fallback_list<Kernel>& fallbacks;
 
     static void wake(const void* waker) noexcept {
         static_cast<const typename Kernel::waker*>(waker)->wake();
     }
 
-    [[nodiscard]] static std::exception_ptr refused_fetch(int code, std::uint32_t id) {
+    [[nodiscard]] static std::exception_ptr refused_fetch(int code, const device_info& granted) {
+        if (granted.driver_batches) {
+            return std::make_exception_ptr(
+                way_refused{way_refused::kind::batches, code, "PREP_IO_CMDS",
+                            "the driver refuses batches that it has granted", ""});
+        }
         return std::make_exception_ptr(
-            error{code, "FETCH_REQ", id,
+            error{code, "FETCH_REQ", granted.id,
                   "the driver refuses to hand requests of this device to this thread",
                   "report it with the kernel's version: it contradicts what START_DEV needs"});
     }
@@ -103,9 +134,14 @@ struct queue_post {
 
     [[nodiscard]] buffers make_buffers(std::uint16_t step) const {
         const device_info& granted = plan.granted;
-        return has_tag_buffers(granted.path) ? buffers{granted.depth, granted.max_io_bytes,
-                                                       plan.buffer_pages, plan.lock_buffers, step}
-                                             : buffers{};
+        if (!has_tag_buffers(granted.path)) {
+            return {};
+        }
+        buffers made{granted.depth, granted.max_io_bytes, plan.memory, step};
+        if (!made.fallback().empty()) {
+            fallbacks.note(made.fallback());
+        }
+        return made;
     }
 
     /// Empty where the data path registers none.

@@ -40,19 +40,24 @@ public:
         }
     }
 
-    /// Adds, configures and starts the device. Throws `error`; `give_up` then cleans up.
-    void open(service<Kernel> duty, const disk_attributes& disk) {
-        check(duty);
-        add(duty, disk);
-        control_.set_params(info_.id, to_params(disk, info_.max_io_bytes));
-        hire(std::move(duty), disk.ring_files);
-        crew_->muster();
-        if (!crew_->ready(from_now(kernel_, asked_.command_deadline))) {
-            fail(ETIMEDOUT, "starting the queue threads", info_.id,
-                 "allocating the tag buffers takes too long",
-                 "ask for less depth, fewer queues or a smaller max_io_bytes");
+    /// Adds, configures and starts the device; a second time, in another way, where the kernel
+    /// refuses the first at run time. Throws `error`; `give_up` then cleans up.
+    void open(const service<Kernel>& duty, const disk_attributes& disk) {
+        detail::check_policy_options(asked_, duty);
+        const std::uint64_t known = control_.get_features();
+        for (refused_ways refused;;) {
+            try {
+                prepare(duty, disk, known, refused);
+                break;
+            } catch (const way_refused& how) {
+                if (!remember(how, refused) || !adder(duty, disk, refused).may_add(known)) {
+                    throw;
+                }
+            }
+            retract();
         }
         info_.ring_flags = crew_->ring_flags();
+        tell_fallbacks();
         start();
     }
 
@@ -100,19 +105,71 @@ public:
     [[nodiscard]] const std::shared_ptr<crew<Kernel>>& threads() const noexcept { return crew_; }
 
 private:
-    void add(const service<Kernel>& duty, const disk_attributes& disk) {
-        const std::uint64_t known = control_.get_features();
+    /// Until the threads have offered every tag.
+    void prepare(const service<Kernel>& duty, const disk_attributes& disk, std::uint64_t known,
+                 const refused_ways& refused) {
+        add(duty, disk, known, refused);
+        control_.set_params(info_.id, to_params(disk, info_.max_io_bytes));
+        hire(duty, disk.ring_files);
+        crew_->muster();
+        if (!crew_->ready(from_now(kernel_, asked_.command_deadline))) {
+            fail(ETIMEDOUT, "starting the queue threads", info_.id,
+                 "allocating the tag buffers takes too long",
+                 "ask for less depth, fewer queues or a smaller max_io_bytes");
+        }
+    }
+
+    /// Whether there may be another way, which the user allows.
+    bool remember(const way_refused& how, refused_ways& refused) const {
+        how.which() == way_refused::kind::batches
+            ? void(refused.batches = how.reason())
+            : void(refused.paths.emplace_back(info_.path, how.reason()));
+        return asked_.fall_back;
+    }
+
+    /// Takes back what was added.
+    void retract() {
+        end().settle();
+        end().dismiss_threads();
+        crew_->disband();
+        delete_device();
+        crew_.reset();
+        added_ = false;
+    }
+
+    void tell_fallbacks() {
+        for (std::string& each : crew_->fallbacks()) {
+            info_.fallbacks.push_back(std::move(each));
+        }
+        for (const std::string& each : info_.fallbacks) {
+            log(each);
+        }
+    }
+
+    [[nodiscard]] device_adder<Kernel> adder(const service<Kernel>& duty,
+                                             const disk_attributes& disk,
+                                             const refused_ways& refused) const {
+        return {kernel_, asked_, cookie_, duty, disk, threads_to_share(), refused};
+    }
+
+    void add(const service<Kernel>& duty, const disk_attributes& disk, std::uint64_t known,
+             const refused_ways& refused) {
         cookie_ = new_cookie();
-        const device_adder<Kernel> adder{kernel_, asked_, cookie_, duty, disk, threads_to_share()};
-        info_ = adder.add(control_, known, [this](std::uint32_t id) {
+        info_ = adder(duty, disk, refused).add(control_, known, [this](std::uint32_t id) {
             info_.id = id;
             added_ = true;
         });
         log("data path " + std::string{to_string(info_.path)} +
             (info_.path_reason.empty() ? "" : " (" + info_.path_reason + ")"));
         if (duty.driver_batches && !info_.driver_batches) {
-            log("the driver has no batches, which came with Linux 7.0; completions go back once a "
-                "wake-up");
+            if (!asked_.fall_back) {
+                fail(EOPNOTSUPP, "ADD_DEV", info_.id, "the driver has no batches",
+                     "use Linux 7.0 or newer, another batch policy, or options::fall_back");
+            }
+            info_.fallbacks.push_back("completions go back once a wake-up: " +
+                                      (refused.batches.empty()
+                                           ? "the driver has no batches, which came with Linux 7.0"
+                                           : refused.batches));
         }
         if (const unsigned cpus = std::min(kernel_.online_cpus(), uapi::max_nr_queues);
             asked_.queues == 0 && info_.queues < cpus) {
@@ -130,19 +187,6 @@ private:
         }
     }
 
-    // What the queue policy has no use for is a mistake, as is the lack of what it needs.
-    void check(const service<Kernel>& duty) const {
-        if (asked_.threads != 0 && !duty.counts_threads) {
-            detail::bad_option("threads is " + std::to_string(asked_.threads) +
-                                   ", and the queue policy has a number of its own",
-                               "leave it 0, or use ublk::interleaved");
-        }
-        if (duty.needs_list && asked_.cpus.empty()) {
-            detail::bad_option("cpus is empty, and the queue policy goes by that list",
-                               "name at least one CPU");
-        }
-    }
-
     // A thread that fails keeps START_DEV waiting, which then knows no better than ETIMEDOUT.
     void start() {
         try {
@@ -157,12 +201,12 @@ private:
         crew_->decided();
     }
 
-    void hire(service<Kernel> duty, std::vector<const registered_file*> files) {
+    void hire(const service<Kernel>& duty, std::vector<const registered_file*> files) {
         device_plan plan = make_plan(duty);
         plan.files = std::move(files);
         auto channel = kernel_.open_channel(info_.id, from_now(kernel_, asked_.command_deadline));
-        crew_ = std::make_shared<crew<Kernel>>(kernel_, std::move(duty), std::move(channel),
-                                               std::move(plan), set_, asked_.log);
+        crew_ = std::make_shared<crew<Kernel>>(kernel_, duty, std::move(channel), std::move(plan),
+                                               set_, asked_.log);
         info_.threads = static_cast<unsigned>(crew_->size());
     }
 
@@ -174,7 +218,9 @@ private:
     }
 
     [[nodiscard]] device_plan make_plan(const service<Kernel>& duty) {
-        device_plan plan{info_, kernel_.page_size(), asked_.buffer_pages, asked_.lock_buffers};
+        device_plan plan{info_,
+                         kernel_.page_size(),
+                         {asked_.buffer_pages, asked_.lock_buffers, !asked_.fall_back}};
         if (duty.needs_affinity) {
             plan.affinity = fixed_array<cpu_set>{info_.queues};
         }

@@ -54,4 +54,12 @@ struct set_handle {
     [[nodiscard]] explicit operator bool() const noexcept { return set != nullptr; }
 };
 
+/// Whether the calling thread is one of those that serve `backend`, or of that set: its call of
+/// stop() would wait for itself.
+template <class Kernel>
+[[nodiscard]] bool serves_here(const void* backend, const set_handle& set) noexcept {
+    const void* const mark = Kernel::this_thread_mark();
+    return mark == backend || (mark != nullptr && mark == set.mark);
+}
+
 }  // namespace ublk::inline v0

@@ -173,7 +173,7 @@ private:
         if (!s.asked.cpus.empty()) {
             cpus.insert(s.asked.cpus[index % s.asked.cpus.size()]);
         }
-        s.kernel.enter_queue_thread(cpus);
+        (void)s.kernel.enter_queue_thread(cpus);
         Kernel::this_thread_mark() = &s;
         desk& mine = *s.desks[index];
         std::vector<set_member> members;

@@ -20,7 +20,7 @@ export LC_ALL=C
 # Where the loop may go: the kernel, bulk memory, and a cold end. Clang's terminate is where it ends
 # up if liburing, which is C and says nothing of exceptions, were to throw. note_troubles tells what
 # a request met with that has failed, which may be an exception.
-allowed='^(io_uring_[a-z_]+|memcpy|memmove|memset|madvise|__errno_location)(@plt)?$'
+allowed='^(io_uring_[a-z_]+|memcpy|memmove|memset|madvise|sched_getcpu|__errno_location)(@plt)?$'
 allowed+='|^ublk::v0::detail::(assertion_failed|note_troubles)[(]|^__clang_call_terminate$'
 
 # Of the data path whose backends copy by themselves, only: that is how.
@@ -32,9 +32,10 @@ clock='^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
 # What is not part of the one function that the loop is: what hardly ever happens. It may use atomic
 # instructions, and read the eventfd that roused the thread.
 cold='::(make_room|unusual|submit|lose|resume_returned|abandon|end_all_work)[(]'
-cold+='|::(unusual|fetch_ended|settle|renew)<|::fetch_tags[(]'
+cold+='|::(unusual|fetch_ended|settle|renew)<|::fetch_tags[(]|::thread_place::moved[(]'
 cold+='|::(answer_to_the_end|note_end|note_failed|note_answer|add)[(]'
-cold_allowed='^(eventfd_read|sched_yield|__io_uring_sqring_wait)(@plt)?$'
+cold_allowed='^(eventfd_read|sched_yield|sched_setaffinity|__io_uring_sqring_wait)(@plt)?$'
+cold_allowed+='|^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
 
 if [[ $# != 3 && ($# != 4 || ! ${4-} =~ ^(waits|parts)$) ]]; then
     sed -n '/^# Usage:/,/^set /{/^set /!s/^# \{0,1\}//p}' "$0" >&2

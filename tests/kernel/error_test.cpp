@@ -9,6 +9,7 @@
 
 #include <ublk/ublk.hpp>
 
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -21,7 +22,8 @@ namespace {
 
 using ublk::uapi::op;
 
-constexpr std::uint64_t mib = 1024 * 1024;
+constexpr std::uint64_t kib = 1024;
+constexpr std::uint64_t mib = 1024 * kib;
 constexpr std::uint32_t no_such_device = 987654;
 
 class errors : public on_a_clean_system {
@@ -426,39 +428,135 @@ TEST_F(errors, a_process_with_little_address_space_is_told_what_it_lacks) {
     EXPECT_TRUE(mentions(said, {"12 ublk: ", "Cannot allocate memory", "Likely cause", "Remedy"}));
 }
 
-TEST_F(errors, buffers_that_may_not_be_locked_are_refused_in_words) {
+// CAP_IPC_LOCK sets the limit aside, so a child has to be without it.
+void lock_little() {
+    const rlimit little{64 << 10, 64 << 10};
+    if (::setrlimit(RLIMIT_MEMLOCK, &little) != 0 || ::prctl(PR_CAPBSET_DROP, 14, 0, 0, 0) != 0) {
+        throw std::runtime_error{"setrlimit"};
+    }
+    struct {
+        std::uint32_t version = 0x20080522;
+        int pid = 0;
+    } header;
+    struct {
+        std::uint32_t effective, permitted, inheritable;
+    } sets[2]{};
+    if (::syscall(SYS_capget, &header, &sets) != 0) {
+        throw std::runtime_error{"capget"};
+    }
+    sets[0].effective &= ~(1u << 14);
+    sets[0].permitted &= ~(1u << 14);
+    if (::syscall(SYS_capset, &header, &sets) != 0) {
+        throw std::runtime_error{"capset"};
+    }
+}
+
+TEST_F(errors, buffers_that_must_be_locked_and_may_not_are_refused_in_words) {
     if (with_asan) {
         GTEST_SKIP() << "AddressSanitizer makes mlock do nothing";
     }
     ublk::options asked = small();
     asked.lock_buffers = true;
-    // CAP_IPC_LOCK sets the limit aside, so the child has to be without it.
-    const std::string said = start_in_child(
-        [] {
-            const rlimit little{64 << 10, 64 << 10};
-            if (::setrlimit(RLIMIT_MEMLOCK, &little) != 0 ||
-                ::prctl(PR_CAPBSET_DROP, 14, 0, 0, 0) != 0) {
-                throw std::runtime_error{"setrlimit"};
-            }
-            struct {
-                std::uint32_t version = 0x20080522;
-                int pid = 0;
-            } header;
-            struct {
-                std::uint32_t effective, permitted, inheritable;
-            } sets[2]{};
-            if (::syscall(SYS_capget, &header, &sets) != 0) {
-                throw std::runtime_error{"capget"};
-            }
-            sets[0].effective &= ~(1u << 14);
-            sets[0].permitted &= ~(1u << 14);
-            if (::syscall(SYS_capset, &header, &sets) != 0) {
-                throw std::runtime_error{"capset"};
-            }
-        },
-        asked);
+    asked.fall_back = false;
+    const std::string said = start_in_child(lock_little, asked);
     EXPECT_TRUE(
         mentions(said, {"12 ublk: locking tag buffers", "limit on locked memory", "ulimit -l"}));
+}
+
+/// Serves by registered buffers where it can, else by plain memory.
+class in_memfd {
+public:
+    static constexpr unsigned operations_in_flight = 1;
+
+    explicit in_memfd(std::uint64_t) : file_{::memfd_create("ublk-test", MFD_CLOEXEC)} {
+        (void)::ftruncate(file_.get(), 1 * mib);
+    }
+    [[nodiscard]] std::uint64_t size() const noexcept { return 1 * mib; }
+
+    ublk::task read(ublk::io& with, const ublk::request& r, ublk::registered_buffer out) {
+        const int said = co_await with.read(file_.get(), out, r.offset());
+        co_return answer(r, said);
+    }
+    ublk::task write(ublk::io& with, const ublk::request& r, ublk::registered_buffer in) {
+        const int said = co_await with.write(file_.get(), in, r.offset());
+        co_return answer(r, said);
+    }
+    ublk::result read(const ublk::request& r, std::span<std::byte> out) {
+        return answer(r,
+                      ::pread(file_.get(), out.data(), out.size(), static_cast<off_t>(r.offset())));
+    }
+    ublk::result write(const ublk::request& r, std::span<const std::byte> in) {
+        return answer(r,
+                      ::pwrite(file_.get(), in.data(), in.size(), static_cast<off_t>(r.offset())));
+    }
+
+private:
+    static ublk::result answer(const ublk::request& r, std::int64_t said) {
+        return said == static_cast<std::int64_t>(r.length()) ? ublk::ok
+                                                             : ublk::result{std::errc::io_error};
+    }
+
+    ublk::fd file_;
+};
+
+/// Starts a device in a child that may lock little memory. What was granted, or the error.
+template <class Backend>
+std::string granted_with_little_locked(const ublk::options& asked) {
+    child_process child{[&](const child_process::link& parent) {
+        std::string said;
+        try {
+            ublk::device<Backend> device{Backend{1 * mib}, asked};
+            lock_little();
+            device.start();
+            {
+                client file{device.path()};
+                said = file.write(0, pattern(0, 64 * kib, 17)) == 0 &&
+                               holds(file, 0, pattern(0, 64 * kib, 17))
+                           ? ""
+                           : "wrong bytes by ";
+            }
+            said +=
+                std::string{to_string(device.info().path)} + " (" + device.info().path_reason + ")";
+            for (const std::string& each : device.info().fallbacks) {
+                said += "; " + each;
+            }
+            device.stop();
+        } catch (const std::exception& thrown) {
+            said = std::string{"not started: "} + thrown.what();
+        }
+        parent.say(said);
+    }};
+    return child.hear();
+}
+
+TEST_F(errors, buffers_that_may_not_be_locked_serve_all_the_same) {
+    if (with_asan) {
+        GTEST_SKIP() << "AddressSanitizer makes mlock do nothing";
+    }
+    ublk::options asked = small();
+    asked.lock_buffers = true;
+    const std::string said = granted_with_little_locked<ram>(asked);
+    EXPECT_TRUE(mentions(
+        said, {"copy (", "; locking tag buffers failed: ", "exceed the limit on locked memory"}));
+}
+
+// Where the kernel has no zero copy, the buffers would be registered, which counts as locked.
+TEST_F(errors, buffers_that_may_not_be_registered_lead_to_another_data_path) {
+    ublk::options asked = small();
+    const std::string said = granted_with_little_locked<in_memfd>(asked);
+    const std::uint64_t known = open_control().get_features();
+    if ((known & ublk::uapi::feature::support_zero_copy) == 0) {
+        EXPECT_TRUE(mentions(said, {"copy (",
+                                    "not fixed_copy: registering the tag buffers with "
+                                    "io_uring failed: ",
+                                    "the limit on locked memory is reached"}));
+    }
+    EXPECT_EQ(said.find("not started"), said.npos) << said;
+    EXPECT_EQ(said.find("wrong bytes"), said.npos) << said;
+
+    asked.path = ublk::data_path::fixed_copy;
+    EXPECT_TRUE(mentions(granted_with_little_locked<in_memfd>(asked),
+                         {"not started: ", "registering the tag buffers", "ulimit -l"}));
 }
 
 TEST_F(errors, running_out_of_descriptors_at_any_step_says_so_and_leaves_nothing) {

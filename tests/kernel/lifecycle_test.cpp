@@ -927,14 +927,28 @@ TEST_F(tag_buffers, huge_pages_serve_and_are_given_back) {
     EXPECT_EQ(reserved_huge_pages::free(), "4");
 }
 
-TEST_F(tag_buffers, too_few_huge_pages_are_an_error_that_says_so_and_leaves_nothing) {
+TEST_F(tag_buffers, too_few_huge_pages_serve_all_the_same_and_are_told) {
     const reserved_huge_pages none{0};
     ublk::options asked = small();
     asked.buffer_pages = ublk::pages::huge;
+    const auto d = start_disk(ram{1 * mib}, asked);
+    ASSERT_EQ(d->info().fallbacks.size(), 1u);  // however many threads say so
+    EXPECT_NE(d->info().fallbacks[0].find("huge pages failed: "), std::string::npos)
+        << d->info().fallbacks[0];
+    client file{d->path()};
+    EXPECT_EQ(file.write(0, pattern(0, 256 * kib, 93)), 0);
+    EXPECT_TRUE(holds(file, 0, pattern(0, 256 * kib, 93)));
+}
+
+TEST_F(tag_buffers, too_few_huge_pages_that_must_be_are_an_error_and_leave_nothing) {
+    const reserved_huge_pages none{0};
+    ublk::options asked = small();
+    asked.buffer_pages = ublk::pages::huge;
+    asked.fall_back = false;
     auto d = make_disk(ram{1 * mib}, asked);
     const ublk::error refused = error_of([&] { d.start(); });
     EXPECT_EQ(refused.errno_value(), ENOMEM);
-    EXPECT_EQ(refused.command(), "allocating tag buffers");
+    EXPECT_EQ(refused.command(), "allocating tag buffers in huge pages");
     EXPECT_NE(refused.remedy().find("vm.nr_hugepages"), std::string_view::npos) << refused.what();
     EXPECT_EQ(list(devices()), list(devices_before()));
     EXPECT_TRUE(nothing_more_than(held_before()));

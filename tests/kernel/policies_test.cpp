@@ -20,6 +20,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -45,11 +46,12 @@ constexpr std::uint64_t disk_size = std::uint64_t{16} << 20;  // what a RAM disk
     return (ublk_test::open_control().get_features() & feature) == feature;
 }
 
-[[nodiscard]] std::set<std::size_t> cpus_of_this_thread() {
+/// On which CPUs that thread of this process may run; 0: the calling one.
+[[nodiscard]] std::set<std::size_t> cpus_of(pid_t thread) {
     std::set<std::size_t> all;
     ::cpu_set_t set;
     CPU_ZERO(&set);
-    (void)::sched_getaffinity(0, sizeof set, &set);
+    (void)::sched_getaffinity(thread, sizeof set, &set);
     for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
         if (CPU_ISSET(cpu, &set)) {
             all.insert(cpu);
@@ -81,7 +83,7 @@ private:
         const std::lock_guard lock{mutex_};
         const pid_t mine = ::gettid();
         if (!threads_.contains(mine)) {
-            threads_[mine] = cpus_of_this_thread();
+            threads_[mine] = cpus_of(0);
         }
     }
 
@@ -289,6 +291,46 @@ TEST_F(policies, threads_run_where_the_user_lets_them) {
     for (const auto& [thread, cpus] : threads) {
         EXPECT_EQ(cpus, (std::set<std::size_t>{0})) << "thread " << thread;
     }
+}
+
+/// Takes the second CPU away, or gives it back.
+bool second_cpu(bool online) {
+    std::ofstream file{"/sys/devices/system/cpu/cpu1/online"};
+    file << (online ? '1' : '0') << std::flush;
+    return file.good();
+}
+
+// The kernel lets a thread run anywhere that wakes up while its only CPU is offline, and leaves it
+// at that.
+TEST_F(policies, threads_go_back_to_a_cpu_that_was_away) {
+    ublk::options asked = asking(1);
+    asked.cpus = {1};
+    const auto store = std::make_shared<witness>();
+    ublk::device<witness, ublk::with<ublk::per_cpu, places::listed_cpus>> disk{store, asked};
+    disk.start();
+    const auto use = [&] {
+        ublk_test::client file{disk.path()};
+        EXPECT_EQ(file.write(0, ublk_test::pattern(0, 4096, 3), 0), 0);
+    };
+    use();
+    ASSERT_EQ(store->threads().size(), 1u);
+    const auto [thread, before] = *store->threads().begin();
+    EXPECT_EQ(before, (std::set<std::size_t>{1}));
+
+    ASSERT_TRUE(second_cpu(false));
+    use();
+    const std::set<std::size_t> meanwhile = cpus_of(thread);
+    ASSERT_TRUE(second_cpu(true));
+    EXPECT_EQ(meanwhile, (std::set<std::size_t>{0}));
+    EXPECT_EQ(cpus_of(thread), (std::set<std::size_t>{0, 1})) << "the kernel pins it again itself";
+
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+    while (cpus_of(thread) != std::set<std::size_t>{1} &&
+           std::chrono::steady_clock::now() < until) {
+        use();
+    }
+    EXPECT_EQ(cpus_of(thread), (std::set<std::size_t>{1}));
+    disk.stop();
 }
 
 TEST_F(policies, threads_run_in_one_domain) {

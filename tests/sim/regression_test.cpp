@@ -56,11 +56,11 @@ public:
 
     odd_kernel(const kernel& plain) : kernel{plain} {}
 
-    void enter_queue_thread(const ublk::cpu_set& cpus) const noexcept {
-        kernel::enter_queue_thread(cpus);
+    bool enter_queue_thread(const ublk::cpu_set& cpus) const noexcept {
         if (++threads == 2 && is.second_thread_late != 0s) {
             in().on().tasks.sleep(is.second_thread_late);
         }
+        return kernel::enter_queue_thread(cpus);
     }
 
     class control : public kernel::control {
@@ -563,8 +563,7 @@ TEST(regression, descriptors_may_be_longer_than_the_known_part) {
             process.open_channel(id, ublk::from_now(process, 10s)),
             ublk::device_plan{.granted = info,
                               .page_size = page(),
-                              .buffer_pages = ublk::pages::standard,
-                              .lock_buffers = false,
+                              .memory = {},
                               .affinity = ublk::fixed_array<ublk::cpu_set>{2},
                               .shape = {.queues = info.queues, .depth = info.depth}});
         threads->muster();

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include <ublk/cpus.hpp>
+#include <ublk/thread_place.hpp>
 
 #include <gtest/gtest.h>
 
 #include <sched.h>
 
+#include <chrono>
 #include <cstddef>
 #include <thread>
 
@@ -12,6 +14,7 @@ namespace cpus_test {
 namespace {
 
 using ublk::cpu_set;
+using ublk::detail::thread_place;
 
 // What this process may use, by the kernel's own word.
 cpu_set allowed() {
@@ -111,11 +114,66 @@ TEST(pinning, within_what_is_allowed_never_leaves_it) {
     }());
     std::thread{[&] {
         ASSERT_TRUE(ublk::pin_this_thread(one));
-        EXPECT_TRUE(ublk::pin_within_allowed(all));
+        const bool bound = ublk::online_cpus() > 1;
+        thread_place place;
+        EXPECT_TRUE(place.settle(all));
         EXPECT_EQ(allowed().raw(), one.raw());
-        EXPECT_FALSE(ublk::pin_within_allowed(others));
+        EXPECT_FALSE(place.settle(others));
         EXPECT_EQ(allowed().raw(), one.raw());
-        EXPECT_TRUE(ublk::pin_within_allowed(cpu_set{}));
+        EXPECT_TRUE(place.settle(cpu_set{}));
+        EXPECT_EQ(ublk::within_allowed(all).raw(), bound ? one.raw() : all.raw());
+    }}.join();
+}
+
+// Those that are offline as yet may come.
+TEST(pinning, is_not_bound_by_what_is_online) {
+    const cpu_set before = allowed();
+    if (before.count() < ublk::online_cpus()) {
+        GTEST_SKIP() << "this program may not use every CPU";
+    }
+    cpu_set more = before;
+    more.insert(cpu_set::cpus_max - 1);
+    EXPECT_EQ(ublk::within_allowed(more).raw(), more.raw());
+}
+
+// A thread loses its place when its CPUs go offline, and the kernel does not give it back.
+TEST(pinning, a_thread_that_runs_elsewhere_is_pinned_anew) {
+    const cpu_set before = allowed();
+    if (before.count() < 2) {
+        GTEST_SKIP() << "this program may use one CPU only";
+    }
+    const std::size_t first = first_of(before);
+    cpu_set here;
+    here.insert(first);
+    cpu_set elsewhere = before;
+    elsewhere.intersect([&] {
+        cpu_set rest;
+        for (std::size_t cpu = first + 1; cpu < cpu_set::cpus_max; ++cpu) {
+            rest.insert(cpu);
+        }
+        return rest;
+    }());
+    std::thread{[&] {
+        thread_place place;
+        ASSERT_TRUE(place.settle(here));
+        place.check();
+        ASSERT_TRUE(ublk::pin_this_thread(elsewhere));
+        place.check();
+        EXPECT_EQ(allowed().raw(), here.raw());
+        ASSERT_TRUE(ublk::pin_this_thread(elsewhere));
+        place.check();
+        EXPECT_EQ(allowed().raw(), elsewhere.raw())
+            << "it asks the kernel at most 10 times a second";
+        for (int i = 0; i < 60000 && allowed().raw() != here.raw(); ++i) {
+            std::this_thread::sleep_for(std::chrono::milliseconds{1});
+            place.check();
+        }
+        EXPECT_EQ(allowed().raw(), here.raw());
+
+        thread_place anywhere;
+        EXPECT_TRUE(anywhere.settle(cpu_set{}));
+        anywhere.check();
+        EXPECT_EQ(allowed().raw(), here.raw());
     }}.join();
 }
 

@@ -424,7 +424,6 @@ public:
     // ---- what a `kernel` has
     [[nodiscard]] ublk::kernel_version version() const { return driver->version; }
     [[nodiscard]] std::size_t page_size() const { return state::page(); }
-    [[nodiscard]] std::uint64_t lockable_bytes() const { return ~std::uint64_t{0}; }
     [[nodiscard]] control open_control() const;
     [[nodiscard]] channel open_channel(std::uint32_t id, ublk::deadline until) const;
 

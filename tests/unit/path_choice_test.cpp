@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace path_choice_test {
@@ -140,8 +141,7 @@ TEST(path_choice, a_backend_offers_what_it_has_functions_for) {
 constexpr std::uint64_t everything = ublk::known_features;
 
 constexpr path_facts facts(std::uint64_t known = everything) {
-    return {
-        .known = known, .tags_a_thread = 128, .buffer_bytes = 64u << 20, .lockable_bytes = ~0ull};
+    return {.known = known, .tags_a_thread = 128};
 }
 
 paths in_order(const ublk::path_ladder& candidates) {
@@ -213,16 +213,16 @@ TEST(path_choice, names_the_release_of_what_is_missing) {
               "not zero_copy: the driver has no SUPPORT_ZERO_COPY, which came with Linux 6.15");
 }
 
-TEST(path_choice, registers_tag_buffers_only_where_they_may_be_locked) {
+TEST(path_choice, leaves_out_what_was_refused_when_it_was_tried) {
     path_facts known = facts();
-    known.lockable_bytes = known.buffer_bytes;
     EXPECT_EQ(ladder<by_registered>(known), (paths{auto_buffer, zero_copy, fixed_copy}));
-    known.lockable_bytes = known.buffer_bytes - 1;
-    EXPECT_EQ(ladder<by_registered>(known), (paths{auto_buffer, zero_copy}));
+    const std::pair<ublk::data_path, std::string> refused[] = {{fixed_copy, "no room"},
+                                                               {auto_buffer, "no table"}};
+    known.refused = refused;
+    EXPECT_EQ(ladder<by_registered>(known), paths{zero_copy});
     EXPECT_EQ(ublk::choose_path<by_registered>({}, known).reason,
-              "not fixed_copy: the tag buffers take 67108864 bytes, more than this process may "
-              "lock (ulimit -l)");
-    EXPECT_EQ(ladder<by_span>(known), paths{copy});  // which pins nothing
+              "not auto_buffer: no table; not fixed_copy: no room");
+    EXPECT_EQ(ladder<by_span>(known), paths{copy});
 }
 
 TEST(path_choice, registers_no_more_buffers_than_a_ring_takes) {
@@ -283,8 +283,6 @@ TEST(path_choice, refuses_a_path_that_cannot_be) {
     EXPECT_EQ(refusal<by_span>(lend, facts()).cause(),
               "not lend: the backend has no read and write that take their bytes that way");
     path_facts known = facts();
-    known.lockable_bytes = 4096;
-    EXPECT_NE(refusal<by_all>(fixed_copy, known).cause().find("ulimit -l"), std::string_view::npos);
     known.tags_a_thread = 1u << 15;
     EXPECT_NE(refusal<by_all>(zero_copy, known).cause().find("32768 tags"), std::string_view::npos);
 }

@@ -265,7 +265,7 @@ public:
                                  "descriptors"};
             queues.emplace_back(ublk::queue_id{q}, std::move(memory), sizeof(ublk::uapi::io_desc),
                                 tag_buffers
-                                    ? ublk::buffers{depth, stride, ublk::pages::standard, false}
+                                    ? ublk::buffers{depth, stride, {}}
                                     : ublk::buffers{},
                                 depth, file);
         }

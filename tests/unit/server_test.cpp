@@ -90,7 +90,7 @@ struct bench {
             all.emplace_back(ublk::queue_id{q},
                              channel.map(q * uapi::cmd_buf_stride(size, page),
                                          uapi::cmd_buf_size(depth, size, page)),
-                             size, ublk::buffers{depth, buffer_bytes, {}, false}, depth);
+                             size, ublk::buffers{depth, buffer_bytes, {}}, depth);
         }
         return all;
     }

@@ -3,6 +3,7 @@
 
 #include <ublk/kernel.hpp>
 #include <ublk/sim/kernel_handles.hpp>
+#include <ublk/way_refused.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -162,7 +163,8 @@ protected:
 
     static void demand(int code) {
         if (code < 0) {
-            fail(code, "registering buffers with io_uring", std::nullopt);
+            throw way_refused{way_refused::kind::path, code, "registering buffers with io_uring",
+                              "", ""};
         }
     }
 

@@ -39,7 +39,7 @@ public:
         return static_cast<std::uint64_t>(as_->pid);
     }
     [[nodiscard]] unsigned online_cpus() const noexcept { return in_->on().is.cpus; }
-    void enter_queue_thread(const cpu_set&) const noexcept {}
+    [[nodiscard]] bool enter_queue_thread(const cpu_set&) const noexcept { return true; }
     /// A backend whose coroutines cannot run is wrong; one that throws may mean to.
     void hear_of(const request_trouble& what) const {
         if (what.what != request_trouble::kind::exception) {
@@ -56,9 +56,6 @@ public:
     [[nodiscard]] kernel_version version() const noexcept { return in_->on().is.version; }
     [[nodiscard]] std::size_t page_size() const noexcept {
         return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    }
-    [[nodiscard]] std::uint64_t lockable_bytes() const noexcept {
-        return in_->on().is.lockable_bytes;
     }
     [[nodiscard]] control open_control() const;
     [[nodiscard]] channel open_channel(std::uint32_t id, deadline until) const;

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace ublk::inline v0 {
+
+/// What the threads of a device do without, and why: each sentence once, however many say it.
+template <class Kernel>
+class fallback_list {
+public:
+    void note(const std::string& why) {
+        const std::lock_guard lock{mutex_};
+        if (std::find(all_.begin(), all_.end(), why) == all_.end()) {
+            all_.push_back(why);
+        }
+    }
+    [[nodiscard]] std::vector<std::string> all() const {
+        const std::lock_guard lock{mutex_};
+        return all_;
+    }
+
+private:
+    mutable typename Kernel::mutex mutex_;
+    std::vector<std::string> all_;
+};
+
+}  // namespace ublk::inline v0

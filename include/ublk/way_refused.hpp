@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/data_path.hpp>
+#include <ublk/error.hpp>
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ublk::inline v0 {
+
+/// The kernel has a way of serving and refuses it at run time all the same, as it does where a
+/// limit on locked memory is reached: another way may do.
+class way_refused : public error {
+public:
+    enum class kind {
+        path,    ///< the data path's buffers
+        batches  ///< the driver's batches
+    };
+
+    way_refused(kind which, int code, std::string_view step, std::string cause, std::string remedy)
+        : error{code, step, std::nullopt, std::move(cause), std::move(remedy)}, which_{which} {}
+
+    [[nodiscard]] kind which() const noexcept { return which_; }
+
+    /// Without the remedy, for a list of what was tried.
+    [[nodiscard]] std::string reason() const {
+        return std::string{command()} + " failed: " + code().message() +
+               (cause().empty() ? "" : ", " + std::string{cause()});
+    }
+
+private:
+    kind which_;
+};
+
+/// What one start has found to be refused.
+struct refused_ways {
+    std::vector<std::pair<data_path, std::string>> paths{};  ///< and why
+    std::string batches{};                                   ///< why; "" where they are not
+};
+
+}  // namespace ublk::inline v0
