@@ -142,18 +142,17 @@ protected:
     }
 
     [[nodiscard]] int register_buffers(const port_needs& needs) {
+        std::uint64_t pinned = 0;
         int code = 0;
         if (!in_.call(as_, "io_uring_register", code)) {
             return code;
         }
-        std::uint64_t pinned = 0;
         code = ring_.buffers.reserve(needs.reserved_buffers + needs.tag_buffers.size());
         for (std::size_t i = 0; code == 0 && i < needs.tag_buffers.size(); ++i) {
             pinned += needs.tag_buffers[i].iov_len;
-            if (needs.tag_buffers[i].iov_base == nullptr) {
-                continue;  // another thread's
-            }
-            code = pinned > in_.on().is.lockable_bytes
+            const bool ours = needs.tag_buffers[i].iov_base != nullptr;  // or another thread's
+            code = !ours ? 0
+                   : pinned > in_.on().is.lockable_bytes
                        ? -ENOMEM
                        : ring_.buffers.put(
                              i, std::make_shared<registered_pages>(needs.tag_buffers[i]));
@@ -163,8 +162,8 @@ protected:
 
     static void demand(int code) {
         if (code < 0) {
-            throw way_refused{way_refused::kind::path, code, "registering buffers with io_uring",
-                              "", ""};
+            using enum way_refused::kind;
+            throw way_refused{path, code, "registering buffers with io_uring", "", ""};
         }
     }
 
