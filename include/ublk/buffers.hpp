@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstring>
 #include <string>
-#include <system_error>
 
 namespace ublk::inline v0 {
 
@@ -120,11 +119,11 @@ private:
 
     void miss(int code, const char* step, const std::string& cause, const char* remedy,
               bool insist) {
+        const error refused{code, step, std::nullopt, cause, remedy};
         if (insist) {
-            fail(code, step, std::nullopt, cause, remedy);
+            throw refused;
         }
-        fallback_ += (fallback_.empty() ? "" : "; ") + std::string{step} +
-                     " failed: " + std::generic_category().message(code) + ", " + cause;
+        fallback_ += (fallback_.empty() ? "" : "; ") + refused.reason();
     }
 
     void map(std::size_t bytes, int flags) {

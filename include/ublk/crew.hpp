@@ -187,7 +187,7 @@ private:
 
     void prepare_thread(std::size_t index) {
         if (!kernel_.enter_queue_thread(duty_.cpus(plan_.place_of(shifts_[index], index)))) {
-            fallbacks_.note(plan_.no_place());
+            fallbacks_.note(plan_.affinity_refused());
         }
     }
 

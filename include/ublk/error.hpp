@@ -83,6 +83,12 @@ public:
     [[nodiscard]] std::string_view cause() const noexcept { return cause_.what(); }
     [[nodiscard]] std::string_view remedy() const noexcept { return remedy_.what(); }
 
+    /// What failed and why, in a few words: for a list of what was tried.
+    [[nodiscard]] std::string reason() const {
+        return std::string{command()} + " failed: " + code().message() +
+               (cause().empty() ? "" : ", " + std::string{cause()});
+    }
+
     /// Empty while the kernel has not given an id yet.
     [[nodiscard]] std::optional<std::uint32_t> device() const noexcept { return device_; }
 

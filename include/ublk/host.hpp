@@ -3,7 +3,7 @@
 
 #include <ublk/cpu_domain.hpp>
 #include <ublk/process.hpp>
-#include <ublk/thread_place.hpp>
+#include <ublk/thread_affinity.hpp>
 #include <ublk/time_limit.hpp>
 
 #include <pthread.h>
@@ -87,7 +87,7 @@ struct native_host {
 #ifdef PR_SET_IO_FLUSHER
         (void)::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 #endif
-        return detail::this_thread_place().settle(cpus);
+        return detail::this_thread_affinity().set(cpus);
     }
 
     [[nodiscard]] static const void*& this_thread_mark() noexcept {

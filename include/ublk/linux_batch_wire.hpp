@@ -134,7 +134,7 @@ public:
     int wait(unsigned events) noexcept {
         constexpr std::int64_t limit = 20'000'000;  // nanoseconds
         const int code = events == 1 ? io_.submit_and_wait() : io_.submit_and_wait(limit, events);
-        mind_place();
+        check_affinity();
         return code == -ETIME ? 0 : code;
     }
 

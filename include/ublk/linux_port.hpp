@@ -7,7 +7,7 @@
 #include <ublk/mapping.hpp>
 #include <ublk/process_fd.hpp>
 #include <ublk/ring.hpp>
-#include <ublk/thread_place.hpp>
+#include <ublk/thread_affinity.hpp>
 #include <ublk/way_refused.hpp>
 
 #include <sys/eventfd.h>
@@ -174,13 +174,13 @@ public:
     int flush() noexcept { return io_.submit(); }
     int wait() noexcept {
         const int code = io_.submit_and_wait();
-        mind_place();
+        check_affinity();
         return code;
     }
 
     /// Hands over and collects what the kernel says at once, without waiting.
     int flush_and_collect() noexcept {
-        mind_place();
+        check_affinity();
         return io_.submit_and_run_deferred();
     }
     int poll() noexcept { return flush_and_collect(); }
@@ -200,10 +200,10 @@ public:
 
 protected:
     /// Now and then: CPUs come and go, but not often.
-    [[gnu::always_inline]] void mind_place() noexcept {
+    [[gnu::always_inline]] void check_affinity() noexcept {
         if (--turns_to_check_ == 0) [[unlikely]] {
             turns_to_check_ = 32;
-            place_.check();
+            affinity_.check();
         }
     }
 
@@ -220,7 +220,10 @@ private:
     static void demand_buffers(int code, const char* step) {
         if (code < 0) {
             const bool limit = code == -ENOMEM;
-            throw way_refused{way_refused::kind::path, code, step,
+            throw way_refused{way_refused::kind::path,
+                              code,
+                              step,
+                              std::nullopt,
                               limit ? "the limit on locked memory is reached" : "",
                               limit ? "raise `ulimit -l`, or leave options::path empty" : ""};
         }
@@ -237,7 +240,7 @@ protected:
     ring io_;
 
 private:
-    detail::thread_place& place_ = detail::this_thread_place();
+    detail::thread_affinity& affinity_ = detail::this_thread_affinity();
     unsigned turns_to_check_ = 1;
     int rouse_;
     unsigned operations_;

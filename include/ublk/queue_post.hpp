@@ -41,6 +41,7 @@ struct device_plan {
     pace limits{};
     unsigned sqpoll_idle_ms = 0;
 
+    // Spans by hand: from containers they take compilers long.
     /// By which the policy places one thread.
     [[nodiscard]] place_facts place_of(const thread_shares& mine, std::size_t thread) const {
         return {.queue_cpus = {affinity.begin(), affinity.size()},
@@ -51,7 +52,7 @@ struct device_plan {
     }
 
     /// Says why a thread cannot be where its policy wants it, or throws where it must.
-    [[nodiscard]] std::string no_place() const {
+    [[nodiscard]] std::string affinity_refused() const {
         const char* const cause =
             "this process may not use the CPUs that the queue policy has for them";
         if (memory.insist) {
@@ -88,8 +89,9 @@ struct queue_post {
     [[nodiscard]] static std::exception_ptr refused_fetch(int code, const device_info& granted) {
         if (granted.driver_batches) {
             return std::make_exception_ptr(
-                way_refused{way_refused::kind::batches, code, "PREP_IO_CMDS",
-                            "the driver refuses batches that it has granted", ""});
+                way_refused{way_refused::kind::batches, code, "PREP_IO_CMDS", granted.id,
+                            "the driver refuses batches that it has granted",
+                            "leave options::fall_back, or take another batch policy"});
         }
         return std::make_exception_ptr(
             error{code, "FETCH_REQ", granted.id,

@@ -19,17 +19,12 @@ public:
     /// The backend has answered a request.
     void note_answer() noexcept { add(answers_, 1); }
 
-    /// A request has failed because the device ends by force.
-    [[gnu::cold, gnu::noinline]] void note_failed(const request& r) noexcept {
-        add(failed_bytes_, r.op() == uapi::op::write ? r.length() : 0);
-    }
-
     /// A request has got its answer; `by_force` where the device ends so.
     [[gnu::cold, gnu::noinline]] void note_end(const request& r, result answer,
                                                bool by_force) noexcept {
         note_answer();
-        if (by_force && !answer.ok()) {
-            note_failed(r);
+        if (by_force && !answer.ok() && r.op() == uapi::op::write) {
+            add(failed_bytes_, r.length());
         }
     }
 

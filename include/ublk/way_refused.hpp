@@ -4,6 +4,8 @@
 #include <ublk/data_path.hpp>
 #include <ublk/error.hpp>
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,16 +22,11 @@ public:
         batches  ///< the driver's batches
     };
 
-    way_refused(kind which, int code, std::string_view step, std::string cause, std::string remedy)
-        : error{code, step, std::nullopt, std::move(cause), std::move(remedy)}, which_{which} {}
+    way_refused(kind which, int code, std::string_view step, std::optional<std::uint32_t> device,
+                std::string cause, std::string remedy)
+        : error{code, step, device, std::move(cause), std::move(remedy)}, which_{which} {}
 
     [[nodiscard]] kind which() const noexcept { return which_; }
-
-    /// Without the remedy, for a list of what was tried.
-    [[nodiscard]] std::string reason() const {
-        return std::string{command()} + " failed: " + code().message() +
-               (cause().empty() ? "" : ", " + std::string{cause()});
-    }
 
 private:
     kind which_;

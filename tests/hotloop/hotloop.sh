@@ -32,8 +32,8 @@ clock='^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
 # What is not part of the one function that the loop is: what hardly ever happens. It may use atomic
 # instructions, and read the eventfd that roused the thread.
 cold='::(make_room|unusual|submit|lose|resume_returned|abandon|end_all_work)[(]'
-cold+='|::(unusual|fetch_ended|settle|renew)<|::fetch_tags[(]|::thread_place::moved[(]'
-cold+='|::(answer_to_the_end|note_end|note_failed|note_answer|add)[(]'
+cold+='|::(unusual|fetch_ended|settle|renew)<|::fetch_tags[(]|::thread_affinity::moved[(]'
+cold+='|::(answer_to_the_end|note_end|note_answer|add)[(]'
 cold_allowed='^(eventfd_read|sched_yield|sched_setaffinity|__io_uring_sqring_wait)(@plt)?$'
 cold_allowed+='|^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
 

@@ -47,8 +47,8 @@ public:
         port(const channel& device, const waker& rouse, const ublk::port_needs& needs)
             : kernel::port{device, rouse, needs} {
             if (what.tables && needs.reserved_buffers != 0) {
-                throw ublk::way_refused{ublk::way_refused::kind::path, ENOMEM, "making room", "",
-                                        ""};
+                throw ublk::way_refused{
+                    ublk::way_refused::kind::path, ENOMEM, "making room", {}, "", ""};
             }
         }
     };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <ublk/cpus.hpp>
-#include <ublk/thread_place.hpp>
+#include <ublk/thread_affinity.hpp>
 
 #include <gtest/gtest.h>
 
@@ -14,7 +14,7 @@ namespace cpus_test {
 namespace {
 
 using ublk::cpu_set;
-using ublk::detail::thread_place;
+using ublk::detail::thread_affinity;
 
 // What this process may use, by the kernel's own word.
 cpu_set allowed() {
@@ -115,12 +115,12 @@ TEST(pinning, within_what_is_allowed_never_leaves_it) {
     std::thread{[&] {
         ASSERT_TRUE(ublk::pin_this_thread(one));
         const bool bound = ublk::online_cpus() > 1;
-        thread_place place;
-        EXPECT_TRUE(place.settle(all));
+        thread_affinity affinity;
+        EXPECT_TRUE(affinity.set(all));
         EXPECT_EQ(allowed().raw(), one.raw());
-        EXPECT_FALSE(place.settle(others));
+        EXPECT_FALSE(affinity.set(others));
         EXPECT_EQ(allowed().raw(), one.raw());
-        EXPECT_TRUE(place.settle(cpu_set{}));
+        EXPECT_TRUE(affinity.set(cpu_set{}));
         EXPECT_EQ(ublk::within_allowed(all).raw(), bound ? one.raw() : all.raw());
     }}.join();
 }
@@ -154,24 +154,24 @@ TEST(pinning, a_thread_that_runs_elsewhere_is_pinned_anew) {
         return rest;
     }());
     std::thread{[&] {
-        thread_place place;
-        ASSERT_TRUE(place.settle(here));
-        place.check();
+        thread_affinity affinity;
+        ASSERT_TRUE(affinity.set(here));
+        affinity.check();
         ASSERT_TRUE(ublk::pin_this_thread(elsewhere));
-        place.check();
+        affinity.check();
         EXPECT_EQ(allowed().raw(), here.raw());
         ASSERT_TRUE(ublk::pin_this_thread(elsewhere));
-        place.check();
+        affinity.check();
         EXPECT_EQ(allowed().raw(), elsewhere.raw())
             << "it asks the kernel at most 10 times a second";
         for (int i = 0; i < 60000 && allowed().raw() != here.raw(); ++i) {
             std::this_thread::sleep_for(std::chrono::milliseconds{1});
-            place.check();
+            affinity.check();
         }
         EXPECT_EQ(allowed().raw(), here.raw());
 
-        thread_place anywhere;
-        EXPECT_TRUE(anywhere.settle(cpu_set{}));
+        thread_affinity anywhere;
+        EXPECT_TRUE(anywhere.set(cpu_set{}));
         anywhere.check();
         EXPECT_EQ(allowed().raw(), here.raw());
     }}.join();

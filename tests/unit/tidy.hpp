@@ -127,7 +127,7 @@ inline const std::map<std::string, int> core_floors{
     {"backends/fault_plan.hpp", 2},
     {"completion.hpp", 2},
     {"host.hpp", 2},
-    {"thread_place.hpp", 1},
+    {"thread_affinity.hpp", 1},
     {"lender.hpp", 2},
     {"mapping.hpp", 2},
     {"node_cache.hpp", 1},

@@ -163,7 +163,7 @@ protected:
     static void demand(int code) {
         if (code < 0) {
             using enum way_refused::kind;
-            throw way_refused{path, code, "registering buffers with io_uring", "", ""};
+            throw way_refused{path, code, "registering buffers with io_uring", {}, "", ""};
         }
     }
 

@@ -11,12 +11,12 @@ namespace ublk::inline v0::detail {
 
 /// Where the calling thread belongs. A CPU that goes offline takes its threads' affinity with it:
 /// the kernel then lets them run anywhere, and does not take that back when the CPU returns.
-class thread_place {
+class thread_affinity {
 public:
     /// Pins the calling thread to those of `cpus` that it may use; an empty set leaves it as it is.
     /// False where there are none, or the kernel refuses: the thread then runs where it may, until
     /// its CPUs are back.
-    [[nodiscard]] bool settle(const cpu_set& cpus) noexcept {
+    [[nodiscard]] bool set(const cpu_set& cpus) noexcept {
         wanted_ = cpus.empty() ? cpus : within_allowed(cpus);
         last_ = nowhere;
         return cpus.empty() || (!wanted_.empty() && pin_this_thread(wanted_));
@@ -51,8 +51,8 @@ private:
     clock::time_point next_try_{};
 };
 
-[[nodiscard]] inline thread_place& this_thread_place() noexcept {
-    static thread_local constinit thread_place mine;
+[[nodiscard]] inline thread_affinity& this_thread_affinity() noexcept {
+    static thread_local constinit thread_affinity mine;
     return mine;
 }
 
