@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "../support/child.hpp"
+#include "../support/listener.hpp"
 #include "fake_kernel.hpp"
 
 #include <ublk/backends/memory.hpp>
@@ -16,7 +17,6 @@
 #include <fstream>
 #include <functional>
 #include <future>
-#include <mutex>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -29,7 +29,9 @@ namespace {
 
 using namespace std::chrono_literals;
 using ublk_test::client_io;
+using ublk_test::count_of;
 using ublk_test::fake_kernel;
+using ublk_test::listener;
 using ublk_test::reply;
 using manner = reply::manner;
 namespace uapi = ublk::uapi;
@@ -923,33 +925,27 @@ TEST_F(device_test, a_backend_that_throws_answers_eio) {
     disk.stop();
 }
 
-// What options::log has heard.
-std::mutex heard_mutex;
-std::vector<std::string> heard;
-void hear(const std::string& sentence) {
-    const std::lock_guard lock{heard_mutex};
-    heard.push_back(sentence);
-}
-std::vector<std::string> all_heard() {
-    const std::lock_guard lock{heard_mutex};
-    return std::exchange(heard, {});
-}
-std::size_t count_of(const std::vector<std::string>& all, const std::string& part) {
-    return static_cast<std::size_t>(std::ranges::count_if(
-        all, [&](const std::string& each) { return each.find(part) != each.npos; }));
+/// Serves with a backend while `use` goes on; what options::log is told meanwhile, apart from the
+/// start.
+template <class Backend, class Use>
+std::vector<std::string> told_of(const fake_kernel& kernel, ublk::options asked, Use use) {
+    asked.log = listener::log;
+    device<Backend> disk{Backend{}, asked, kernel};
+    disk.start();
+    (void)listener::take();
+    use();
+    disk.stop();  // which waits for what is to be told
+    return listener::take();
 }
 
 TEST_F(device_test, what_a_backend_throws_is_told_with_its_request) {
-    (void)all_heard();
-    ublk::options asked = small();
-    asked.log = hear;
-    device<thrower> disk{thrower{}, asked, kernel};
-    disk.start();
-    EXPECT_EQ(kernel.serve({1, 2, op(uapi::op::read), 8, 3}), -EIO);
-    EXPECT_EQ(kernel.serve({0, 1, op(uapi::op::write), 1, 1}), -EIO);
-    disk.stop();  // which waits for what is to be told
-    const std::vector<std::string> told = all_heard();
-    const std::string id = "ublk: device " + std::to_string(disk.info().id) + ": ";
+    std::uint32_t device_id = 0;
+    const std::vector<std::string> told = told_of<thrower>(kernel, small(), [&] {
+        device_id = kernel.driver->info.dev_id;
+        EXPECT_EQ(kernel.serve({1, 2, op(uapi::op::read), 8, 3}), -EIO);
+        EXPECT_EQ(kernel.serve({0, 1, op(uapi::op::write), 1, 1}), -EIO);
+    });
+    const std::string id = "ublk: device " + std::to_string(device_id) + ": ";
     EXPECT_EQ(count_of(told, id +
                                  "READ of 1536 bytes at 4096 (queue 1, tag 2) failed with EIO: the "
                                  "backend threw: no"),
@@ -962,16 +958,11 @@ TEST_F(device_test, what_a_backend_throws_is_told_with_its_request) {
 }
 
 TEST_F(device_test, of_many_exceptions_some_are_told_and_the_others_counted) {
-    (void)all_heard();
-    ublk::options asked = small();
-    asked.log = hear;
-    device<thrower> disk{thrower{}, asked, kernel};
-    disk.start();
-    for (int i = 0; i < 1000; ++i) {
-        ASSERT_EQ(kernel.serve({0, 0, op(uapi::op::read), 0, 1}), -EIO);
-    }
-    disk.stop();
-    const std::vector<std::string> told = all_heard();
+    const std::vector<std::string> told = told_of<thrower>(kernel, small(), [&] {
+        for (int i = 0; i < 1000; ++i) {
+            ASSERT_EQ(kernel.serve({0, 0, op(uapi::op::read), 0, 1}), -EIO);
+        }
+    });
     const std::size_t one_by_one = count_of(told, "the backend threw: no");
     EXPECT_GE(one_by_one, 8u);
     EXPECT_LE(one_by_one, 64u);
@@ -999,17 +990,12 @@ struct sprawling {
 };
 
 TEST_F(device_test, frames_that_outgrow_their_memory_fail_their_request_and_say_so_once) {
-    (void)all_heard();
-    ublk::options asked = small();
-    asked.log = hear;
-    device<sprawling> disk{sprawling{}, asked, kernel};
-    disk.start();
-    for (int i = 0; i < 3; ++i) {
-        EXPECT_EQ(kernel.serve({0, 0, op(uapi::op::read), 0, 1}), -EIO);
-        EXPECT_EQ(kernel.serve({0, 0, op(uapi::op::write), 0, 1}), 512);
-    }
-    disk.stop();
-    const std::vector<std::string> told = all_heard();
+    const std::vector<std::string> told = told_of<sprawling>(kernel, small(), [&] {
+        for (int i = 0; i < 3; ++i) {
+            EXPECT_EQ(kernel.serve({0, 0, op(uapi::op::read), 0, 1}), -EIO);
+            EXPECT_EQ(kernel.serve({0, 0, op(uapi::op::write), 0, 1}), 512);
+        }
+    });
     ASSERT_EQ(count_of(told, "failed with EIO"), 1u) << ::testing::PrintToString(told);
     const std::string& said = told.back();
     const std::size_t at = said.find("coroutines take ");
@@ -1034,17 +1020,12 @@ struct never_running {
 };
 
 TEST_F(device_test, a_coroutine_that_never_runs_is_named_with_a_remedy) {
-    (void)all_heard();
-    ublk::options asked = small();
-    asked.log = hear;
-    device<never_running> disk{never_running{}, asked, kernel};
-    disk.start();
-    for (int i = 0; i < 100; ++i) {
-        EXPECT_EQ(kernel.serve({1, 0, op(uapi::op::read), 16, 1}), -EIO);
-    }
-    EXPECT_EQ(kernel.serve({0, 0, op(uapi::op::write), 0, 1}), 512);
-    disk.stop();
-    const std::vector<std::string> told = all_heard();
+    const std::vector<std::string> told = told_of<never_running>(kernel, small(), [&] {
+        for (int i = 0; i < 100; ++i) {
+            EXPECT_EQ(kernel.serve({1, 0, op(uapi::op::read), 16, 1}), -EIO);
+        }
+        EXPECT_EQ(kernel.serve({0, 0, op(uapi::op::write), 0, 1}), 512);
+    });
     EXPECT_EQ(count_of(told, "READ of 512 bytes at 8192 (queue 1, tag 0) failed with EIO: a "
                              "coroutine of the backend never ran, which g++ 12 makes of"),
               1u)

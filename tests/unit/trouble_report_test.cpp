@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include "../support/listener.hpp"
+
 #include <ublk/linux_kernel.hpp>
 #include <ublk/trouble_report.hpp>
 
@@ -7,11 +9,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 namespace trouble_report_test {
@@ -20,6 +20,7 @@ namespace {
 using namespace std::chrono_literals;
 using ublk::request;
 using ublk::request_trouble;
+using ublk_test::listener;
 using report = ublk::trouble_report<ublk::linux_kernel>;
 namespace uapi = ublk::uapi;
 
@@ -72,21 +73,10 @@ TEST(request_trouble, an_unknown_operation_has_a_number) {
 
 // ---------------------------------------------------------------- who is told, and how often
 
-std::mutex heard_mutex;
-std::vector<std::string> heard;
-void hear(const std::string& said) {
-    const std::lock_guard lock{heard_mutex};
-    heard.push_back(said);
-}
-std::vector<std::string> all_heard() {
-    const std::lock_guard lock{heard_mutex};
-    return std::exchange(heard, {});
-}
-
 TEST(trouble_report, without_trouble_there_is_no_thread) {
-    (void)all_heard();
-    { const report quiet{ublk::linux_kernel{}, hear, 5}; }
-    EXPECT_TRUE(all_heard().empty());
+    (void)listener::take();
+    { const report quiet{ublk::linux_kernel{}, listener::log, 5}; }
+    EXPECT_TRUE(listener::take().empty());
 }
 
 TEST(trouble_report, without_a_listener_nothing_happens) {
@@ -96,32 +86,32 @@ TEST(trouble_report, without_a_listener_nothing_happens) {
 }
 
 TEST(trouble_report, tells_at_once_and_names_the_device) {
-    (void)all_heard();
-    report some{ublk::linux_kernel{}, hear, 5};
+    (void)listener::take();
+    report some{ublk::linux_kernel{}, listener::log, 5};
     some.note(trouble());
     std::vector<std::string> told;
     for (int i = 0; i < 6000 && told.empty(); ++i) {
         std::this_thread::sleep_for(10ms);
-        told = all_heard();
+        told = listener::take();
     }
     ASSERT_EQ(told.size(), 1u);
     EXPECT_EQ(told[0], "ublk: device 5: " + sentence(trouble()));
 }
 
 TEST(trouble_report, a_fault_of_the_program_is_told_once) {
-    (void)all_heard();
-    report some{ublk::linux_kernel{}, hear, 5};
+    (void)listener::take();
+    report some{ublk::linux_kernel{}, listener::log, 5};
     for (int i = 0; i < 100; ++i) {
         some.note(trouble(request_trouble::kind::task_memory));
         some.note(trouble(request_trouble::kind::never_ran));
     }
     some.finish(1min);
-    EXPECT_EQ(all_heard().size(), 2u);
+    EXPECT_EQ(listener::take().size(), 2u);
 }
 
 TEST(trouble_report, what_comes_fast_is_told_slowly_and_counted) {
-    (void)all_heard();
-    report some{ublk::linux_kernel{}, hear, 5};
+    (void)listener::take();
+    report some{ublk::linux_kernel{}, listener::log, 5};
     const auto begun = std::chrono::steady_clock::now();
     unsigned noted = 0;
     while (std::chrono::steady_clock::now() - begun < 3s) {
@@ -129,7 +119,7 @@ TEST(trouble_report, what_comes_fast_is_told_slowly_and_counted) {
         ++noted;
         std::this_thread::sleep_for(1ms);
     }
-    const std::size_t meanwhile = all_heard().size();
+    const std::size_t meanwhile = listener::take().size();
     EXPECT_GE(meanwhile, 8u);
     EXPECT_LE(meanwhile, 8u + 4 +
                              std::chrono::duration_cast<std::chrono::seconds>(
@@ -140,14 +130,14 @@ TEST(trouble_report, what_comes_fast_is_told_slowly_and_counted) {
 }
 
 TEST(trouble_report, after_its_end_nobody_is_told) {
-    (void)all_heard();
-    report some{ublk::linux_kernel{}, hear, 5};
+    (void)listener::take();
+    report some{ublk::linux_kernel{}, listener::log, 5};
     some.note(trouble());
     some.finish(1min);
-    EXPECT_EQ(all_heard().size(), 1u);
+    EXPECT_EQ(listener::take().size(), 1u);
     some.note(trouble());
     some.finish(1min);
-    EXPECT_TRUE(all_heard().empty());
+    EXPECT_TRUE(listener::take().empty());
 }
 
 TEST(trouble_report, goes_on_after_a_listener_that_throws) {
