@@ -324,11 +324,22 @@ TEST_F(policies, threads_go_back_to_a_cpu_that_was_away) {
     EXPECT_EQ(meanwhile, (std::set<std::size_t>{0}));
     EXPECT_EQ(cpus_of(thread), (std::set<std::size_t>{0, 1})) << "the kernel pins it again itself";
 
+    // With its CPU taken, the thread runs on the other one, where it is found.
+    std::atomic<bool> found{false};
+    std::thread hog{[&found] {
+        ublk::cpu_set second;
+        second.insert(std::size_t{1});
+        EXPECT_TRUE(ublk::pin_this_thread(second));
+        while (!found) {
+        }
+    }};
     const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{30};
     while (cpus_of(thread) != std::set<std::size_t>{1} &&
            std::chrono::steady_clock::now() < until) {
         use();
     }
+    found = true;
+    hog.join();
     EXPECT_EQ(cpus_of(thread), (std::set<std::size_t>{1}));
     disk.stop();
 }
