@@ -37,6 +37,12 @@ public:
             words_[i] &= others.words_[i];
         }
     }
+    /// Whether both have a CPU.
+    [[nodiscard]] bool intersects(const cpu_set& others) const noexcept {
+        cpu_set both = *this;
+        both.intersect(others);
+        return !both.empty();
+    }
     [[nodiscard]] std::size_t count() const noexcept {
         std::size_t all = 0;
         for (const unsigned long word : words_) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -45,6 +46,8 @@ struct set_handle {
     std::size_t threads = 0;
     const detail::process_owner* owner = nullptr;  ///< of these threads
     const void* mark = nullptr;                    ///< `this_thread_mark` on these threads
+    /// Whether one of those that have begun to serve may not run where it should.
+    const std::atomic<bool>* misplaced = nullptr;
 
     /// Gives `count` members to threads that follow each other, of each device to other ones.
     void (*assign)(void* set, set_member* members, std::size_t count) = nullptr;

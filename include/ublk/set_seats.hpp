@@ -77,6 +77,9 @@ private:
     [[nodiscard]] static bool sit_down(Crew& crew, std::size_t index, const void* bell) noexcept {
         auto& mine = crew.chairs_[index];
         try {
+            if (*crew.set_.misplaced) {
+                crew.fallbacks_.note(crew.plan_.affinity_refused());
+            }
             mine.post.emplace(crew.post(index, bell));
             mine.taken = crew.duty_.sit(crew.duty_.backend.get(), *mine.post);
             mine.refused = !mine.taken.begin();

@@ -22,7 +22,8 @@ public:
         return cpus.empty() || (!wanted_.empty() && pin_this_thread(wanted_));
     }
 
-    /// To be called now and then: pins the thread anew where it runs elsewhere.
+    /// To be called now and then: pins the thread anew where it runs elsewhere although it may run
+    /// where it belongs. One that may not was moved by the user, as with `taskset -p`, and stays.
     void check() noexcept {
         if (const int now = ::sched_getcpu(); now != last_) [[unlikely]] {
             moved(now);
@@ -42,7 +43,9 @@ private:
         constexpr std::chrono::milliseconds pause{100};
         if (const clock::time_point time = clock::now(); time >= next_try_) {
             next_try_ = time + pause;
-            (void)pin_this_thread(wanted_);
+            if (allowed_cpus().intersects(wanted_)) {
+                (void)pin_this_thread(wanted_);
+            }
         }
     }
 

@@ -57,6 +57,7 @@ public:
                 .threads = size(),
                 .owner = &all_->shared->owner,
                 .mark = all_->shared.get(),
+                .misplaced = &all_->shared->misplaced,
                 .assign =
                     [](void* set, set_member* members, std::size_t count) {
                         static_cast<everybody*>(set)->shared->assign(members, count);
@@ -113,6 +114,7 @@ private:
         typename Kernel::condition changed;
         std::size_t at_work = 0;
         bool leave = false;
+        std::atomic<bool> misplaced = false;  ///< a thread may not run on the CPU asked for
     };
 
     /// The threads, which end with it.
@@ -173,7 +175,9 @@ private:
         if (!s.asked.cpus.empty()) {
             cpus.insert(s.asked.cpus[index % s.asked.cpus.size()]);
         }
-        (void)s.kernel.enter_queue_thread(cpus);
+        if (!s.kernel.enter_queue_thread(cpus)) {
+            s.misplaced = true;
+        }
         Kernel::this_thread_mark() = &s;
         desk& mine = *s.desks[index];
         std::vector<set_member> members;

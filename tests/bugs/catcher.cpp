@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 
-// What each planted bug is tried with: the laws of a few compositions, and the regression tests.
+// What each planted bug is tried with: the laws of a few compositions, and the tests of
+// mistakes and of refusals.
 
 #ifndef UBLK_NO_REGRESSION
 #include "../sim/regression_test.cpp"
+#endif
+#ifndef UBLK_NO_FALLBACK
+#include "../sim/fallback_test.cpp"
 #endif
 #ifndef UBLK_NO_LAWS
 #include "../sim/specimens.hpp"

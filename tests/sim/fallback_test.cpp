@@ -3,7 +3,9 @@
 #include "../support/async_disks.hpp"
 
 #include <ublk/batch_policy/driver_batches.hpp>
+#include <ublk/queue_policy/pooled.hpp>
 #include <ublk/sim/laws/worlds.hpp>
+#include <ublk/thread_set.hpp>
 #include <ublk/ublk.hpp>
 
 #include <gtest/gtest.h>
@@ -227,6 +229,38 @@ TEST(fallback, threads_that_must_run_where_they_should_are_an_error) {
     refusing_kernel::what.places = true;
     EXPECT_THROW(s.start(), ublk::error);
     s.expect_clean();
+}
+
+// Whichever thread of the set it is, the device may have to do with it.
+TEST(fallback, threads_of_a_set_that_may_not_run_where_they_should_are_told) {
+    for (const bool insist : {false, true}) {
+        ublk::sim::world in{{.seed = 13}};
+        refusing_kernel::what = {.places = true};
+        {
+            const refusing_kernel process{in.boot()};
+            const ublk::basic_thread_set<refusing_kernel> threads{{.threads = 2, .cpus = {0}},
+                                                                  process};
+            options asked;
+            asked.queues = 2;
+            asked.depth = 4;
+            asked.fall_back = !insist;
+            ublk::device<file_disk, ublk::pooled, ublk::per_wakeup, refusing_kernel> disk{
+                std::make_shared<file_disk>(), threads, asked, process};
+            if (insist) {
+                EXPECT_THROW(disk.start(), ublk::error);
+            } else {
+                disk.start();
+                const std::vector<std::string> told = disk.info().fallbacks;
+                ASSERT_EQ(told.size(), 1u);
+                EXPECT_TRUE(mentions(told[0], "where the scheduler puts them"));
+                disk.stop();
+            }
+        }
+        in.settle();
+        EXPECT_TRUE(in.take_violations().empty());
+        EXPECT_EQ(in.forget_devices(), 0u);
+        EXPECT_EQ(in.on().tasks.tasks(), 0u);
+    }
 }
 
 TEST(fallback, what_was_granted_is_told_as_such) {

@@ -15,6 +15,7 @@ namespace {
 
 using ublk::cpu_set;
 using ublk::detail::thread_affinity;
+using namespace std::chrono_literals;
 
 // What this process may use, by the kernel's own word.
 cpu_set allowed() {
@@ -136,44 +137,85 @@ TEST(pinning, is_not_bound_by_what_is_online) {
     EXPECT_EQ(ublk::within_allowed(more).raw(), more.raw());
 }
 
-// A thread loses its place when its CPUs go offline, and the kernel does not give it back.
-TEST(pinning, a_thread_that_runs_elsewhere_is_pinned_anew) {
-    const cpu_set before = allowed();
-    if (before.count() < 2) {
-        GTEST_SKIP() << "this program may use one CPU only";
-    }
-    const std::size_t first = first_of(before);
-    cpu_set here;
-    here.insert(first);
-    cpu_set elsewhere = before;
-    elsewhere.intersect([&] {
-        cpu_set rest;
-        for (std::size_t cpu = first + 1; cpu < cpu_set::cpus_max; ++cpu) {
-            rest.insert(cpu);
+/// The calling thread, on another CPU than the first that it may use, where it belongs.
+class pinning_of_threads : public ::testing::Test {
+protected:
+    void SetUp() override {
+        if (before.count() < 2) {
+            GTEST_SKIP() << "this program may use one CPU only";
         }
-        return rest;
-    }());
+        here.insert(first_of(before));
+        for (std::size_t cpu = first_of(before) + 1; cpu < cpu_set::cpus_max; ++cpu) {
+            elsewhere.insert(cpu);
+        }
+        elsewhere.intersect(before);
+    }
+
+    /// Runs elsewhere, and may run where `mask` says.
+    static void move(const cpu_set& to, const cpu_set& mask) {
+        ASSERT_TRUE(ublk::pin_this_thread(to));
+        ASSERT_TRUE(ublk::pin_this_thread(mask));
+    }
+
+    cpu_set before = allowed();
+    cpu_set here{};
+    cpu_set elsewhere{};
+};
+
+// A thread loses its CPUs when they go offline: it may then run on all, and the kernel does not
+// take that back.
+TEST_F(pinning_of_threads, one_that_runs_elsewhere_is_pinned_anew) {
     std::thread{[&] {
         thread_affinity affinity;
         ASSERT_TRUE(affinity.set(here));
         affinity.check();
-        ASSERT_TRUE(ublk::pin_this_thread(elsewhere));
-        affinity.check();
-        EXPECT_EQ(allowed().raw(), here.raw());
-        ASSERT_TRUE(ublk::pin_this_thread(elsewhere));
-        affinity.check();
-        EXPECT_EQ(allowed().raw(), elsewhere.raw())
-            << "it asks the kernel at most 10 times a second";
         for (int i = 0; i < 60000 && allowed().raw() != here.raw(); ++i) {
-            std::this_thread::sleep_for(std::chrono::milliseconds{1});
+            move(elsewhere, before);
             affinity.check();
+            std::this_thread::sleep_for(std::chrono::milliseconds{1});
         }
         EXPECT_EQ(allowed().raw(), here.raw());
+    }}.join();
+}
 
-        thread_affinity anywhere;
-        EXPECT_TRUE(anywhere.set(cpu_set{}));
-        anywhere.check();
-        EXPECT_EQ(allowed().raw(), here.raw());
+TEST_F(pinning_of_threads, the_kernel_is_asked_ten_times_a_second) {
+    std::thread{[&] {
+        thread_affinity affinity;
+        ASSERT_TRUE(affinity.set(here));
+        const auto begin = std::chrono::steady_clock::now();
+        int pinned = 0;
+        for (int i = 0; i < 1000; ++i) {
+            move(elsewhere, before);
+            affinity.check();
+            pinned += allowed().raw() == here.raw() ? 1 : 0;
+        }
+        const auto tenths = (std::chrono::steady_clock::now() - begin) / 100ms;
+        EXPECT_LE(pinned, tenths + 1);
+    }}.join();
+}
+
+// As `taskset -p` moves it.
+TEST_F(pinning_of_threads, one_that_the_user_moved_stays) {
+    std::thread{[&] {
+        thread_affinity affinity;
+        ASSERT_TRUE(affinity.set(here));
+        affinity.check();
+        for (int i = 0; i < 3; ++i) {
+            move(elsewhere, elsewhere);
+            affinity.check();
+            EXPECT_EQ(allowed().raw(), elsewhere.raw());
+            std::this_thread::sleep_for(110ms);
+        }
+    }}.join();
+}
+
+TEST_F(pinning_of_threads, one_that_belongs_anywhere_is_left_alone) {
+    std::thread{[&] {
+        thread_affinity affinity;
+        EXPECT_TRUE(affinity.set(cpu_set{}));
+        move(elsewhere, elsewhere);
+        affinity.check();
+        EXPECT_EQ(allowed().raw(), elsewhere.raw());
     }}.join();
 }
 
