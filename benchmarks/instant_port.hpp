@@ -3,10 +3,10 @@
 
 // Kernels that are none: ports that answer at once, so that only the library's own work is left.
 
-#include <ublk/batch_port.hpp>
-#include <ublk/kernel.hpp>
-#include <ublk/operation.hpp>
-#include <ublk/token.hpp>
+#include <ublk/data/batch_port.hpp>
+#include <ublk/kernel/kernel.hpp>
+#include <ublk/kernel/operation.hpp>
+#include <ublk/kernel/user_data.hpp>
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
 

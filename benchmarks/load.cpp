@@ -5,7 +5,7 @@
 // file, and takes one reading of the clock a turn. Prints one line of JSON.
 #include "load.hpp"
 
-#include <ublk/fd.hpp>
+#include <ublk/detail/fd.hpp>
 
 #include <fcntl.h>
 #include <getopt.h>

@@ -4,7 +4,7 @@
 // takes the time; under callgrind (loop.py) it dumps the counts of each loop. Prints JSON.
 #include "loop.hpp"
 
-#include <ublk/fd.hpp>
+#include <ublk/detail/fd.hpp>
 
 #include <sys/stat.h>
 #include <unistd.h>

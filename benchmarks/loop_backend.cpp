@@ -3,7 +3,7 @@
 #include "instant_port.hpp"
 #include "loop.hpp"
 
-#include <ublk/server.hpp>
+#include <ublk/data/queue_loop.hpp>
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -38,8 +38,7 @@ std::uint64_t run(const settings& s, bool writes, unsigned turns) {
     }
     std::vector<ublk::queue> queues;
     queues.emplace_back(ublk::queue_id{0}, std::move(descriptors), sizeof(ublk::uapi::io_desc),
-                        ublk::buffers{depth, page, {}}, depth,
-                        file.get());
+                        ublk::buffers{depth, page, {}}, depth, file.get());
     if constexpr (ublk::batches_by_driver<BatchPolicy>) {
         const ublk::queue_id ids[] = {ublk::queue_id{0}};
         using port_type = ublk::batch_port<instant_wire, ublk::has_tag_buffers(Path::id)>;

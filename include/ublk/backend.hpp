@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/detail/backend_traits.hpp>
+#include <ublk/disk_attributes.hpp>
 #include <ublk/error.hpp>
 #include <ublk/io.hpp>
-#include <ublk/params.hpp>
 #include <ublk/payload.hpp>
 #include <ublk/request.hpp>
 #include <ublk/task.hpp>
-#include <ublk/traits.hpp>
 
 #include <concepts>
 #include <cstddef>

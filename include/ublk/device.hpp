@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/abandoned.hpp>
 #include <ublk/backend.hpp>
-#include <ublk/batch_policy/per_wakeup.hpp>
-#include <ublk/device_view.hpp>
-#include <ublk/kernel.hpp>
-#include <ublk/linux_kernel.hpp>
-#include <ublk/measuring.hpp>
+#include <ublk/detail/abandoned.hpp>
+#include <ublk/device/device_lifecycle.hpp>
+#include <ublk/device/device_ops.hpp>
+#include <ublk/device/device_view.hpp>
+#include <ublk/device/thread_set_handle.hpp>
+#include <ublk/disk_attributes.hpp>
+#include <ublk/kernel/kernel.hpp>
+#include <ublk/kernel/linux_kernel.hpp>
+#include <ublk/kernel/process_owner.hpp>
 #include <ublk/options.hpp>
-#include <ublk/params.hpp>
-#include <ublk/process_owner.hpp>
-#include <ublk/queue_policy/per_cpu.hpp>
-#include <ublk/service.hpp>
-#include <ublk/session.hpp>
-#include <ublk/set_handle.hpp>
+#include <ublk/policy/measuring.hpp>
+#include <ublk/policy/per_cpu.hpp>
+#include <ublk/policy/per_wakeup.hpp>
 
 #include <atomic>
 #include <concepts>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/io_thread.hpp>
-#include <ublk/operation.hpp>
+#include <ublk/completion_handle.hpp>
+#include <ublk/coroutine/runtime_queue.hpp>
+#include <ublk/kernel/operation.hpp>
 #include <ublk/payload.hpp>
 #include <ublk/registered_file.hpp>
-#include <ublk/return_ticket.hpp>
 #include <ublk/task.hpp>
 
 #include <fcntl.h>

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/buffers.hpp>
-#include <ublk/cpus.hpp>
 #include <ublk/data_path.hpp>
+#include <ublk/detail/cpu_set.hpp>
 #include <ublk/error.hpp>
 #include <ublk/time_limit.hpp>
 #include <ublk/uapi.hpp>
@@ -17,6 +16,13 @@
 #include <vector>
 
 namespace ublk::inline v0 {
+
+/// What backs the tag buffers.
+enum class pages {
+    standard,     ///< pages of the usual size
+    transparent,  ///< huge pages where the kernel finds some (madvise); never fails
+    huge          ///< reserved huge pages (hugetlbfs); transparent where too few are reserved
+};
 
 /// What is asked of the driver and of the library. What was granted is `device_info`.
 ///

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <ublk/error.hpp>
-#include <ublk/kernel.hpp>
-#include <ublk/operation.hpp>
+#include <ublk/kernel/kernel.hpp>
+#include <ublk/kernel/operation.hpp>
+#include <ublk/kernel/ring.hpp>
 #include <ublk/payload.hpp>
-#include <ublk/ring.hpp>
 #include <ublk/uapi.hpp>
 
 #include <cerrno>

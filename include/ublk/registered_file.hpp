@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/fd.hpp>
+#include <ublk/detail/fd.hpp>
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <ublk/error.hpp>
-#include <ublk/measuring.hpp>
+#include <ublk/policy/measuring.hpp>
 #include <ublk/request.hpp>
 #include <ublk/stats_snapshot.hpp>
 

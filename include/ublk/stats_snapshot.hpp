@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/histogram.hpp>
+#include <ublk/detail/histogram.hpp>
 #include <ublk/uapi.hpp>
 
 #include <algorithm>

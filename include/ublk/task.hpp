@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/coroutine/frame_memory.hpp>
 #include <ublk/error.hpp>
-#include <ublk/task_stack.hpp>
 
 #include <coroutine>
 #include <cstddef>

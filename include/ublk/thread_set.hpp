@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/abandoned.hpp>
-#include <ublk/cpus.hpp>
+#include <ublk/detail/abandoned.hpp>
+#include <ublk/detail/cpu_set.hpp>
+#include <ublk/device/thread_set_handle.hpp>
 #include <ublk/error.hpp>
-#include <ublk/host.hpp>
-#include <ublk/linux_kernel.hpp>
-#include <ublk/process_owner.hpp>
-#include <ublk/queue_policy/waits.hpp>
-#include <ublk/set_handle.hpp>
+#include <ublk/kernel/host.hpp>
+#include <ublk/kernel/linux_kernel.hpp>
+#include <ublk/kernel/process_owner.hpp>
+#include <ublk/policy/wait.hpp>
 
 #include <atomic>
 #include <chrono>

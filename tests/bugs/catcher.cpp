@@ -12,13 +12,13 @@
 #ifndef UBLK_NO_LAWS
 #include "../sim/specimens.hpp"
 
-#include <ublk/batch_policy/driver_batches.hpp>
-#include <ublk/batch_policy/each.hpp>
-#include <ublk/batch_policy/per_wakeup.hpp>
-#include <ublk/batch_policy/up_to.hpp>
-#include <ublk/queue_policy/per_cpu.hpp>
-#include <ublk/queue_policy/pooled.hpp>
-#include <ublk/queue_policy/shared.hpp>
+#include <ublk/policy/driver_batches.hpp>
+#include <ublk/policy/each.hpp>
+#include <ublk/policy/per_cpu.hpp>
+#include <ublk/policy/per_wakeup.hpp>
+#include <ublk/policy/pooled.hpp>
+#include <ublk/policy/shared.hpp>
+#include <ublk/policy/up_to.hpp>
 #include <ublk/sim/laws.hpp>
 
 #ifndef UBLK_NO_BATCHES

@@ -8,8 +8,8 @@
 #include "script.hpp"
 
 #include <ublk/error.hpp>
-#include <ublk/kernel.hpp>
-#include <ublk/token.hpp>
+#include <ublk/kernel/kernel.hpp>
+#include <ublk/kernel/user_data.hpp>
 #include <ublk/uapi.hpp>
 
 #include <algorithm>
@@ -177,8 +177,8 @@ public:
                               std::size_t desc_size, unsigned tags) {
             try {
                 rouse_ = std::make_unique<typename Kernel::waker>();
-                port_ = std::make_unique<typename Kernel::port>(
-                    channel, *rouse_, ublk::port_needs{.tags = tags});
+                port_ = std::make_unique<typename Kernel::port>(channel, *rouse_,
+                                                                ublk::port_needs{.tags = tags});
             } catch (const ublk::error& refused) {
                 return name_of(-refused.errno_value());
             }

@@ -7,8 +7,8 @@
 #include "control_answers.hpp"
 #include "control_worker.hpp"
 
+#include <ublk/disk_attributes.hpp>
 #include <ublk/error.hpp>
-#include <ublk/params.hpp>
 #include <ublk/sim/client.hpp>
 #include <ublk/sim/kernel.hpp>
 #include <ublk/sim/world.hpp>

@@ -7,7 +7,7 @@
 #include "bytes.hpp"
 
 #include <ublk/features.hpp>
-#include <ublk/kernel.hpp>
+#include <ublk/kernel/kernel.hpp>
 #include <ublk/sim/machine.hpp>
 #include <ublk/uapi.hpp>
 

@@ -6,12 +6,12 @@
 
 #include "bytes.hpp"
 
+#include <ublk/detail/mapping.hpp>
 #include <ublk/error.hpp>
 #include <ublk/features.hpp>
-#include <ublk/mapping.hpp>
+#include <ublk/kernel/user_data.hpp>
 #include <ublk/sim/batch_wire.hpp>
 #include <ublk/sim/world.hpp>
-#include <ublk/token.hpp>
 #include <ublk/uapi.hpp>
 
 #include <unistd.h>

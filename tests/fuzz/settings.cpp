@@ -4,15 +4,15 @@
 // must say what the driver of every version does. Then the arithmetic of units and positions.
 #include "bytes.hpp"
 
-#include <ublk/control.hpp>
-#include <ublk/diagnosis.hpp>
+#include <ublk/control/control_commands.hpp>
+#include <ublk/control/diagnosis.hpp>
+#include <ublk/disk_attributes.hpp>
 #include <ublk/error.hpp>
 #include <ublk/features.hpp>
+#include <ublk/kernel/user_data.hpp>
 #include <ublk/options.hpp>
-#include <ublk/params.hpp>
 #include <ublk/sim/kernel.hpp>
 #include <ublk/sim/world.hpp>
-#include <ublk/token.hpp>
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
 

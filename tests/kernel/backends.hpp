@@ -6,7 +6,7 @@
 // the same disk.
 
 #include <ublk/backend.hpp>
-#include <ublk/mapping.hpp>
+#include <ublk/detail/mapping.hpp>
 #include <ublk/request.hpp>
 
 #include <sys/mman.h>

@@ -8,8 +8,8 @@
 #include "../support/thread_state.hpp"
 #include "shell.hpp"
 
-#include <ublk/control.hpp>
-#include <ublk/linux_kernel.hpp>
+#include <ublk/control/control_commands.hpp>
+#include <ublk/kernel/linux_kernel.hpp>
 #include <ublk/ublk.hpp>
 
 #include <gtest/gtest.h>

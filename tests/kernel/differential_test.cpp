@@ -12,7 +12,7 @@
 #include "../differential/scripts.hpp"
 #include "../differential/sim_client.hpp"
 
-#include <ublk/linux_kernel.hpp>
+#include <ublk/kernel/linux_kernel.hpp>
 
 #include <array>
 

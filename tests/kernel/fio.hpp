@@ -5,7 +5,7 @@
 
 #include "shell.hpp"
 
-#include <ublk/cpus.hpp>
+#include <ublk/detail/cpu_set.hpp>
 
 #include <gtest/gtest.h>
 

@@ -13,10 +13,12 @@ struct adds_up : ublk::no_stats {
         using ublk::no_stats::meter::meter;
         template <class Clock>
 #ifdef UBLK_REJECT
-        static void answered(const Clock&, std::uint16_t, const ublk::request&, ublk::result) {}
+        static void answered(const Clock&, std::uint16_t, const ublk::request&, ublk::result) {
+        }
 #else
         static void answered(const Clock&, std::uint16_t, std::uint16_t, const ublk::request&,
-                             ublk::result) noexcept {}
+                             ublk::result) noexcept {
+        }
 #endif
     };
 };

@@ -3,8 +3,8 @@
 // How the simulated driver and its rings treat the bytes of requests: what a server may do with
 // them, and what it is told, or blamed for, where it does something else.
 
-#include <ublk/control.hpp>
-#include <ublk/params.hpp>
+#include <ublk/control/control_commands.hpp>
+#include <ublk/disk_attributes.hpp>
 #include <ublk/sim/batch_wire.hpp>
 #include <ublk/sim/client.hpp>
 #include <ublk/sim/kernel.hpp>

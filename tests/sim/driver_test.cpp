@@ -3,7 +3,7 @@
 // What the scripts cannot play, since they run as root on a real driver too: servers without
 // privileges, their devices and paths.
 
-#include <ublk/control.hpp>
+#include <ublk/control/control_commands.hpp>
 #include <ublk/sim/client.hpp>
 #include <ublk/sim/kernel.hpp>
 

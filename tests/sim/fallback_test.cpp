@@ -2,8 +2,8 @@
 // A kernel refuses at run time what it has, or what was asked for: the next best way serves.
 #include "../support/async_disks.hpp"
 
-#include <ublk/batch_policy/driver_batches.hpp>
-#include <ublk/queue_policy/pooled.hpp>
+#include <ublk/policy/driver_batches.hpp>
+#include <ublk/policy/pooled.hpp>
 #include <ublk/sim/laws/worlds.hpp>
 #include <ublk/thread_set.hpp>
 #include <ublk/ublk.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "specimens.hpp"
 
-#include <ublk/batch_policy/driver_batches.hpp>
+#include <ublk/policy/driver_batches.hpp>
 
 using ublk::driver_batches;
 using ublk::each;

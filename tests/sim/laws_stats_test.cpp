@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "specimens.hpp"
 
-#include <ublk/queue_policy/interleaved.hpp>
-#include <ublk/queue_policy/with.hpp>
+#include <ublk/policy/interleaved.hpp>
+#include <ublk/policy/with.hpp>
 #include <ublk/stats.hpp>
 
 using measured = ublk::with<ublk::interleaved, ublk::stats>;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "specimens.hpp"
 
-#include <ublk/batch_policy/driver_batches.hpp>
-#include <ublk/batch_policy/sqpoll.hpp>
-#include <ublk/batch_policy/within.hpp>
-#include <ublk/queue_policy/interleaved.hpp>
-#include <ublk/queue_policy/pooled.hpp>
-#include <ublk/queue_policy/with.hpp>
+#include <ublk/policy/driver_batches.hpp>
+#include <ublk/policy/interleaved.hpp>
+#include <ublk/policy/pooled.hpp>
+#include <ublk/policy/sqpoll.hpp>
+#include <ublk/policy/with.hpp>
+#include <ublk/policy/within.hpp>
 
 using ublk::interleaved;
 using ublk::pooled;

@@ -4,9 +4,9 @@
 // what a thread serves is counted thread by thread.
 
 #include <ublk/backends/memory.hpp>
-#include <ublk/queue_policy/interleaved.hpp>
-#include <ublk/queue_policy/pooled.hpp>
-#include <ublk/queue_policy/shared.hpp>
+#include <ublk/policy/interleaved.hpp>
+#include <ublk/policy/pooled.hpp>
+#include <ublk/policy/shared.hpp>
 #include <ublk/sim/client.hpp>
 #include <ublk/sim/kernel.hpp>
 #include <ublk/thread_set.hpp>

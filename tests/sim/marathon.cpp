@@ -6,16 +6,16 @@
 // were answered; every answer is compared with a model. Exit status: 0 when nothing was wrong, 1
 // when something was. A violation says with which seed: ublk_sim_marathon 1 SEED runs that world.
 #include <ublk/backends/memory.hpp>
-#include <ublk/batch_policy/driver_batches.hpp>
-#include <ublk/batch_policy/each.hpp>
-#include <ublk/batch_policy/per_wakeup.hpp>
-#include <ublk/batch_policy/up_to.hpp>
-#include <ublk/batch_policy/within.hpp>
-#include <ublk/queue_policy/interleaved.hpp>
-#include <ublk/queue_policy/per_cpu.hpp>
-#include <ublk/queue_policy/pooled.hpp>
-#include <ublk/queue_policy/shared.hpp>
-#include <ublk/queue_policy/with.hpp>
+#include <ublk/policy/driver_batches.hpp>
+#include <ublk/policy/each.hpp>
+#include <ublk/policy/interleaved.hpp>
+#include <ublk/policy/per_cpu.hpp>
+#include <ublk/policy/per_wakeup.hpp>
+#include <ublk/policy/pooled.hpp>
+#include <ublk/policy/shared.hpp>
+#include <ublk/policy/up_to.hpp>
+#include <ublk/policy/with.hpp>
+#include <ublk/policy/within.hpp>
 #include <ublk/sim/cached_disk.hpp>
 #include <ublk/sim/medium.hpp>
 #include <ublk/sim/rig.hpp>

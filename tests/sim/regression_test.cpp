@@ -3,8 +3,8 @@
 // Mistakes that servers of other people made and that the laws do not see, each on a simulated
 // driver. tests/bugs/ plants them once more.
 
-#include <ublk/batch_policy/per_wakeup.hpp>
-#include <ublk/queue_policy/per_cpu.hpp>
+#include <ublk/policy/per_cpu.hpp>
+#include <ublk/policy/per_wakeup.hpp>
 #include <ublk/sim/cached_disk.hpp>
 #include <ublk/sim/laws/worlds.hpp>
 #include <ublk/sim/medium.hpp>

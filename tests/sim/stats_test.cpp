@@ -2,13 +2,13 @@
 
 // What a device has counted is what its clients saw.
 
-#include <ublk/batch_policy/driver_batches.hpp>
-#include <ublk/batch_policy/each.hpp>
-#include <ublk/batch_policy/within.hpp>
-#include <ublk/queue_policy/interleaved.hpp>
-#include <ublk/queue_policy/pooled.hpp>
-#include <ublk/queue_policy/shared.hpp>
-#include <ublk/queue_policy/with.hpp>
+#include <ublk/policy/driver_batches.hpp>
+#include <ublk/policy/each.hpp>
+#include <ublk/policy/interleaved.hpp>
+#include <ublk/policy/pooled.hpp>
+#include <ublk/policy/shared.hpp>
+#include <ublk/policy/with.hpp>
+#include <ublk/policy/within.hpp>
 #include <ublk/sim/laws/worlds.hpp>
 #include <ublk/stats.hpp>
 

@@ -5,8 +5,8 @@
 #include "async_specimens.hpp"
 
 #include <ublk/backends/memory.hpp>
-#include <ublk/batch_policy/driver_batches.hpp>
-#include <ublk/queue_policy/pooled.hpp>
+#include <ublk/policy/driver_batches.hpp>
+#include <ublk/policy/pooled.hpp>
 #include <ublk/sim/laws.hpp>
 #include <ublk/thread_set.hpp>
 

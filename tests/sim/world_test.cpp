@@ -5,7 +5,7 @@
 #include "../support/allocations.hpp"
 #include "specimens.hpp"
 
-#include <ublk/control.hpp>
+#include <ublk/control/control_commands.hpp>
 #include <ublk/sim/client.hpp>
 #include <ublk/sim/kernel.hpp>
 #include <ublk/sim/rig.hpp>

@@ -4,8 +4,8 @@
 // Small disks that answer later, for simulated servers.
 
 #include <ublk/backends/memory.hpp>
+#include <ublk/detail/fd.hpp>
 #include <ublk/error.hpp>
-#include <ublk/fd.hpp>
 #include <ublk/io.hpp>
 #include <ublk/payload.hpp>
 #include <ublk/request.hpp>

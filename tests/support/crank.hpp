@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/dispatch.hpp>
+#include <ublk/data/dispatch.hpp>
 #include <ublk/sim/perform.hpp>
 
 #include <array>

@@ -3,7 +3,7 @@
 
 // Small disks to build others from, and a ring that completes in any order.
 
-#include <ublk/dispatch.hpp>
+#include <ublk/data/dispatch.hpp>
 #include <ublk/sim/perform.hpp>
 #include <ublk/sim/random.hpp>
 

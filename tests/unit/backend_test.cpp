@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/dispatch.hpp>
-#include <ublk/tag_work.hpp>
+#include <ublk/coroutine/tag_coroutine.hpp>
+#include <ublk/data/dispatch.hpp>
 
 #include <gtest/gtest.h>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/batch_policy/batch_policy.hpp>
-#include <ublk/batch_policy/each.hpp>
-#include <ublk/batch_policy/per_wakeup.hpp>
-#include <ublk/batch_policy/up_to.hpp>
+#include <ublk/policy/batch_policy.hpp>
+#include <ublk/policy/each.hpp>
+#include <ublk/policy/per_wakeup.hpp>
+#include <ublk/policy/up_to.hpp>
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/completion.hpp>
+#include <ublk/data/completion.hpp>
 
 #include <gtest/gtest.h>
 

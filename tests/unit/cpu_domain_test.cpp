@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/cpu_domain.hpp>
+#include <ublk/detail/cpu_domain.hpp>
 
 #include <gtest/gtest.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/diagnosis.hpp>
+#include <ublk/control/diagnosis.hpp>
 
 #include <gtest/gtest.h>
 

@@ -5,10 +5,10 @@
 // script, requests come from the test, and what the real driver would refuse is written down in
 // `violations`. No gold plating: a full simulator will replace it.
 
-#include <ublk/fd.hpp>
-#include <ublk/host.hpp>
-#include <ublk/kernel.hpp>
-#include <ublk/mapping.hpp>
+#include <ublk/detail/fd.hpp>
+#include <ublk/detail/mapping.hpp>
+#include <ublk/kernel/host.hpp>
+#include <ublk/kernel/kernel.hpp>
 
 #include <sys/mman.h>
 #include <unistd.h>

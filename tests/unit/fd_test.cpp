@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "../support/child.hpp"
 
-#include <ublk/fd.hpp>
+#include <ublk/detail/fd.hpp>
 
 #include <gtest/gtest.h>
 

@@ -5,7 +5,7 @@
 #include "../support/thread_state.hpp"
 
 #include <ublk/backend.hpp>
-#include <ublk/params.hpp>
+#include <ublk/disk_attributes.hpp>
 
 #include <gtest/gtest.h>
 

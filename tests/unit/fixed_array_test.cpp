@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/fixed_array.hpp>
+#include <ublk/detail/fixed_array.hpp>
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/histogram.hpp>
+#include <ublk/detail/histogram.hpp>
 
 #include <gtest/gtest.h>
 

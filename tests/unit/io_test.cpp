@@ -2,7 +2,7 @@
 #include "desk.hpp"
 
 #include <ublk/io.hpp>
-#include <ublk/ring.hpp>
+#include <ublk/kernel/ring.hpp>
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "../support/child.hpp"
 
-#include <ublk/linux_kernel.hpp>
+#include <ublk/kernel/linux_kernel.hpp>
 
 #include <gtest/gtest.h>
 

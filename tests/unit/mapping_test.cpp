@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/mapping.hpp>
+#include <ublk/detail/mapping.hpp>
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <ublk/backends/null.hpp>
 
-#include <ublk/dispatch.hpp>
+#include <ublk/data/dispatch.hpp>
 
 #include <gtest/gtest.h>
 

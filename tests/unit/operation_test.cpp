@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/operation.hpp>
+#include <ublk/kernel/operation.hpp>
 
 #include <gtest/gtest.h>
 

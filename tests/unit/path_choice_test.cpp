@@ -2,7 +2,7 @@
 #include <ublk/backends/memory.hpp>
 #include <ublk/backends/null.hpp>
 #include <ublk/data_path.hpp>
-#include <ublk/path_choice.hpp>
+#include <ublk/device/path_choice.hpp>
 
 #include <gtest/gtest.h>
 

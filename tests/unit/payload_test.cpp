@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/fd.hpp>
+#include <ublk/detail/fd.hpp>
 #include <ublk/payload.hpp>
 
 #include <gtest/gtest.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "../support/child.hpp"
 
-#include <ublk/process.hpp>
-#include <ublk/process_fd.hpp>
-#include <ublk/ring.hpp>
+#include <ublk/detail/process.hpp>
+#include <ublk/detail/process_fd.hpp>
+#include <ublk/kernel/ring.hpp>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/queue_policy/interleaved.hpp>
-#include <ublk/queue_policy/per_cpu.hpp>
-#include <ublk/queue_policy/queue_policy.hpp>
-#include <ublk/queue_policy/shared.hpp>
-#include <ublk/queue_policy/with.hpp>
+#include <ublk/policy/interleaved.hpp>
+#include <ublk/policy/per_cpu.hpp>
+#include <ublk/policy/queue_policy.hpp>
+#include <ublk/policy/shared.hpp>
+#include <ublk/policy/with.hpp>
 
 #include <gtest/gtest.h>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "../support/ring_setup.hpp"
 
-#include <ublk/fd.hpp>
+#include <ublk/detail/fd.hpp>
+#include <ublk/kernel/ring.hpp>
 #include <ublk/page_ring.hpp>
-#include <ublk/ring.hpp>
 
 #include <gtest/gtest.h>
 

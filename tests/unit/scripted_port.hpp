@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/data_path/path_policy.hpp>
-#include <ublk/kernel.hpp>
-#include <ublk/operation.hpp>
-#include <ublk/queue.hpp>
-#include <ublk/token.hpp>
+#include <ublk/data/path_policy.hpp>
+#include <ublk/data/queue.hpp>
+#include <ublk/kernel/kernel.hpp>
+#include <ublk/kernel/operation.hpp>
+#include <ublk/kernel/user_data.hpp>
 #include <ublk/uapi.hpp>
 
 #include <sys/mman.h>
@@ -264,9 +264,7 @@ public:
                                  0,
                                  "descriptors"};
             queues.emplace_back(ublk::queue_id{q}, std::move(memory), sizeof(ublk::uapi::io_desc),
-                                tag_buffers
-                                    ? ublk::buffers{depth, stride, {}}
-                                    : ublk::buffers{},
+                                tag_buffers ? ublk::buffers{depth, stride, {}} : ublk::buffers{},
                                 depth, file);
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/segments.hpp>
+#include <ublk/backends/segments.hpp>
 
 #include <ublk/sim/random.hpp>
 

@@ -3,10 +3,10 @@
 #include "scripted_port.hpp"
 
 #include <ublk/backends/memory.hpp>
-#include <ublk/batch_policy/per_wakeup.hpp>
-#include <ublk/data_path/copy.hpp>
-#include <ublk/data_path/lend.hpp>
-#include <ublk/server.hpp>
+#include <ublk/data/copy.hpp>
+#include <ublk/data/lend.hpp>
+#include <ublk/data/queue_loop.hpp>
+#include <ublk/policy/per_wakeup.hpp>
 #include <ublk/stats.hpp>
 #include <ublk/ublk.hpp>
 

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <map>
 #include <regex>
 #include <sstream>
 #include <string>
@@ -21,201 +20,6 @@ inline constexpr std::size_t columns_max = 100;
 inline constexpr std::size_t function_lines_max = 70;
 inline constexpr std::size_t header_lines_max = 300;
 inline constexpr std::size_t uapi_lines_max = 500;  // the kernel's words, which are many
-
-/// The simulator's wing, for floors().
-inline const std::map<std::string, int>& simulator_floors() {
-    static const std::map<std::string, int> table{
-        {"sim/content.hpp", 0},
-        {"sim/random.hpp", 0},
-        {"sim/zeroed.hpp", 0},
-        {"sim/block_history.hpp", 1},
-        {"sim/disk_limits.hpp", 1},
-        {"sim/journal.hpp", 1},
-        {"sim/medium.hpp", 1},
-        {"sim/perform.hpp", 1},
-        {"sim/block_table.hpp", 2},
-        {"sim/cached_disk.hpp", 2},
-        {"sim/copy_window.hpp", 2},
-        {"sim/durability.hpp", 2},
-        {"sim/laws/policies.hpp", 2},
-        {"sim/fiber.hpp", 3},
-        {"sim/model.hpp", 3},
-        {"sim/scheduler.hpp", 4},
-        {"sim/bio.hpp", 5},
-        {"sim/machine.hpp", 5},
-        {"sim/buffer_table.hpp", 6},
-        {"sim/negotiation.hpp", 6},
-        {"sim/parameters.hpp", 6},
-        {"sim/request_queue.hpp", 6},
-        {"sim/threads.hpp", 6},
-        {"sim/users_thread.hpp", 6},
-        {"sim/flight.hpp", 7},
-        {"sim/ring.hpp", 8},
-        {"sim/control_call.hpp", 9},
-        {"sim/io_slot.hpp", 9},
-        {"sim/operation_notes.hpp", 9},
-        {"sim/driver_state.hpp", 10},
-        {"sim/operations.hpp", 10},
-        {"sim/driver_data.hpp", 11},
-        {"sim/driver_device.hpp", 12},
-        {"sim/device_life.hpp", 13},
-        {"sim/device_settings.hpp", 13},
-        {"sim/page_ring.hpp", 13},
-        {"sim/device_commands.hpp", 14},
-        {"sim/driver.hpp", 15},
-        {"sim/world.hpp", 16},
-        {"sim/client.hpp", 17},
-        {"sim/kernel_handles.hpp", 17},
-        {"sim/kernel.hpp", 18},
-        {"sim/workload.hpp", 18},
-        {"sim/batch_wire.hpp", 19},
-        {"sim/rig.hpp", 20},
-        {"sim/laws/worlds.hpp", 21},
-        {"sim/laws/ending.hpp", 22},
-        {"sim/laws/keeping.hpp", 22},
-        {"sim/laws/paths.hpp", 22},
-        {"sim/laws/serving.hpp", 22},
-        {"sim/laws.hpp", 23},
-    };
-    return table;
-}
-
-/// The others.
-inline const std::map<std::string, int> core_floors{
-    {"batch_policy/batch_policy.hpp", 0},
-    {"config.hpp", 0},
-    {"cpus.hpp", 0},
-    {"fd.hpp", 0},
-    {"abandoned.hpp", 0},
-    {"fixed_array.hpp", 0},
-    {"histogram.hpp", 0},
-    {"kernel_version.hpp", 0},
-    {"operation.hpp", 0},
-    {"orders.hpp", 0},
-    {"pace.hpp", 0},
-    {"process.hpp", 0},
-    {"queue_policy/axis.hpp", 0},
-    {"segments.hpp", 0},
-    {"set_handle.hpp", 0},
-    {"time_limit.hpp", 0},
-    {"uapi.hpp", 0},
-    {"units.hpp", 0},
-    {"batch_policy/driver_batches.hpp", 1},
-    {"batch_policy/each.hpp", 1},
-    {"batch_policy/held_back.hpp", 1},
-    {"batch_policy/per_wakeup.hpp", 1},
-    {"batch_policy/sqpoll.hpp", 1},
-    {"batch_policy/up_to.hpp", 1},
-    {"batch_policy/within.hpp", 1},
-    {"cpu_domain.hpp", 1},
-    {"data_path.hpp", 1},
-    {"fallback_list.hpp", 0},
-    {"way_refused.hpp", 2},
-    {"diagnosis.hpp", 1},
-    {"error.hpp", 1},
-    {"features.hpp", 1},
-    {"queue_policy/queue_policy.hpp", 1},
-    {"queue_policy/waits.hpp", 1},
-    {"queue_progress.hpp", 3},
-    {"request_trouble.hpp", 2},
-    {"trouble_notes.hpp", 4},
-    {"trouble_report.hpp", 3},
-    {"request.hpp", 1},
-    {"slot.hpp", 1},
-    {"stats_snapshot.hpp", 1},
-    {"token.hpp", 1},
-    {"backends/fault_plan.hpp", 2},
-    {"completion.hpp", 2},
-    {"host.hpp", 2},
-    {"thread_affinity.hpp", 1},
-    {"lender.hpp", 2},
-    {"mapping.hpp", 2},
-    {"node_cache.hpp", 1},
-    {"measuring.hpp", 2},
-    {"params.hpp", 2},
-    {"payload.hpp", 2},
-    {"process_fd.hpp", 2},
-    {"queue_policy/interleaved.hpp", 2},
-    {"queue_policy/places.hpp", 2},
-    {"queue_policy/pooled.hpp", 2},
-    {"queue_policy/shared.hpp", 2},
-    {"ring_entries.hpp", 2},
-    {"ring_refusal.hpp", 2},
-    {"registered_file.hpp", 1},
-    {"file_table.hpp", 2},
-    {"task_stack.hpp", 1},
-    {"task.hpp", 2},
-    {"traits.hpp", 2},
-    {"backends/file_limits.hpp", 3},
-    {"backends/memory.hpp", 3},
-    {"backends/null.hpp", 3},
-    {"backends/stripe_attributes.hpp", 3},
-    {"buffers.hpp", 3},
-    {"io_thread.hpp", 3},
-    {"kernel.hpp", 3},
-    {"process_owner.hpp", 3},
-    {"queue_policy/per_cpu.hpp", 3},
-    {"queue_policy/with.hpp", 3},
-    {"ring.hpp", 3},
-    {"stats.hpp", 3},
-    {"when_all.hpp", 3},
-    {"backends/file_open.hpp", 4},
-    {"batch_port.hpp", 4},
-    {"control.hpp", 4},
-    {"linux_port.hpp", 4},
-    {"options.hpp", 4},
-    {"page_ring.hpp", 4},
-    {"queue.hpp", 4},
-    {"return_ticket.hpp", 4},
-    {"data_path/path_policy.hpp", 5},
-    {"io.hpp", 5},
-    {"ledger.hpp", 5},
-    {"linux_batch_wire.hpp", 5},
-    {"prometheus.hpp", 5},
-    {"queue_post.hpp", 5},
-    {"device_view.hpp", 5},
-    {"at_hand.hpp", 6},
-    {"backend.hpp", 6},
-    {"backends/file.hpp", 6},
-    {"data_path/auto_buffer.hpp", 6},
-    {"data_path/copy.hpp", 6},
-    {"data_path/fixed_copy.hpp", 6},
-    {"data_path/lend.hpp", 6},
-    {"data_path/pages.hpp", 6},
-    {"data_path/user_copy.hpp", 6},
-    {"data_path/zero_copy.hpp", 6},
-    {"linux_kernel.hpp", 6},
-    {"dispatch.hpp", 7},
-    {"path_choice.hpp", 7},
-    {"tag_work.hpp", 7},
-    {"thread_set.hpp", 7},
-    {"backends/ask.hpp", 8},
-    {"workshop.hpp", 8},
-    {"backends/decorator.hpp", 9},
-    {"server.hpp", 9},
-    {"backends/fault.hpp", 10},
-    {"backends/stripe.hpp", 10},
-    {"seat.hpp", 10},
-    {"service.hpp", 11},
-    {"set_seats.hpp", 11},
-    {"crew.hpp", 12},
-    {"device_adder.hpp", 12},
-    {"device_end.hpp", 13},
-    {"session.hpp", 14},
-    {"device.hpp", 15},
-    {"ublk.hpp", 16},
-};
-
-/// A header includes only headers of lower floors. Two of one floor never include each other, so
-/// neither do the wings queue_policy/, batch_policy/ and backends/.
-inline const std::map<std::string, int>& floors() {
-    static const std::map<std::string, int> table = [] {
-        std::map<std::string, int> all = core_floors;
-        all.insert(simulator_floors().begin(), simulator_floors().end());
-        return all;
-    }();
-    return table;
-}
 
 inline std::vector<std::string> lines_of(const std::string& text) {
     std::vector<std::string> lines;
@@ -411,40 +215,19 @@ inline std::vector<std::string> includes_of(const std::string& text) {
     return found;
 }
 
-/// The includes of header `name` (relative to include/ublk) of our own headers.
-inline complaints upward_includes(const std::string& name, const std::string& text) {
-    if (!floors().contains(name)) {
-        return {"has no floor: give it one in tests/unit/tidy.hpp"};
-    }
-    complaints found;
-    const std::string ours = "<ublk/";
-    for (const std::string& include : includes_of(text)) {
-        if (include.starts_with('"')) {
-            found.push_back(include + "\": our headers are included as <ublk/...>");
-        }
-        if (!include.starts_with(ours)) {
-            continue;
-        }
-        const std::string target = include.substr(ours.size());
-        const auto there = floors().find(target);
-        if (there == floors().end() || there->second >= floors().at(name)) {
-            found.push_back("includes " + target + ", which is not on a lower floor");
-        }
-    }
-    return found;
-}
-
 /// Libraries that one header keeps away from all others.
 inline complaints foreign_includes(const std::string& name, const std::string& text) {
     complaints found;
     for (const std::string& include : includes_of(text)) {
-        const bool allowed = (!include.starts_with("<liburing") || name.starts_with("ring")) &&
-                             (!include.starts_with("<boost/") || name == "features.hpp") &&
-                             (include != "<boost/hana.hpp") &&
-                             (!include.starts_with("<range/v3") || name == "segments.hpp");
+        const bool allowed =
+            (!include.starts_with("<liburing") || name.starts_with("kernel/ring")) &&
+            (!include.starts_with("<boost/") || name == "features.hpp") &&
+            (include != "<boost/hana.hpp") &&
+            (!include.starts_with("<range/v3") || name == "backends/segments.hpp");
         if (!allowed) {
-            found.push_back("includes " + include + "> (liburing: only ring*.hpp; Hana: only " +
-                            "features.hpp, by parts; range-v3: only segments.hpp)");
+            found.push_back("includes " + include +
+                            "> (liburing: only kernel/ring*.hpp; Hana: only " +
+                            "features.hpp, by parts; range-v3: only backends/segments.hpp)");
         }
     }
     return found;

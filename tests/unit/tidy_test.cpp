@@ -2,6 +2,7 @@
 
 // The rules of tidy.hpp over the whole tree, and a text for each rule that breaks it.
 
+#include "layers.hpp"
 #include "tidy.hpp"
 
 #include <gtest/gtest.h>
@@ -106,11 +107,51 @@ TEST(tidy, headers_have_at_most_300_lines) {
     expect_clean(headers(), by_name(long_header));
 }
 
-TEST(tidy, headers_include_only_lower_floors) {
-    expect_clean(headers(), by_name(upward_includes));
-    for (const auto& [name, floor] : floors()) {
-        EXPECT_TRUE(fs::exists(root / "include/ublk" / name)) << name << " has a floor only";
+/// All headers and what they include of each other.
+include_graph graph_of_headers() {
+    include_graph graph;
+    for (const fs::path& header : headers()) {
+        graph[in_ublk(header)] = own_includes(read(header));
     }
+    return graph;
+}
+
+TEST(tidy, headers_include_only_what_is_below_their_folder) {
+    const include_graph graph = graph_of_headers();
+    EXPECT_GT(graph.size(), 100u);
+    for (const auto& [name, includes] : graph) {
+        for (const std::string& complaint : forbidden_includes(name, graph)) {
+            ADD_FAILURE() << name << ": " << complaint;
+        }
+    }
+    for (const auto& [folder, below] : layers) {
+        EXPECT_TRUE(fs::is_directory(root / "include/ublk" / folder)) << folder;
+    }
+    for (const std::string& front : fronts) {
+        EXPECT_TRUE(graph.contains(front)) << front;
+    }
+}
+
+TEST(tidy, chains_of_includes_are_short) {
+    const include_graph graph = graph_of_headers();
+    for (const auto& [name, includes] : graph) {
+        const std::vector<std::string> chain = longest_chain(name, graph);
+        const bool circle = chain.size() > 1 && chain.front() == chain.back();
+        EXPECT_FALSE(circle) << shown(chain);
+        if (circle) {
+            break;
+        }
+    }
+    const std::vector<std::string> core = longest_chain("ublk.hpp", graph);
+    EXPECT_LE(core.size() - 1, include_chain_max) << shown(core);
+}
+
+TEST(tidy, only_what_users_name_is_outside_of_folders) {
+    std::size_t count = 0;
+    for (const auto& [name, includes] : graph_of_headers()) {
+        count += folder_of(name).empty() ? 1 : 0;
+    }
+    EXPECT_LE(count, headers_of_the_root_max);
 }
 
 TEST(tidy, each_foreign_library_has_one_header) {
@@ -198,24 +239,46 @@ TEST(tidy_rules, a_header_of_301_lines_is_too_long) {
     EXPECT_FALSE(long_header("uapi.hpp", repeat("\n", 501)).empty());
 }
 
-TEST(tidy_rules, an_include_of_the_same_or_a_higher_floor_is_found) {
-    EXPECT_TRUE(upward_includes("request.hpp", "#include <ublk/units.hpp>").empty());
-    EXPECT_FALSE(upward_includes("request.hpp", "#include <ublk/device.hpp>").empty());
-    EXPECT_FALSE(upward_includes("request.hpp", "#include <ublk/params.hpp>").empty());
-    EXPECT_FALSE(upward_includes("request.hpp", "#  include \"units.hpp\"").empty());
-    EXPECT_FALSE(upward_includes("request.hpp", "#include <ublk/unknown.hpp>").empty());
-    EXPECT_FALSE(upward_includes("unknown.hpp", "").empty());
-    EXPECT_FALSE(
-        upward_includes("backends/null.hpp", "#include <ublk/queue_policy/per_cpu.hpp>").empty());
+TEST(tidy_rules, an_include_of_what_is_not_below_is_found) {
+    const auto complains = [](const std::string& name, const std::string& text) {
+        include_graph graph{{"units.hpp", {}},       {"device.hpp", {}},    {"data/queue.hpp", {}},
+                            {"policy/each.hpp", {}}, {"control/c.hpp", {}}, {"sim/ring.hpp", {}}};
+        graph[name] = own_includes(text);
+        return !forbidden_includes(name, graph).empty();
+    };
+    EXPECT_FALSE(complains("request.hpp", "#include <ublk/units.hpp>"));
+    EXPECT_TRUE(complains("request.hpp", "#include <ublk/device.hpp>"));
+    EXPECT_TRUE(complains("request.hpp", "#include <ublk/data/queue.hpp>"));
+    EXPECT_FALSE(complains("device.hpp", "#include <ublk/data/queue.hpp>"));
+    EXPECT_TRUE(complains("request.hpp", "#  include \"units.hpp\""));
+    EXPECT_TRUE(complains("request.hpp", "#include <ublk/unknown.hpp>"));
+    EXPECT_TRUE(complains("unknown/folder.hpp", ""));
+    EXPECT_TRUE(complains("data/x.hpp", "#include <ublk/device.hpp>"));
+    EXPECT_TRUE(complains("data/x.hpp", "#include <ublk/control/c.hpp>"));
+    EXPECT_TRUE(complains("control/x.hpp", "#include <ublk/data/queue.hpp>"));
+    EXPECT_FALSE(complains("data/x.hpp", "#include <ublk/policy/each.hpp>"));
+    EXPECT_TRUE(complains("policy/x.hpp", "#include <ublk/data/queue.hpp>"));
+    EXPECT_TRUE(complains("data/x.hpp", "#include <ublk/sim/ring.hpp>"));
+    EXPECT_FALSE(complains("sim/x.hpp", "#include <ublk/device.hpp>"));
+}
+
+TEST(tidy_rules, the_longest_chain_and_circles_are_found) {
+    using names = std::vector<std::string>;
+    const include_graph straight{{"a", {"c", "b"}}, {"b", {"c"}}, {"c", {}}};
+    EXPECT_EQ(longest_chain("a", straight), (names{"a", "b", "c"}));
+    EXPECT_EQ(longest_chain("c", straight), names{"c"});
+    const include_graph circle{{"a", {"b"}}, {"b", {"c"}}, {"c", {"b"}}};
+    EXPECT_EQ(longest_chain("a", circle), (names{"b", "c", "b"}));
 }
 
 TEST(tidy_rules, a_foreign_include_elsewhere_is_found) {
-    EXPECT_TRUE(foreign_includes("ring.hpp", "#include <liburing.h>").empty());
+    EXPECT_TRUE(foreign_includes("kernel/ring.hpp", "#include <liburing.h>").empty());
     EXPECT_FALSE(foreign_includes("queue.hpp", "#include <liburing.h>").empty());
     EXPECT_TRUE(foreign_includes("features.hpp", "#include <boost/hana/tuple.hpp>").empty());
     EXPECT_FALSE(foreign_includes("features.hpp", "#include <boost/hana.hpp>").empty());
-    EXPECT_FALSE(foreign_includes("params.hpp", "#include <boost/hana/tuple.hpp>").empty());
-    EXPECT_FALSE(foreign_includes("ring.hpp", "#include <range/v3/all.hpp>").empty());
+    EXPECT_FALSE(
+        foreign_includes("disk_attributes.hpp", "#include <boost/hana/tuple.hpp>").empty());
+    EXPECT_FALSE(foreign_includes("kernel/ring.hpp", "#include <range/v3/all.hpp>").empty());
 }
 
 TEST(tidy_rules, dispatch_at_run_time_is_found) {
@@ -226,10 +289,11 @@ TEST(tidy_rules, dispatch_at_run_time_is_found) {
 }
 
 TEST(tidy_rules, a_bare_sector_size_is_found) {
-    EXPECT_TRUE(bare_sectors("params.hpp", "// 512 << 9\nx = 1512 + 5120 + (1 << 90);").empty());
+    EXPECT_TRUE(
+        bare_sectors("disk_attributes.hpp", "// 512 << 9\nx = 1512 + 5120 + (1 << 90);").empty());
     EXPECT_TRUE(bare_sectors("units.hpp", "s = 512;").empty());
     for (const char* code : {"s = 512;", "s = 512u;", "s << 9", "s >>= 9;", "s<<9", "0x200"}) {
-        EXPECT_FALSE(bare_sectors("params.hpp", code).empty()) << code;
+        EXPECT_FALSE(bare_sectors("disk_attributes.hpp", code).empty()) << code;
     }
 }
 

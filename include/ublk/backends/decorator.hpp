@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/backends/ask.hpp>
+#include <ublk/backends/operation_calls.hpp>
 
 #include <cstddef>
 #include <cstdint>

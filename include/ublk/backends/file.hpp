@@ -4,11 +4,11 @@
 #include <ublk/backends/file_limits.hpp>
 #include <ublk/backends/file_open.hpp>
 #include <ublk/data_path.hpp>
+#include <ublk/detail/fd.hpp>
+#include <ublk/detail/mapping.hpp>
+#include <ublk/disk_attributes.hpp>
 #include <ublk/error.hpp>
-#include <ublk/fd.hpp>
 #include <ublk/io.hpp>
-#include <ublk/mapping.hpp>
-#include <ublk/params.hpp>
 #include <ublk/payload.hpp>
 #include <ublk/registered_file.hpp>
 #include <ublk/request.hpp>

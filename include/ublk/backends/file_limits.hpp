@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/detail/fd.hpp>
+#include <ublk/detail/mapping.hpp>
+#include <ublk/disk_attributes.hpp>
 #include <ublk/error.hpp>
-#include <ublk/fd.hpp>
-#include <ublk/mapping.hpp>
-#include <ublk/params.hpp>
 #include <ublk/time_limit.hpp>
 #include <ublk/units.hpp>
 

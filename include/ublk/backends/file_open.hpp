@@ -2,8 +2,8 @@
 #pragma once
 
 #include <ublk/backends/file_limits.hpp>
+#include <ublk/detail/fd.hpp>
 #include <ublk/error.hpp>
-#include <ublk/fd.hpp>
 
 #include <fcntl.h>
 #include <sys/file.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/detail/mapping.hpp>
 #include <ublk/error.hpp>
-#include <ublk/mapping.hpp>
 #include <ublk/payload.hpp>
 #include <ublk/request.hpp>
 #include <ublk/units.hpp>

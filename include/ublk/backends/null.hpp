@@ -2,8 +2,8 @@
 #pragma once
 
 #include <ublk/data_path.hpp>
+#include <ublk/detail/mapping.hpp>
 #include <ublk/error.hpp>
-#include <ublk/mapping.hpp>
 #include <ublk/request.hpp>
 #include <ublk/uapi.hpp>
 

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <ublk/backends/decorator.hpp>
+#include <ublk/backends/segments.hpp>
 #include <ublk/backends/stripe_attributes.hpp>
-#include <ublk/segments.hpp>
 #include <ublk/when_all.hpp>
 
 #include <algorithm>

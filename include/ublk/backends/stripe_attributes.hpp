@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/params.hpp>
+#include <ublk/disk_attributes.hpp>
 #include <ublk/units.hpp>
 
 #include <algorithm>

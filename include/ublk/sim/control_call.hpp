@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/kernel.hpp>
+#include <ublk/kernel/kernel.hpp>
 #include <ublk/sim/ring.hpp>
 #include <ublk/uapi.hpp>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/detail/fd.hpp>
 #include <ublk/error.hpp>
-#include <ublk/fd.hpp>
 #include <ublk/uapi.hpp>
 
 #include <fcntl.h>

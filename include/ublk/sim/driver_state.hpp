@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/fd.hpp>
-#include <ublk/mapping.hpp>
+#include <ublk/detail/fd.hpp>
+#include <ublk/detail/mapping.hpp>
 #include <ublk/sim/io_slot.hpp>
 #include <ublk/sim/request_queue.hpp>
 #include <ublk/sim/threads.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/mapping.hpp>
+#include <ublk/detail/mapping.hpp>
 
 #include <cxxabi.h>
 #include <sys/mman.h>

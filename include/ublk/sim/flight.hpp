@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/operation.hpp>
+#include <ublk/kernel/operation.hpp>
+#include <ublk/kernel/user_data.hpp>
 #include <ublk/sim/buffer_table.hpp>
 #include <ublk/sim/scheduler.hpp>
-#include <ublk/token.hpp>
 
 #include <sys/uio.h>
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/kernel/user_data.hpp>
 #include <ublk/sim/copy_window.hpp>
 #include <ublk/sim/fiber.hpp>
 #include <ublk/sim/ring.hpp>
-#include <ublk/token.hpp>
 
 #include <cerrno>
 #include <cstddef>

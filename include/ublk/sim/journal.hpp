@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/operation.hpp>
+#include <ublk/kernel/operation.hpp>
 #include <ublk/uapi.hpp>
 
 #include <sys/stat.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/kernel.hpp>
+#include <ublk/kernel/kernel.hpp>
+#include <ublk/kernel/setup_refused.hpp>
 #include <ublk/sim/kernel_handles.hpp>
-#include <ublk/way_refused.hpp>
 
 #include <algorithm>
 #include <bit>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/diagnosis.hpp>
-#include <ublk/kernel.hpp>
-#include <ublk/request_trouble.hpp>
+#include <ublk/control/diagnosis.hpp>
+#include <ublk/data/request_failure.hpp>
+#include <ublk/kernel/kernel.hpp>
 #include <ublk/sim/threads.hpp>
 #include <ublk/sim/world.hpp>
 

@@ -12,11 +12,11 @@
 // backend is made. UBLK_SIM_SEEDS in the environment is the number of worlds that each law is tried
 // in, UBLK_SIM_SEED replays one.
 
-#include <ublk/batch_policy/each.hpp>
-#include <ublk/batch_policy/per_wakeup.hpp>
-#include <ublk/batch_policy/up_to.hpp>
-#include <ublk/queue_policy/per_cpu.hpp>
-#include <ublk/queue_policy/shared.hpp>
+#include <ublk/policy/each.hpp>
+#include <ublk/policy/per_cpu.hpp>
+#include <ublk/policy/per_wakeup.hpp>
+#include <ublk/policy/shared.hpp>
+#include <ublk/policy/up_to.hpp>
 #include <ublk/sim/cached_disk.hpp>
 #include <ublk/sim/laws/ending.hpp>
 #include <ublk/sim/laws/keeping.hpp>

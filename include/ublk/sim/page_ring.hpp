@@ -2,7 +2,7 @@
 #pragma once
 
 #include <ublk/error.hpp>
-#include <ublk/operation.hpp>
+#include <ublk/kernel/operation.hpp>
 #include <ublk/payload.hpp>
 #include <ublk/sim/driver_device.hpp>
 #include <ublk/sim/perform.hpp>

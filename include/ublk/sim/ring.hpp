@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/operation.hpp>
+#include <ublk/kernel/operation.hpp>
+#include <ublk/kernel/user_data.hpp>
 #include <ublk/sim/bio.hpp>
 #include <ublk/sim/buffer_table.hpp>
 #include <ublk/sim/flight.hpp>
 #include <ublk/sim/machine.hpp>
-#include <ublk/token.hpp>
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <ublk/config.hpp>
-#include <ublk/host.hpp>
+#include <ublk/kernel/host.hpp>
 #include <ublk/sim/fiber.hpp>
 #include <ublk/sim/random.hpp>
 

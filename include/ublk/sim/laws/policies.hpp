@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/batch_policy/batch_policy.hpp>
-#include <ublk/queue_policy/queue_policy.hpp>
+#include <ublk/policy/batch_policy.hpp>
+#include <ublk/policy/queue_policy.hpp>
 
 #include <gtest/gtest.h>
 

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/data/queue_progress.hpp>
+#include <ublk/data/request_failure.hpp>
+#include <ublk/request.hpp>
+#include <ublk/task.hpp>
+
+#include <exception>
+
+namespace ublk::inline v0::detail {
+
+/// For `dispatch`: the backend has thrown.
+struct note_thrown {
+    queue_progress& to;
+
+    [[gnu::cold, gnu::noinline]] void operator()(const request& r) const noexcept {
+        request_trouble trouble{request_trouble::kind::exception, r};
+        trouble.say(std::current_exception());
+        to.note_trouble(trouble);
+    }
+};
+
+/// Tells of what a request's coroutines met with, and forgets it.
+[[gnu::cold, gnu::noinline]] inline void note_troubles(queue_progress& to, const request& r,
+                                                       task_stack& frames) noexcept {
+    using kind = request_trouble::kind;
+    request_trouble trouble{frames.wanted() != 0 ? kind::task_memory
+                            : frames.never_ran() ? kind::never_ran
+                                                 : kind::exception,
+                            r};
+    trouble.bytes = frames.wanted();
+    if (trouble.what == kind::exception) {
+        trouble.say(frames.thrown());
+    }
+    frames.forget_troubles();
+    to.note_trouble(trouble);
+}
+
+}  // namespace ublk::inline v0::detail

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/control/control_commands.hpp>
+#include <ublk/device/device_ops.hpp>
+#include <ublk/device/path_choice.hpp>
+#include <ublk/disk_attributes.hpp>
+#include <ublk/features.hpp>
+#include <ublk/kernel/kernel.hpp>
+#include <ublk/options.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+namespace ublk::inline v0 {
+
+namespace detail {
+
+/// What the queue policy has no use for is a mistake, as is the lack of what it needs.
+template <class Kernel>
+void check_policy_options(const options& asked, const service<Kernel>& duty) {
+    if (asked.threads != 0 && !duty.counts_threads) {
+        bad_option("threads is " + std::to_string(asked.threads) +
+                       ", and the queue policy has a number of its own",
+                   "leave it 0, or use ublk::interleaved");
+    }
+    if (duty.needs_list && asked.cpus.empty()) {
+        bad_option("cpus is empty, and the queue policy goes by that list",
+                   "name at least one CPU");
+    }
+}
+
+}  // namespace detail
+
+/// ADD_DEV: what is asked of the driver, and what its answer means.
+template <class Kernel>
+class device_adder {
+public:
+    /// All outlive it. `cookie` is what the driver keeps of us beside the id, `threads` how many a
+    /// queue policy may have that does not decide that itself.
+    device_adder(const Kernel& running, const options& asked, std::uint64_t cookie,
+                 const service<Kernel>& duty, const disk_attributes& disk, unsigned threads,
+                 const refused_ways& refused) noexcept
+        : kernel_{running}, asked_{asked}, cookie_{cookie}, duty_{duty}, disk_{disk},
+          threads_{threads}, refused_{refused} {}
+
+    /// Whether there is a data path that was not refused yet.
+    [[nodiscard]] bool may_add(std::uint64_t known) const {
+        try {
+            return !duty_.choose(asked_.path, facts(known, wanted(known))).candidates.empty();
+        } catch (const error&) {
+            return false;
+        }
+    }
+
+    /// Adds a device by the best data path that the driver grants. `known` are the features that it
+    /// says it has; `added` hears the id as soon as there is something to delete. Throws `error`.
+    ///
+    /// A driver may drop the features of a data path although it says that it has them; then the
+    /// next one is tried.
+    template <class Added>
+    [[nodiscard]] device_info add(control<Kernel>& commands, std::uint64_t known,
+                                  Added added) const {
+        uapi::dev_info ask = wanted(known);
+        if ((ask.flags & ~known) != 0) {
+            fail(EOPNOTSUPP, "ADD_DEV", asked_.id, "the driver cannot leave partitions alone",
+                 "use Linux 7.0 or newer, or options::partition_scan = true");
+        }
+        const std::uint64_t batches = batches_of(known);
+        const std::uint64_t common = ask.flags | batches;
+        path_choice choice = duty_.choose(asked_.path, facts(known, ask));
+        for (std::size_t i = 0;; ++i) {
+            const data_path path = choice.candidates[i];
+            ask.flags = common | features_of(path);
+            const uapi::dev_info granted = commands.add_dev(ask);
+            const std::uint64_t dropped = features_of(path) & ~granted.flags;
+            ask.flags &= ~batches;  // which are no condition
+            if (dropped == 0 || i + 1 == choice.candidates.size()) {
+                added(granted.dev_id);
+                check_granted(ask, granted);
+                device_info info = info_of(granted, known, path, choice.reason);
+                info.tags_apart = tags_apart(granted.flags);
+                return info;
+            }
+            choice.reject(path, "the driver did not grant " + describe(dropped));
+            (void)commands.del_dev(granted.dev_id, asked_.command_deadline);
+        }
+    }
+
+private:
+    // Half of io_uring's largest completion queue.
+    static constexpr unsigned tags_a_thread_max = 32768;
+
+    [[nodiscard]] uapi::dev_info wanted(std::uint64_t known) const {
+        uapi::dev_info ask;
+        ask.dev_id = asked_.id.value_or(uapi::any_dev_id);
+        ask.nr_hw_queues = static_cast<std::uint16_t>(
+            asked_.queues != 0 ? asked_.queues : usual_queues(tags_apart(known)));
+        ask.queue_depth = static_cast<std::uint16_t>(asked_.depth);
+        ask.max_io_buf_bytes = asked_.max_io_bytes;
+        ask.server_flags = cookie_;
+        ask.flags = asked_.partition_scan ? 0 : uapi::feature::no_auto_part_scan;
+        return ask;
+    }
+
+    [[nodiscard]] std::uint64_t batches_of(std::uint64_t known) const noexcept {
+        const bool wanted = duty_.driver_batches && refused_.batches.empty();
+        return wanted ? uapi::feature::batch_io & known : 0;
+    }
+
+    [[nodiscard]] bool tags_apart(std::uint64_t features) const noexcept {
+        return duty_.splits_queues && (features & uapi::feature::per_io_daemon) != 0;
+    }
+
+    [[nodiscard]] detail::thread_load load(unsigned queues, unsigned depth, bool apart) const {
+        return detail::load_of(duty_.threads({queues, depth, threads_, apart}), depth);
+    }
+
+    /// One for each CPU, or as many as the threads of this policy can serve: a process has 65530
+    /// mappings by default (vm.max_map_count).
+    [[nodiscard]] unsigned usual_queues(bool apart) const {
+        constexpr std::size_t shares_max = 16384;
+        unsigned queues = std::min(kernel_.online_cpus(), uapi::max_nr_queues);
+        for (detail::thread_load now = load(queues, asked_.depth, apart);
+             queues > 1 && (now.tags > tags_a_thread_max || now.shares > shares_max);
+             now = load(queues, asked_.depth, apart)) {
+            queues = queues * 3 / 4;
+        }
+        return queues;
+    }
+
+    // The driver grants at most its CPUs.
+    [[nodiscard]] path_facts facts(std::uint64_t known, const uapi::dev_info& ask) const {
+        const unsigned queues = std::min<unsigned>(ask.nr_hw_queues, kernel_.online_cpus());
+        return {.known = known,
+                .tags_a_thread =
+                    static_cast<unsigned>(load(queues, ask.queue_depth, tags_apart(known)).tags),
+                .refused = refused_.paths,
+                .preferred = disk_.preferred_path,
+                .driver_batches = batches_of(known) != 0};
+    }
+
+    // The driver drops flags in silence, and a thread has only so much room for events.
+    void check_granted(const uapi::dev_info& ask, const uapi::dev_info& granted) const {
+        if (const std::uint64_t dropped = ask.flags & ~granted.flags; dropped != 0) {
+            fail(EOPNOTSUPP, "ADD_DEV", granted.dev_id,
+                 "the driver did not grant " + describe(dropped), "do without");
+        }
+        const std::size_t tags =
+            load(granted.nr_hw_queues, granted.queue_depth, tags_apart(granted.flags)).tags;
+        if (tags > tags_a_thread_max) {
+            fail(EINVAL, "ADD_DEV", granted.dev_id,
+                 "one thread would serve " + std::to_string(tags) + " requests at once",
+                 "ask for less depth, fewer queues or more threads, so that it is 32768 at most");
+        }
+    }
+
+    [[nodiscard]] static device_info info_of(const uapi::dev_info& granted, std::uint64_t known,
+                                             data_path path, const std::string& reason) {
+        device_info info;
+        info.id = granted.dev_id;
+        info.queues = granted.nr_hw_queues;
+        info.depth = granted.queue_depth;
+        info.max_io_bytes = granted.max_io_buf_bytes;
+        info.flags = granted.flags;
+        info.driver_features = known;
+        // Drivers before 7.3 leave this field as we sent it: zero.
+        const bool spaced = (granted.flags & uapi::feature::io_desc_size) != 0;
+        info.io_desc_size = spaced ? granted.io_desc_size : sizeof(uapi::io_desc);
+        info.path = path;
+        info.path_reason = reason;
+        info.driver_batches = (granted.flags & uapi::feature::batch_io) != 0;
+        return info;
+    }
+
+    const Kernel& kernel_;
+    const options& asked_;
+    std::uint64_t cookie_;
+    const service<Kernel>& duty_;
+    const disk_attributes& disk_;
+    unsigned threads_;
+    const refused_ways& refused_;
+};
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/control/control_commands.hpp>
+#include <ublk/data/queue_progress.hpp>
+#include <ublk/device/queue_threads.hpp>
+#include <ublk/kernel/node_cache.hpp>
+#include <ublk/options.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace ublk::inline v0 {
+
+/// How a device that is being served comes to its end: its disk is removed, then its threads leave.
+template <class Kernel>
+class device_end {
+public:
+    /// All outlive it.
+    device_end(const Kernel& running, const options& asked, control<Kernel>& commands,
+               crew<Kernel>& threads, std::uint32_t id) noexcept
+        : kernel_{running}, asked_{asked}, control_{commands}, threads_{threads}, id_{id} {}
+
+    /// STOP first and join then: the driver writes dirty pages back through our threads. Throws
+    /// `error` where that does not end, after the disk was removed by force.
+    void stop() {
+        const typename detail::node_cache_of<Kernel>::type cache{id_};
+        threads_.report();
+        const control_ticket ticket = control_.begin_stop(id_);
+        if (finish_while_answered(ticket)) {
+            (void)threads_.gone(from_now(kernel_, asked_.command_deadline));
+        } else {
+            stop_by_force(ticket, cache.dirty_bytes());
+        }
+    }
+
+    /// Takes the tags back from the driver, so that the threads leave by themselves. Without that
+    /// their rings would close upon commands in flight, which kernels have had trouble with (6.12
+    /// warns and has crashed there).
+    void settle() noexcept {
+        const bool stopped = stop_quietly();
+        threads_.decided();
+        if (stopped) {
+            (void)threads_.gone(from_now(kernel_, patience(asked_)));
+        }
+    }
+
+    /// Nothing to do where they left by themselves, or will not be waited for a second time. Throws
+    /// `error` where one does not come.
+    void dismiss_threads() {
+        if (threads_.abandoned()) {
+            return;
+        }
+        threads_.dismiss();
+        if (!threads_.gone(from_now(kernel_, asked_.command_deadline))) {
+            threads_.abandon();
+            fail(ETIMEDOUT, "ending the queue threads", id_, "a backend function has not returned",
+                 "end the process, then delete the device");
+        }
+    }
+
+    /// For what hardly ever takes time.
+    [[nodiscard]] static time_limit patience(const options& asked) {
+        return std::min<time_limit>(std::chrono::seconds{1}, asked.command_deadline);
+    }
+
+private:
+    // A slow backend that answers is not given up on, however much there is to write back.
+    [[nodiscard]] bool finish_while_answered(control_ticket ticket) {
+        constexpr std::chrono::milliseconds between_looks{100};
+        std::uint64_t before = answers();
+        deadline until = from_now(kernel_, asked_.stop_deadline);
+        while (true) {
+            const deadline look = std::min(until, from_now(kernel_, between_looks));
+            if (control_.finish_stop(ticket, id_, look)) {
+                return true;
+            }
+            if (const std::uint64_t now = answers(); now != before) {
+                before = now;
+                until = from_now(kernel_, asked_.stop_deadline);
+            } else if (look == until) {
+                return false;
+            }
+        }
+    }
+
+    [[nodiscard]] std::uint64_t answers() const noexcept {
+        return sum(threads_.progress(), &queue_progress::answers);
+    }
+
+    [[noreturn]] void stop_by_force(control_ticket ticket,
+                                    const std::optional<std::uint64_t>& dirty) {
+        std::string cause = "the backend has not answered for options::stop_deadline";
+        std::string remedy = "the disk was removed by force";
+        try {
+            threads_.refuse();
+            const bool ended = control_.finish_stop(ticket, id_, asked_.command_deadline);
+            (void)threads_.gone(
+                from_now(kernel_, ended ? asked_.command_deadline : patience(asked_)));
+            dismiss_threads();
+            if (!ended) {
+                (void)control_.finish_stop(ticket, id_, asked_.command_deadline);
+            }
+        } catch (const error& stuck) {
+            cause += ", and " + std::string{stuck.cause()};
+            remedy = stuck.remedy();
+        }
+        fail(ETIMEDOUT, "STOP_DEV", id_, cause, remedy + "; " + what_is_lost(dirty));
+    }
+
+    [[nodiscard]] std::string what_is_lost(const std::optional<std::uint64_t>& dirty) const {
+        const std::string node = "/dev/ublkb" + std::to_string(id_);
+        return "writes of " +
+               std::to_string(sum(threads_.progress(), &queue_progress::failed_bytes)) +
+               " bytes were failed with EIO; " +
+               (dirty ? std::to_string(*dirty) + " bytes in the page cache of " + node +
+                            " had not been written back until then"
+                      : "how much was dirty in the page cache of " + node + " is not known") +
+               ", nor what a file system mounted on it had in memory";
+    }
+
+    [[nodiscard]] bool stop_quietly() noexcept {
+        try {
+            threads_.refuse();
+            return control_.finish_stop(control_.begin_stop(id_), id_, patience(asked_));
+        } catch (...) {
+            return false;
+        }
+    }
+
+    const Kernel& kernel_;
+    const options& asked_;
+    control<Kernel>& control_;
+    crew<Kernel>& threads_;
+    std::uint32_t id_;
+};
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/backend.hpp>
+#include <ublk/data_path.hpp>
+#include <ublk/features.hpp>
+#include <ublk/kernel/setup_refused.hpp>
+#include <ublk/options.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+namespace ublk::inline v0 {
+
+/// Whether B can be served that way.
+template <class B>
+[[nodiscard]] constexpr bool offers(data_path path) noexcept {
+    switch (path) {
+    case data_path::copy:
+        return accepts<B, detail::memory_span>;
+    case data_path::user_copy:
+        return accepts<B, user_copy>;
+    case data_path::lend:
+        return detail::lends<B>;
+    case data_path::pages:
+        return accepts<B, client_pages>;
+    case data_path::fixed_copy:
+    case data_path::zero_copy:
+    case data_path::auto_buffer:
+        return accepts<B, registered_buffer>;
+    }
+    return false;
+}
+
+/// What is known of a start before the driver is asked.
+struct path_facts {
+    std::uint64_t known = 0;     ///< uapi::feature bits of the driver
+    unsigned tags_a_thread = 0;  ///< at most
+    std::span<const std::pair<data_path, std::string>> refused{};  ///< when it was tried, and why
+    std::optional<data_path> preferred{};  ///< what the backend would rather have
+    bool driver_batches = false;           ///< the driver's own are asked for
+};
+
+/// Data paths in the order in which they are tried.
+class path_ladder {
+public:
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+    [[nodiscard]] data_path operator[](std::size_t i) const noexcept { return paths_[i]; }
+
+    void push_back(data_path path) noexcept { paths_[size_++] = path; }
+    void push_front(data_path path) noexcept {
+        for (std::size_t i = size_++; i > 0; --i) {
+            paths_[i] = paths_[i - 1];
+        }
+        paths_[0] = path;
+    }
+
+private:
+    std::array<data_path, data_path_names.size()> paths_{};
+    std::size_t size_ = 0;
+};
+
+/// The data paths of one start, best first, and why the others are not among them.
+struct path_choice {
+    path_ladder candidates;
+    std::string reason;  ///< what speaks against the better ones; "" where nothing does
+
+    void reject(data_path path, const std::string& why) {
+        reason += (reason.empty() ? "not " : "; not ") + std::string{to_string(path)} + ": " + why;
+    }
+};
+
+namespace detail {
+
+/// From the fewest copies of the bytes to the most.
+inline constexpr std::array paths_by_rank{
+    data_path::auto_buffer, data_path::zero_copy,  data_path::pages, data_path::lend,
+    data_path::user_copy,   data_path::fixed_copy, data_path::copy,
+};
+
+/// io_uring's table of registered buffers has room for so many (IORING_MAX_REG_BUFFERS).
+inline constexpr unsigned registered_buffers_max = 16384;
+
+/// "" where nothing is known against it.
+[[nodiscard]] inline std::string objection(data_path path, const path_facts& facts) {
+    const std::uint64_t needs = features_of(path);
+    if ((needs & ~facts.known) != 0) {
+        const std::optional<kernel_version> first = since(needs & ~facts.known);
+        return "the driver has no " + describe(needs & ~facts.known) + ", which came with Linux " +
+               (first ? first->text() : std::string{"?"});
+    }
+    if (facts.driver_batches && !batches_carry(path)) {
+        return "the driver's batches do not ask where a write belongs";
+    }
+    const bool registers = registers_requests(path) || path == data_path::fixed_copy;
+    if (registers && facts.tags_a_thread > registered_buffers_max) {
+        return "a ring registers at most 16384 buffers, and one thread serves " +
+               std::to_string(facts.tags_a_thread) + " tags";
+    }
+    for (const auto& [tried, why] : facts.refused) {
+        if (tried == path) {
+            return why;
+        }
+    }
+    return {};
+}
+
+[[nodiscard]] inline path_choice choose_path(bool (*offers)(data_path),
+                                             const std::optional<data_path>& asked,
+                                             const path_facts& facts) {
+    path_choice choice;
+    bool displaced = false;  // something better is possible than what the backend prefers
+    for (const data_path path : paths_by_rank) {
+        const bool possible = offers(path);
+        if (asked ? path != *asked : !possible) {
+            continue;
+        }
+        const std::string against =
+            possible ? objection(path, facts)
+                     : "the backend has no read and write that take their bytes that way";
+        if (against.empty()) {
+            const bool first = path == facts.preferred;
+            displaced = displaced || (first && !choice.candidates.empty());
+            first ? choice.candidates.push_front(path) : choice.candidates.push_back(path);
+        } else {
+            choice.reject(path, against);
+        }
+    }
+    if (displaced) {
+        choice.reason = "the backend prefers it";
+    }
+    if (choice.candidates.empty()) {
+        fail(EOPNOTSUPP, "choosing the data path", std::nullopt, choice.reason,
+             asked ? "leave options::path empty, so that the best possible one is taken"
+                   : "use a newer kernel, or give the backend functions that take a span");
+    }
+    return choice;
+}
+
+}  // namespace detail
+
+/// Which ways to try, from the backend, the driver and the limits. Throws `error` where the one
+/// that `asked` requires cannot be.
+template <class B>
+[[nodiscard]] path_choice choose_path(const std::optional<data_path>& asked,
+                                      const path_facts& facts) {
+    return detail::choose_path(offers<B>, asked, facts);
+}
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/kernel/operation.hpp>
+#include <ublk/units.hpp>
+
+#include <cstdint>
+
+namespace ublk::inline v0 {
+
+/// The 64 bits that travel with an io_uring operation and come back in its completion.
+///
+/// A request of the driver has bit 63 clear, so that the hot loop tests one sign bit; its bits 0-15
+/// are the tag, 16-31 the queue's place among those of one thread. With bits 63 and 62 the rest is
+/// the address of an operation of a backend; with bit 63 alone it is the engine's housekeeping.
+class token {
+public:
+    constexpr explicit token(std::uint64_t raw) noexcept : raw_{raw} {}
+
+    [[nodiscard]] static constexpr token io(std::uint16_t place, tag which) noexcept {
+        return token{std::uint64_t{place} << place_shift | which.value()};
+    }
+
+    /// Somebody outside wants the thread to look up from its queue.
+    [[nodiscard]] static constexpr token wake() noexcept { return token{engine_bit}; }
+
+    /// Nobody waits for that answer.
+    [[nodiscard]] static constexpr token nobody() noexcept { return token{engine_bit | 1}; }
+
+    /// Something of all tags of a queue.
+    [[nodiscard]] static constexpr token of_queue(std::uint16_t place) noexcept {
+        return batch(batch_kind::queue, place);
+    }
+
+    /// What the driver's batches are about: the tags of a queue, as they are first given to the
+    /// driver, as they come with requests, and as `count` of them go back with answers.
+    enum class batch_kind : std::uint8_t { none, queue, prepared, fetched, committed };
+    [[nodiscard]] static constexpr token batch(batch_kind what, std::uint16_t place,
+                                               std::uint16_t first = 0,
+                                               std::uint16_t count = 0) noexcept {
+        return token{engine_bit | std::uint64_t{static_cast<std::uint8_t>(what)} << kind_shift |
+                     std::uint64_t{count} << count_shift | std::uint64_t{place} << place_shift |
+                     first};
+    }
+    [[nodiscard]] constexpr batch_kind kind() const noexcept {
+        return raw_ >> 62 == 2 ? static_cast<batch_kind>(raw_ >> kind_shift & 7) : batch_kind::none;
+    }
+    [[nodiscard]] constexpr std::uint16_t first() const noexcept {
+        return static_cast<std::uint16_t>(raw_);
+    }
+    [[nodiscard]] constexpr std::uint16_t count() const noexcept {
+        return static_cast<std::uint16_t>(raw_ >> count_shift);
+    }
+
+    /// A backend's operation; addresses of programs leave the upper bits free.
+    [[nodiscard]] static token of(const operation& asked) noexcept {
+        return token{engine_bit | operation_bit | reinterpret_cast<std::uintptr_t>(&asked)};
+    }
+
+    [[nodiscard]] constexpr bool is_operation() const noexcept { return raw_ >> 62 == 3; }
+    [[nodiscard]] operation& which_operation() const noexcept {
+        return *reinterpret_cast<operation*>(raw_ & ~(engine_bit | operation_bit));
+    }
+
+    [[nodiscard]] constexpr bool is_io() const noexcept { return (raw_ & engine_bit) == 0; }
+    [[nodiscard]] constexpr tag which() const noexcept {
+        return tag{static_cast<std::uint16_t>(raw_)};
+    }
+    [[nodiscard]] constexpr std::uint16_t place() const noexcept {
+        return static_cast<std::uint16_t>(raw_ >> place_shift);
+    }
+    [[nodiscard]] constexpr std::uint64_t raw() const noexcept { return raw_; }
+
+    friend constexpr bool operator==(token, token) noexcept = default;
+
+private:
+    static constexpr unsigned place_shift = 16;
+    static constexpr unsigned count_shift = 32;
+    static constexpr unsigned kind_shift = 48;
+    static constexpr std::uint64_t engine_bit = 1ull << 63;
+    static constexpr std::uint64_t operation_bit = 1ull << 62;
+
+    std::uint64_t raw_;
+};
+
+static_assert(sizeof(token) == sizeof(std::uint64_t));
+
+}  // namespace ublk::inline v0

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT
+#include "fake_kernel.hpp"
+
+#include <ublk/control/control_commands.hpp>
+
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace control_test {
+namespace {
+
+using namespace std::chrono_literals;
+using ublk_test::fake_kernel;
+using ublk_test::reply;
+using manner = reply::manner;
+namespace uapi = ublk::uapi;
+namespace ctrl = ublk::uapi::ctrl;
+
+class control_test : public ::testing::Test {
+protected:
+    control_test() {
+        uapi::dev_info info;
+        info.dev_id = 5;
+        info.nr_hw_queues = 1;
+        info.queue_depth = 1;
+        info.max_io_buf_bytes = 4096;
+        kernel.driver->create(info);
+    }
+
+    [[nodiscard]] const fake_kernel::sent_command& last() const {
+        return kernel.driver->log.back();
+    }
+
+    // The header of the last command: all that is not named is zero.
+    void expect_sent(std::uint32_t op, std::uint32_t id, std::size_t len, std::uint64_t data = 0) {
+        ASSERT_FALSE(kernel.driver->log.empty());
+        EXPECT_EQ(last().op, op);
+        EXPECT_EQ(last().header.dev_id, id);
+        EXPECT_EQ(last().header.len, len);
+        EXPECT_EQ(last().header.data, data);
+        EXPECT_EQ(last().header.pad, 0u);
+        EXPECT_EQ(last().header.reserved, 0u);
+    }
+
+    fake_kernel kernel{};
+    ublk::control<fake_kernel> control{kernel, 100ms};
+};
+
+TEST_F(control_test, get_features_asks_for_eight_bytes) {
+    kernel.driver->features = 0x123456789abcdef0;
+    EXPECT_EQ(control.get_features(), 0x123456789abcdef0u);
+    expect_sent(ctrl::get_features, 0, 8);
+}
+
+TEST_F(control_test, add_dev_asks_with_the_id_twice_and_no_queue) {
+    kernel.driver->exists = false;
+    kernel.driver->depth_max = 8;
+    uapi::dev_info asked;
+    asked.dev_id = 77;
+    asked.nr_hw_queues = 2;
+    asked.queue_depth = 64;
+    asked.max_io_buf_bytes = 65536;
+    const uapi::dev_info granted = control.add_dev(asked);
+    expect_sent(ctrl::add_dev, 77, sizeof asked);
+    EXPECT_EQ(last().header.queue_id, uapi::no_queue_id);
+    EXPECT_EQ(std::memcmp(last().payload.data(), &asked, sizeof asked), 0);
+    EXPECT_EQ(granted.dev_id, 77u);
+    EXPECT_EQ(granted.queue_depth, 8u);
+    EXPECT_NE(granted.flags, 0u);
+}
+
+TEST_F(control_test, add_dev_names_the_device_only_where_its_id_was_chosen) {
+    for (const auto& [id, text] :
+         {std::pair{9u, "ADD_DEV for device 9 failed"}, {uapi::any_dev_id, "ADD_DEV failed"}}) {
+        uapi::dev_info asked;
+        asked.dev_id = id;
+        try {
+            (void)control.add_dev(asked);  // there is one already
+            FAIL();
+        } catch (const ublk::error& e) {
+            EXPECT_NE(std::string{e.what()}.find(text), std::string::npos) << e.what();
+        }
+    }
+}
+
+TEST_F(control_test, get_dev_info_returns_what_the_driver_says) {
+    const uapi::dev_info info = control.get_dev_info(5);
+    expect_sent(ctrl::get_dev_info, 5, sizeof info);
+    EXPECT_EQ(info.queue_depth, 1u);
+    EXPECT_EQ(info.max_io_buf_bytes, 4096u);
+}
+
+TEST_F(control_test, get_dev_info2_sends_the_path_before_the_buffer) {
+    for (const std::string path : {"/dev/ublkc5", "/dev/ublkc", "1234567", "12345678"}) {
+        const uapi::dev_info info = control.get_dev_info2(5, path);
+        EXPECT_EQ(info.max_io_buf_bytes, 4096u);
+        const auto& sent = last();
+        EXPECT_EQ(sent.op, ctrl::get_dev_info2);
+        EXPECT_GT(sent.header.dev_path_len, path.size());  // NUL included
+        EXPECT_EQ(sent.header.len, sent.header.dev_path_len + sizeof info);
+        EXPECT_STREQ(reinterpret_cast<const char*>(sent.payload.data()), path.c_str());
+    }
+}
+
+TEST_F(control_test, get_dev_info2_refuses_a_path_without_room) {
+    const std::size_t sent = kernel.driver->log.size();
+    EXPECT_THROW((void)control.get_dev_info2(5, std::string(1000, 'x')), ublk::error);
+    EXPECT_EQ(kernel.driver->log.size(), sent);
+}
+
+TEST_F(control_test, set_params_sends_and_get_params_returns_them_all) {
+    uapi::params params;
+    params.len = sizeof params;
+    params.types = uapi::param_type::basic | uapi::param_type::discard;
+    params.basic.dev_sectors = 1ull << 40;
+    params.integrity.tag_size = 3;  // its last bytes
+    control.set_params(5, params);
+    expect_sent(ctrl::set_params, 5, sizeof params);
+    EXPECT_EQ(std::memcmp(last().payload.data(), &params, sizeof params), 0);
+
+    const uapi::params back = control.get_params(5);
+    expect_sent(ctrl::get_params, 5, sizeof params);
+    uapi::params asked;
+    std::memcpy(&asked, last().payload.data(), sizeof asked);
+    EXPECT_EQ(asked.len, sizeof asked);
+    EXPECT_EQ(std::memcmp(&back, &params, sizeof params), 0);
+}
+
+TEST_F(control_test, get_queue_affinity_names_the_queue_inline) {
+    const ublk::cpu_set cpus = control.get_queue_affinity(5, ublk::queue_id{300});
+    expect_sent(ctrl::get_queue_affinity, 5, 1024, 300);
+    EXPECT_TRUE(cpus.contains(0));
+    EXPECT_FALSE(cpus.contains(1));
+}
+
+TEST_F(control_test, start_dev_carries_the_process) {
+    kernel.driver->script[ctrl::start_dev] = {manner::refuse, 0};
+    control.start_dev(5, 12345);
+    expect_sent(ctrl::start_dev, 5, 0, 12345);
+}
+
+TEST_F(control_test, stop_and_delete_carry_the_id_alone) {
+    control.stop_dev(5, 100ms);
+    expect_sent(ctrl::stop_dev, 5, 0);
+    control.del_dev(5);
+    expect_sent(ctrl::del_dev, 5, 0);
+    kernel.driver->exists = true;
+    control.del_dev_async(5);
+    expect_sent(ctrl::del_dev_async, 5, 0);
+}
+
+TEST_F(control_test, a_device_that_is_gone_counts_as_stopped_and_deleted) {
+    kernel.driver->exists = false;
+    EXPECT_NO_THROW(control.stop_dev(5, 100ms));
+    EXPECT_NO_THROW(control.del_dev(5));
+    EXPECT_NO_THROW(control.del_dev_async(5));
+    EXPECT_TRUE(control.del_dev(5, 100ms));
+}
+
+TEST_F(control_test, any_other_refusal_of_a_delete_is_reported) {
+    for (const int code : {EPERM, EOPNOTSUPP}) {
+        kernel.driver->script[ctrl::del_dev] = {manner::refuse, code};
+        EXPECT_THROW(control.del_dev(5), ublk::error);
+        EXPECT_THROW((void)control.del_dev(5, 100ms), ublk::error);
+    }
+}
+
+TEST_F(control_test, a_delete_with_a_limit_tells_when_somebody_still_holds_the_device) {
+    kernel.driver->script[ctrl::del_dev] = {manner::silent, 0};
+    EXPECT_FALSE(control.del_dev(5, 20ms));
+    kernel.driver->script[ctrl::del_dev] = {manner::late, 0};
+    EXPECT_TRUE(control.del_dev(5, 20ms));
+}
+
+// Every command that takes an id, by its name.
+using call = std::pair<const char*, std::function<void(ublk::control<fake_kernel>&)>>;
+const call calls[] = {
+    {"GET_FEATURES", [](auto& c) { (void)c.get_features(); }},
+    {"ADD_DEV", [](auto& c) { (void)c.add_dev({}); }},
+    {"GET_DEV_INFO", [](auto& c) { (void)c.get_dev_info(5); }},
+    {"GET_DEV_INFO2", [](auto& c) { (void)c.get_dev_info2(5, "/dev/ublkc5"); }},
+    {"SET_PARAMS", [](auto& c) { c.set_params(5, {}); }},
+    {"GET_PARAMS", [](auto& c) { (void)c.get_params(5); }},
+    {"GET_QUEUE_AFFINITY", [](auto& c) { (void)c.get_queue_affinity(5, {}); }},
+    {"START_DEV", [](auto& c) { c.start_dev(5, 1); }},
+    {"STOP_DEV", [](auto& c) { c.stop_dev(5, 20ms); }},
+    {"DEL_DEV", [](auto& c) { c.del_dev(5); }},
+    {"DEL_DEV_ASYNC", [](auto& c) { c.del_dev_async(5); }},
+};
+
+constexpr std::uint32_t all_commands[] = {
+    ctrl::get_features, ctrl::add_dev,    ctrl::get_dev_info,       ctrl::get_dev_info2,
+    ctrl::set_params,   ctrl::get_params, ctrl::get_queue_affinity, ctrl::start_dev,
+    ctrl::stop_dev,     ctrl::del_dev,    ctrl::del_dev_async};
+
+TEST_F(control_test, a_refusal_names_the_command_and_its_errno) {
+    for (const std::uint32_t op : all_commands) {
+        kernel.driver->script[op] = {manner::refuse, EPERM};
+    }
+    for (const auto& [name, run] : calls) {
+        try {
+            run(control);
+            ADD_FAILURE() << name;
+        } catch (const ublk::error& e) {
+            EXPECT_EQ(e.command(), name);
+            EXPECT_EQ(e.errno_value(), EPERM);
+            EXPECT_FALSE(e.cause().empty()) << name;
+            EXPECT_FALSE(e.remedy().empty()) << name;
+        }
+    }
+}
+
+TEST_F(control_test, a_command_without_an_answer_is_cancelled_at_its_deadline) {
+    for (const std::uint32_t op : all_commands) {
+        kernel.driver->script[op] = {manner::silent, 0};
+    }
+    ublk::control<fake_kernel> hasty{kernel, 20ms};
+    for (const auto& [name, run] : calls) {
+        const auto begun = std::chrono::steady_clock::now();
+        try {
+            run(hasty);
+            ADD_FAILURE() << name;
+        } catch (const ublk::error& e) {
+            EXPECT_EQ(e.errno_value(), ETIMEDOUT);
+            EXPECT_EQ(e.command(), name);
+            EXPECT_FALSE(e.cause().empty()) << name;
+            EXPECT_FALSE(e.remedy().empty()) << name;
+        }
+        EXPECT_GE(std::chrono::steady_clock::now() - begun, 20ms);
+    }
+}
+
+TEST_F(control_test, an_answer_at_the_last_moment_counts) {
+    kernel.driver->script[ctrl::get_dev_info] = {manner::late, 0};
+    ublk::control<fake_kernel> hasty{kernel, 20ms};
+    EXPECT_EQ(hasty.get_dev_info(5).max_io_buf_bytes, 4096u);
+    kernel.driver->exists = false;
+    try {
+        (void)hasty.get_dev_info(5);
+        FAIL();
+    } catch (const ublk::error& e) {
+        EXPECT_EQ(e.errno_value(), ENODEV);  // the driver's own word, not ETIMEDOUT
+    }
+}
+
+TEST_F(control_test, a_stop_that_takes_longer_can_be_waited_for_again) {
+    {
+        const std::lock_guard lock{kernel.driver->mutex};
+        kernel.driver->tags[0][0].at = fake_kernel::slot_state::stage::serving;
+    }
+    const ublk::control_ticket ticket = control.begin_stop(5);
+    EXPECT_FALSE(control.finish_stop(ticket, 5, 1ms));
+    EXPECT_FALSE(control.finish_stop(ticket, 5, 1ms));
+    {
+        const std::lock_guard lock{kernel.driver->mutex};
+        kernel.driver->tags[0][0].at = fake_kernel::slot_state::stage::gone;
+    }
+    EXPECT_TRUE(control.finish_stop(ticket, 5, 1s));
+}
+
+TEST(control, says_why_the_control_node_cannot_be_opened) {
+    fake_kernel kernel;
+    kernel.driver->control_errno = ENOENT;
+    EXPECT_THROW((ublk::control<fake_kernel>{kernel, 1s}), ublk::error);
+}
+
+}  // namespace
+}  // namespace control_test

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+#include "../support/listener.hpp"
+
+#include <ublk/device/failure_report.hpp>
+#include <ublk/kernel/linux_kernel.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace trouble_report_test {
+namespace {
+
+using namespace std::chrono_literals;
+using ublk::request;
+using ublk::request_trouble;
+using ublk_test::listener;
+using report = ublk::trouble_report<ublk::linux_kernel>;
+namespace uapi = ublk::uapi;
+
+request_trouble trouble(request_trouble::kind what = request_trouble::kind::exception) {
+    request_trouble made;
+    made.what = what;
+    made.op = uapi::op::discard;
+    made.queue = 3;
+    made.tag = 17;
+    made.offset = 4096;
+    made.length = 512;
+    made.bytes = 3000;
+    made.say("no");
+    return made;
+}
+
+// ---------------------------------------------------------------- in words
+
+TEST(request_trouble, names_the_request_and_the_reason) {
+    EXPECT_EQ(sentence(trouble()), "DISCARD of 512 bytes at 4096 (queue 3, tag 17) failed with "
+                                   "EIO: the backend threw: no");
+    const std::string much = sentence(trouble(request_trouble::kind::task_memory));
+    EXPECT_NE(much.find("take 3000 bytes or more"), much.npos) << much;
+    EXPECT_NE(much.find("task_bytes = 3072;"), much.npos) << much;
+    const std::string never = sentence(trouble(request_trouble::kind::never_ran));
+    EXPECT_NE(never.find("const auto answer = co_await ...;"), never.npos) << never;
+}
+
+TEST(request_trouble, cuts_off_what_is_long) {
+    request_trouble made;
+    made.say(std::string(5000, 'x'));
+    EXPECT_EQ(std::strlen(made.words.data()), made.words.size() - 1);
+    made.say("short");
+    EXPECT_STREQ(made.words.data(), "short");
+}
+
+TEST(request_trouble, says_what_an_exception_says) {
+    request_trouble made;
+    made.say(std::make_exception_ptr(std::runtime_error{"the cable"}));
+    EXPECT_STREQ(made.words.data(), "the cable");
+    made.say(std::make_exception_ptr(7));
+    EXPECT_STREQ(made.words.data(), "an exception that is no std::exception");
+}
+
+TEST(request_trouble, an_unknown_operation_has_a_number) {
+    request_trouble made;
+    made.op = static_cast<uapi::op>(99);
+    EXPECT_EQ(sentence(made).rfind("operation 99 of ", 0), 0u);
+}
+
+// ---------------------------------------------------------------- who is told, and how often
+
+TEST(trouble_report, without_trouble_there_is_no_thread) {
+    (void)listener::take();
+    { const report quiet{ublk::linux_kernel{}, listener::log, 5}; }
+    EXPECT_TRUE(listener::take().empty());
+}
+
+TEST(trouble_report, without_a_listener_nothing_happens) {
+    report nobody{ublk::linux_kernel{}, nullptr, 5};
+    nobody.note(trouble());
+    nobody.finish(1h);
+}
+
+TEST(trouble_report, tells_at_once_and_names_the_device) {
+    (void)listener::take();
+    report some{ublk::linux_kernel{}, listener::log, 5};
+    some.note(trouble());
+    std::vector<std::string> told;
+    for (int i = 0; i < 6000 && told.empty(); ++i) {
+        std::this_thread::sleep_for(10ms);
+        told = listener::take();
+    }
+    ASSERT_EQ(told.size(), 1u);
+    EXPECT_EQ(told[0], "ublk: device 5: " + sentence(trouble()));
+}
+
+TEST(trouble_report, a_fault_of_the_program_is_told_once) {
+    (void)listener::take();
+    report some{ublk::linux_kernel{}, listener::log, 5};
+    for (int i = 0; i < 100; ++i) {
+        some.note(trouble(request_trouble::kind::task_memory));
+        some.note(trouble(request_trouble::kind::never_ran));
+    }
+    some.finish(1min);
+    EXPECT_EQ(listener::take().size(), 2u);
+}
+
+TEST(trouble_report, what_comes_fast_is_told_slowly_and_counted) {
+    (void)listener::take();
+    report some{ublk::linux_kernel{}, listener::log, 5};
+    const auto begun = std::chrono::steady_clock::now();
+    unsigned noted = 0;
+    while (std::chrono::steady_clock::now() - begun < 3s) {
+        some.note(trouble());
+        ++noted;
+        std::this_thread::sleep_for(1ms);
+    }
+    const std::size_t meanwhile = listener::take().size();
+    EXPECT_GE(meanwhile, 8u);
+    EXPECT_LE(meanwhile, 8u + 4 +
+                             std::chrono::duration_cast<std::chrono::seconds>(
+                                 std::chrono::steady_clock::now() - begun)
+                                 .count());
+    EXPECT_GT(noted, meanwhile);
+    some.finish(1min);
+}
+
+TEST(trouble_report, after_its_end_nobody_is_told) {
+    (void)listener::take();
+    report some{ublk::linux_kernel{}, listener::log, 5};
+    some.note(trouble());
+    some.finish(1min);
+    EXPECT_EQ(listener::take().size(), 1u);
+    some.note(trouble());
+    some.finish(1min);
+    EXPECT_TRUE(listener::take().empty());
+}
+
+TEST(trouble_report, goes_on_after_a_listener_that_throws) {
+    static std::atomic<unsigned> came{0};
+    report some{ublk::linux_kernel{},
+                [](const std::string&) {
+                    ++came;
+                    throw std::runtime_error{"full"};
+                },
+                5};
+    some.note(trouble());
+    some.note(trouble());
+    some.finish(1min);
+    EXPECT_EQ(came, 2u);
+}
+
+TEST(trouble_report, leaves_a_listener_behind_that_does_not_return) {
+    static std::atomic<bool> over{false};
+    static std::atomic<bool> gone{false};
+    static std::atomic<unsigned> came{0};
+    const auto begun = std::chrono::steady_clock::now();
+    {
+        report some{ublk::linux_kernel{},
+                    [](const std::string&) {
+                        ++came;
+                        while (!over) {
+                            std::this_thread::sleep_for(1ms);
+                        }
+                        gone = true;
+                    },
+                    5};
+        for (int i = 0; i < 100; ++i) {
+            some.note(trouble());
+        }
+        some.finish(100ms);
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - begun, 30s);
+    EXPECT_LE(came, 1u);
+    over = true;
+    for (int i = 0; i < 6000 && came != 0 && !gone; ++i) {
+        std::this_thread::sleep_for(10ms);
+    }
+}
+
+}  // namespace
+}  // namespace trouble_report_test
