@@ -102,7 +102,7 @@ start_ours() { # NAME PROGRAM DISK [OPTION]...
         sleep 0.05
         device=$(sed -n '1s/.*"device":"\([^"]*\)".*/\1/p' "$log")
     done
-    if [[ $disk == */driver_batches/* ]] && ! grep -q '"driver_batches":true' "$log"; then
+    if [[ $disk == */batch_io/* ]] && ! grep -q '"batch_io":true' "$log"; then
         die "$name: this kernel has no batches"
     fi
     add_contender "$name" "$device" "stop_ours $pid" "$pid"

@@ -35,12 +35,12 @@ public:
 
     bool asks_for_data = false;  ///< writes first ask where their bytes belong
 
-    void fetch(queue_id q, tag t, buffer_address at, token e) noexcept { hand(q, t, 0, at, e); }
-    void commit(queue_id q, tag t, int result, buffer_address at, token e) noexcept {
+    void fetch(queue_id q, tag t, buffer_address at, user_data e) noexcept { hand(q, t, 0, at, e); }
+    void commit(queue_id q, tag t, int result, buffer_address at, user_data e) noexcept {
         hand(q, t, result, at, e);
         ++served;
     }
-    void get_data(queue_id q, tag t, std::uint64_t memory, token e) noexcept {
+    void get_data(queue_id q, tag t, std::uint64_t memory, user_data e) noexcept {
         put(io_command(q, t, 0, memory), 0);
         coming_.push_back({e, 0});
     }
@@ -50,10 +50,10 @@ public:
     void unregister_buffer(queue_id q, tag t, std::uint16_t index) noexcept {
         put(io_command(q, t, 0, index), 0);
     }
-    void start(const operation& asked) noexcept {
+    void start(const operation& requested) noexcept {
         put(uapi::io_cmd{}, 0);
-        std::memcpy(&sqes_[(tail_ - 1) % sqes_.size()], &asked.what, 32);
-        coming_.push_back({token::of(asked), static_cast<int>(asked.what.length)});
+        std::memcpy(&sqes_[(tail_ - 1) % sqes_.size()], &requested.submitted, 32);
+        coming_.push_back({user_data::of(requested), static_cast<int>(requested.submitted.length)});
     }
     void cancel_operations() noexcept {}
     void listen() noexcept {}
@@ -82,18 +82,18 @@ public:
 
 private:
     struct event {
-        token t{0};
+        user_data t{0};
         int answer = 0;
     };
 
-    [[gnu::always_inline]] void put(const uapi::io_cmd& asked, std::uint64_t address) noexcept {
+    [[gnu::always_inline]] void put(const uapi::io_cmd& requested, std::uint64_t address) noexcept {
         io_uring_sqe& sqe = sqes_[tail_++ % sqes_.size()];
         std::memset(static_cast<void*>(&sqe), 0, 48);
         sqe.addr = address;
-        std::memcpy(reinterpret_cast<std::byte*>(&sqe) + 48, &asked, sizeof asked);
+        std::memcpy(reinterpret_cast<std::byte*>(&sqe) + 48, &requested, sizeof requested);
     }
     [[gnu::always_inline]] void hand(queue_id q, tag t, int result, buffer_address at,
-                                     token e) noexcept {
+                                     user_data e) noexcept {
         put(io_command(q, t, result, at.memory), at.registration);
         const uapi::io_desc next{
             static_cast<std::uint32_t>(writes_ ? uapi::op::write : uapi::op::read), sectors,
@@ -131,14 +131,14 @@ public:
     instant_wire(const instant_channel& device, unsigned turns, const port_needs&) noexcept
         : device_{device}, turns_{turns} {}
 
-    void prepare_tags(const uapi::batch_io& what, const void* tags, token) { hand(what, tags); }
-    void commit_tags(const uapi::batch_io& what, const void* tags, token t) {
+    void prepare_tags(const uapi::batch_io& what, const void* tags, user_data) { hand(what, tags); }
+    void commit_tags(const uapi::batch_io& what, const void* tags, user_data t) {
         hand(what, tags);
         committed_ = t;
         bytes_ = what.nr_elem * what.elem_bytes;
         served += what.nr_elem;
     }
-    void fetch_tags(queue_id, std::uint16_t, token t) noexcept { fetched_ = t; }
+    void fetch_tags(queue_id, std::uint16_t, user_data t) noexcept { fetched_ = t; }
     [[nodiscard]] std::span<const std::uint16_t> tags(std::uint16_t, int answer,
                                                       std::uint32_t) const noexcept {
         return {tags_.data(), answer > 0 ? count_ : 0};
@@ -148,8 +148,9 @@ public:
 
     void register_buffer(queue_id, tag, std::uint16_t) noexcept {}
     void unregister_buffer(queue_id, tag, std::uint16_t) noexcept {}
-    void start(const operation& asked) noexcept {
-        started_[started_count_++] = {token::of(asked), static_cast<int>(asked.what.length)};
+    void start(const operation& requested) noexcept {
+        started_[started_count_++] = {user_data::of(requested),
+                                      static_cast<int>(requested.submitted.length)};
     }
     void cancel_operations() noexcept {}
     void listen() noexcept {}
@@ -194,7 +195,7 @@ private:
     }
 
     struct operation_end {
-        token t{0};
+        user_data t{0};
         int answer = 0;
     };
 
@@ -205,8 +206,8 @@ private:
     std::size_t count_ = 0;
     std::array<operation_end, depth> started_{};
     std::size_t started_count_ = 0;
-    token fetched_{0};
-    token committed_{0};
+    user_data fetched_{0};
+    user_data committed_{0};
     int bytes_ = 0;
 };
 

@@ -17,7 +17,7 @@ namespace {
 
 template <class Port, class BatchPolicy, class Path, class Backend>
 void serve(Backend& backend, Port& port, std::vector<ublk::queue>& queues) {
-    ublk::server<Backend, BatchPolicy, Port, true, Path> loop{backend, port, queues};
+    ublk::queue_loop<Backend, BatchPolicy, Port, true, Path> loop{backend, port, queues};
     if (loop.fetch_all() != 0 || loop.run() != 0) {
         std::abort();
     }
@@ -38,8 +38,8 @@ std::uint64_t run(const settings& s, bool writes, unsigned turns) {
     }
     std::vector<ublk::queue> queues;
     queues.emplace_back(ublk::queue_id{0}, std::move(descriptors), sizeof(ublk::uapi::io_desc),
-                        ublk::buffers{depth, page, {}}, depth, file.get());
-    if constexpr (ublk::batches_by_driver<BatchPolicy>) {
+                        ublk::tag_buffers{depth, page, {}}, depth, file.get());
+    if constexpr (ublk::batch_policy_traits<BatchPolicy>::by_driver) {
         const ublk::queue_id ids[] = {ublk::queue_id{0}};
         using port_type = ublk::batch_port<instant_wire, ublk::has_tag_buffers(Path::id)>;
         port_type port{instant_channel{words, writes}, turns,
@@ -49,7 +49,7 @@ std::uint64_t run(const settings& s, bool writes, unsigned turns) {
         return instant_wire::served - before;
     } else {
         instant_port port{words, writes, turns};
-        port.asks_for_data = Path::id == ublk::data_path::lend;
+        port.asks_for_data = Path::id == ublk::data_path::get_data;
         serve<instant_port, BatchPolicy, Path>(backend, port, queues);
         return port.served;
     }

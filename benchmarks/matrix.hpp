@@ -32,7 +32,7 @@ struct entry {
 /// A data path: the type that the loop is made for.
 inline constexpr auto data_paths = hana::make_tuple(
     entry<ublk::paths::copy>{"copy"}, entry<ublk::paths::fixed_copy>{"fixed_copy"},
-    entry<ublk::paths::user_copy>{"user_copy"}, entry<ublk::paths::lend>{"lend"},
+    entry<ublk::paths::user_copy>{"user_copy"}, entry<ublk::paths::get_data>{"get_data"},
     entry<ublk::paths::zero_copy>{"zero_copy"}, entry<ublk::paths::auto_buffer>{"auto_buffer"});
 
 /// The first two with all backends, the others with some: see `fits`.
@@ -43,10 +43,10 @@ inline constexpr auto queue_policies = hana::make_tuple(
     entry<ublk::with<ublk::per_cpu, ublk::waits::spin>>{"per_cpu+spin"});
 
 /// The first four with all backends.
-inline constexpr auto batch_policies = hana::make_tuple(
-    entry<ublk::each>{"each"}, entry<ublk::per_wakeup>{"per_wakeup"},
-    entry<ublk::up_to<16>>{"up_to_16"}, entry<ublk::driver_batches>{"driver_batches"},
-    entry<ublk::within>{"within"}, entry<ublk::sqpoll>{"sqpoll"});
+inline constexpr auto batch_policies =
+    hana::make_tuple(entry<ublk::each>{"each"}, entry<ublk::per_wakeup>{"per_wakeup"},
+                     entry<ublk::up_to<16>>{"up_to_16"}, entry<ublk::batch_io>{"batch_io"},
+                     entry<ublk::within>{"within"}, entry<ublk::sqpoll>{"sqpoll"});
 
 /// What a backend is made from.
 struct settings {
@@ -76,22 +76,22 @@ template <class QueuePolicy>
 inline constexpr bool usual_threads =
     std::is_same_v<QueuePolicy, ublk::per_cpu> || std::is_same_v<QueuePolicy, ublk::shared>;
 template <class BatchPolicy>
-inline constexpr bool usual_batches =
-    !ublk::timed_batches<BatchPolicy> && !ublk::submits_by_kernel<BatchPolicy>;
+inline constexpr bool usual_batches = !ublk::batch_policy_traits<BatchPolicy>::timed &&
+                                      !ublk::batch_policy_traits<BatchPolicy>::by_kernel_thread;
 
 /// The others, where nothing is stored.
 template <class QueuePolicy, class BatchPolicy>
 inline constexpr bool unusual_pair =
     usual_threads<QueuePolicy> || std::is_same_v<BatchPolicy, ublk::per_wakeup> ||
-    ublk::submits_by_kernel<BatchPolicy>;
+    ublk::batch_policy_traits<BatchPolicy>::by_kernel_thread;
 
 /// Whether there is such a disk: whether the library has it, and whether it is wanted.
 template <class Backend, class QueuePolicy, class BatchPolicy, class Path>
 [[nodiscard]] constexpr bool fits() {
-    constexpr bool batches = ublk::batches_by_driver<BatchPolicy>;
+    constexpr bool batches = ublk::batch_policy_traits<BatchPolicy>::by_driver;
     constexpr bool possible = ublk::offers<Backend>(Path::id) &&
                               (!batches || ublk::batches_carry(Path::id)) &&
-                              (!batches || !ublk::splits_queues<QueuePolicy>);
+                              (!batches || !ublk::queue_policy_traits<QueuePolicy>::shares_tags);
     constexpr bool usual = usual_threads<QueuePolicy> && usual_batches<BatchPolicy>;
     return possible && (usual || (std::is_same_v<Backend, ublk::backends::null> &&
                                   unusual_pair<QueuePolicy, BatchPolicy>));

@@ -27,23 +27,23 @@ KUBLK = {
 }
 NULL = [
     "null/per_cpu/per_wakeup/copy",
-    "null/per_cpu/per_wakeup/lend",
-    "null/per_cpu/driver_batches/copy",
+    "null/per_cpu/per_wakeup/get_data",
+    "null/per_cpu/batch_io/copy",
 ]
 HOLLOW = [
     "hollow/per_cpu/per_wakeup/copy",
     "hollow/per_cpu/per_wakeup/user_copy",
     "hollow/per_cpu/per_wakeup/auto_buffer",
-    "hollow/per_cpu/driver_batches/auto_buffer",
+    "hollow/per_cpu/batch_io/auto_buffer",
 ]
 SEED = [
-    "memory/per_cpu/per_wakeup/lend",
+    "memory/per_cpu/per_wakeup/get_data",
     "memory/per_cpu/per_wakeup/copy",
-    "memory/per_cpu/driver_batches/copy",
+    "memory/per_cpu/batch_io/copy",
 ]
 MEMORY = SEED + [
     "memory/per_cpu/per_wakeup/user_copy",
-    "memory/per_cpu/driver_batches/user_copy",
+    "memory/per_cpu/batch_io/user_copy",
     "file/per_cpu/per_wakeup/auto_buffer",
 ]
 KIB, MIB = 1 << 10, 1 << 20

@@ -43,7 +43,7 @@ void list() {
     fmt::print("[{}]\n", fmt::join(names, ",\n "));
 }
 
-int serve(const std::string& name, const settings& s, ublk::options asked) {
+int serve(const std::string& name, const settings& s, ublk::options requested) {
     const std::vector<disk> all = all_disks();
     const auto chosen =
         std::find_if(all.begin(), all.end(), [&](const disk& each) { return each.name == name; });
@@ -57,12 +57,12 @@ int serve(const std::string& name, const settings& s, ublk::options asked) {
     sigaddset(&signals, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     std::stop_source source;
-    asked.path = chosen->path;
+    requested.path = chosen->path;
     const auto started = [&](const std::string& path, const ublk::device_info& info) {
         fmt::print("{{\"device\":\"{}\",\"pid\":{},\"queues\":{},\"depth\":{},\"threads\":{},"
-                   "\"max_io\":{},\"driver_batches\":{}}}\n",
+                   "\"max_io\":{},\"batch_io\":{}}}\n",
                    path, ::getpid(), info.queues, info.depth, info.threads, info.max_io_bytes,
-                   info.driver_batches);
+                   info.batch_io);
         std::fflush(stdout);
         std::thread{[&] {
             int caught = 0;
@@ -70,7 +70,7 @@ int serve(const std::string& name, const settings& s, ublk::options asked) {
             source.request_stop();
         }}.detach();
     };
-    chosen->serve(s, asked, source.get_token(), started);
+    chosen->serve(s, requested, source.get_token(), started);
     return 0;
 }
 
@@ -85,8 +85,8 @@ std::vector<disk> all_disks() {
 int main(int argc, char** argv) {
     CLI::App app{"Serves a disk as /dev/ublkbN until SIGINT or SIGTERM; prints one line of JSON."};
     benchmark::settings s;
-    ublk::options asked;
-    asked.queues = 1;
+    ublk::options requested;
+    requested.queues = 1;
     std::string name;
     bool list = false;
     const auto bytes = CLI::AsSizeValue{false};
@@ -95,16 +95,17 @@ int main(int argc, char** argv) {
     app.add_option("--size", s.bytes, "of the disk")->transform(bytes)->default_str("64M");
     app.add_option("--file", s.file, "of the backend `file`");
     app.add_flag("--direct", s.direct, "past the page cache");
-    app.add_option("--queues", asked.queues, "0: one for each CPU")->capture_default_str();
-    app.add_option("--depth", asked.depth, "of each queue")->capture_default_str();
-    app.add_option("--max-io", asked.max_io_bytes, "largest request in bytes")->transform(bytes);
+    app.add_option("--queues", requested.queues, "0: one for each CPU")->capture_default_str();
+    app.add_option("--depth", requested.depth, "of each queue")->capture_default_str();
+    app.add_option("--max-io", requested.max_io_bytes, "largest request in bytes")
+        ->transform(bytes);
     CLI11_PARSE(app, argc, argv);
     if (list) {
         benchmark::list();
         return 0;
     }
     try {
-        return benchmark::serve(name, s, asked);
+        return benchmark::serve(name, s, requested);
     } catch (const std::exception& failed) {
         std::fprintf(stderr, "%s\n", failed.what());
         return 1;

@@ -7,10 +7,10 @@ namespace benchmark {
 namespace {
 
 template <class Backend, class QueuePolicy, class BatchPolicy>
-void serve(const settings& s, ublk::options asked, std::stop_token token,
+void serve(const settings& s, ublk::options requested, std::stop_token token,
            const std::function<void(const std::string&, const ublk::device_info&)>& started) {
     constexpr auto mine = backends[hana::size_c<UBLK_BENCHMARK_BACKEND>];
-    ublk::device<Backend, QueuePolicy, BatchPolicy> served{mine.make(s), asked};
+    ublk::device<Backend, QueuePolicy, BatchPolicy> served{mine.make(s), requested};
     served.start();
     started(served.path(), served.info());
     served.wait(token);

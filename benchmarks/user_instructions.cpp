@@ -7,17 +7,12 @@
 #include <ublk/backends/file.hpp>
 #include <ublk/backends/memory.hpp>
 #include <ublk/backends/null.hpp>
-#include <ublk/data/auto_buffer.hpp>
 #include <ublk/data/batch_port.hpp>
-#include <ublk/data/fixed_copy.hpp>
-#include <ublk/data/lend.hpp>
+#include <ublk/data/data_paths.hpp>
 #include <ublk/data/queue_loop.hpp>
-#include <ublk/data/user_copy.hpp>
-#include <ublk/data/zero_copy.hpp>
 #include <ublk/kernel/linux_batch_wire.hpp>
 #include <ublk/kernel/linux_port.hpp>
-#include <ublk/policy/driver_batches.hpp>
-#include <ublk/policy/per_wakeup.hpp>
+#include <ublk/policy/batch_policy.hpp>
 
 #include <liburing.h>
 #include <sys/mman.h>
@@ -231,7 +226,7 @@ std::uint64_t run(Backend& backend, bool writes, unsigned turns) {
     now.descriptors = descriptors.data();
     now.writes = writes;
     now.turns = turns;
-    now.asks_for_data = Path::id == data_path::lend;
+    now.asks_for_data = Path::id == data_path::get_data;
     now.batches = Batches;
     const linux_channel device{fd{::memfd_create("pages", MFD_CLOEXEC)}};
     if (::ftruncate(device.file(), off_t{1} << 40) != 0) {
@@ -239,20 +234,20 @@ std::uint64_t run(Backend& backend, bool writes, unsigned turns) {
     }
     std::vector<queue> queues;
     queues.emplace_back(queue_id{0}, std::move(descriptors), sizeof(uapi::io_desc),
-                        buffers{depth, page, {}}, depth, device.file());
+                        tag_buffers{depth, page, {}}, depth, device.file());
     const queue_id mine[] = {queue_id{0}};
-    const linux_waker waker;
+    const linux_wakeup wakeup;
     using port =
         std::conditional_t<Batches, batch_port<linux_batch_wire, has_tag_buffers(Path::id)>,
                            linux_port>;
-    port talk{device, waker,
+    port talk{device, wakeup,
               port_needs{.tags = depth,
                          .operations = depth,
                          .queues = mine,
                          .depth = depth,
                          .batch_flags = uapi::batch_flag::has_buf_addr}};
-    using policy = std::conditional_t<Batches, driver_batches, per_wakeup>;
-    server<Backend, policy, port, true, Path> loop{backend, talk, queues};
+    using policy = std::conditional_t<Batches, batch_io, per_wakeup>;
+    queue_loop<Backend, policy, port, true, Path> loop{backend, talk, queues};
     if (loop.fetch_all() != 0 || loop.run() != 0) {
         std::abort();
     }
@@ -270,7 +265,7 @@ std::uint64_t run(std::string_view which, bool writes, unsigned turns) {
         return which == "memory.copy"           ? run<paths::copy>(disk, writes, turns)
                : which == "memory.copy_batches" ? run<paths::copy, true>(disk, writes, turns)
                : which == "memory.user_copy"    ? run<paths::user_copy>(disk, writes, turns)
-                                                : run<paths::lend>(disk, writes, turns);
+                                                : run<paths::get_data>(disk, writes, turns);
     }
     char name[] = "/dev/shm/ublk-instructions-XXXXXX";  // where a write at once is to be had
     const fd made{::mkstemp(name)};

@@ -21,7 +21,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-cases=(null.copy null.copy_batches memory.copy memory.copy_batches memory.lend memory.user_copy
+cases=(null.copy null.copy_batches memory.copy memory.copy_batches memory.get_data memory.user_copy
     file.at_once file.copy file.fixed_copy file.zero_copy file.auto_buffer)
 
 if ! command -v valgrind >"$work/valgrind"; then

@@ -67,12 +67,12 @@ inline void add_time_limit(CLI::App& app, const std::string& name, ublk::time_li
         ->default_str(normal);
 }
 
-inline void add_deadlines(CLI::App& app, ublk::options& asked) {
-    add_time_limit(app, "--stop-deadline", asked.stop_deadline,
+inline void add_deadlines(CLI::App& app, ublk::options& requested) {
+    add_time_limit(app, "--stop-deadline", requested.stop_deadline,
                    "how long a stop waits for the next answer of the disk; then what is not "
                    "written back is lost; none: for ever",
                    "1m");
-    add_time_limit(app, "--command-deadline", asked.command_deadline,
+    add_time_limit(app, "--command-deadline", requested.command_deadline,
                    "how long each step of start and stop may take", "10s");
 }
 
@@ -87,7 +87,7 @@ struct settings {
     std::uint64_t max_io = ublk::options{}.max_io_bytes;
     std::string buffers = "standard";
     std::string data_path = "best";
-    ublk::options asked;
+    ublk::options requested;
 };
 
 inline void add_options(CLI::App& app, settings& s) {
@@ -95,10 +95,10 @@ inline void add_options(CLI::App& app, settings& s) {
     app.add_option("--size", s.size, "size of the disk in bytes, or 512M, 1G, ...")
         ->transform(bytes)
         ->default_str("1G");
-    app.add_option("--queues", s.asked.queues, "hardware queues; 0: one for each CPU")
+    app.add_option("--queues", s.requested.queues, "hardware queues; 0: one for each CPU")
         ->check(CLI::Range(0u, ublk::uapi::max_nr_queues))
         ->capture_default_str();
-    app.add_option("--depth", s.asked.depth, "requests in flight per queue")
+    app.add_option("--depth", s.requested.depth, "requests in flight per queue")
         ->check(CLI::Range(1u, ublk::uapi::max_queue_depth))
         ->capture_default_str();
     app.add_option("--max-io", s.max_io, "largest request in bytes, or 256K, 1M, ...")
@@ -111,7 +111,7 @@ inline void add_options(CLI::App& app, settings& s) {
         ->check(CLI::IsMember({"per_cpu", "shared"}))
         ->capture_default_str();
     app.add_option("--batch", s.batch, "batch policy: whose batches completions go back in")
-        ->check(CLI::IsMember({"per_wakeup", "driver_batches"}))
+        ->check(CLI::IsMember({"per_wakeup", "batch_io"}))
         ->capture_default_str();
     app.add_option("--buffers", s.buffers, "what backs the tag buffers")
         ->check(CLI::IsMember({"standard", "transparent", "huge"}))
@@ -123,24 +123,24 @@ inline void add_options(CLI::App& app, settings& s) {
     app.add_option("--data-path", s.data_path, "how the bytes of requests travel")
         ->check(CLI::IsMember(paths))
         ->capture_default_str();
-    app.add_flag("--lock", s.asked.lock_buffers, "lock the tag buffers in memory");
-    add_deadlines(app, s.asked);
+    app.add_flag("--lock", s.requested.lock_buffers, "lock the tag buffers in memory");
+    add_deadlines(app, s.requested);
 }
 
 /// Turns what was parsed into what the library takes.
 [[nodiscard]] inline ublk::options options_of(const settings& s) {
-    ublk::options asked = s.asked;
+    ublk::options requested = s.requested;
     if (s.id >= 0) {
-        asked.id = static_cast<std::uint32_t>(s.id);
+        requested.id = static_cast<std::uint32_t>(s.id);
     }
     // The library refuses what is out of range; a narrowing here must not make it look right.
     constexpr std::uint64_t most = UINT32_MAX;
-    asked.max_io_bytes = static_cast<std::uint32_t>(s.max_io < most ? s.max_io : most);
-    asked.buffer_pages = s.buffers == "huge"          ? ublk::pages::huge
-                         : s.buffers == "transparent" ? ublk::pages::transparent
-                                                      : ublk::pages::standard;
-    asked.path = ublk::data_path_named(s.data_path);
-    return asked;
+    requested.max_io_bytes = static_cast<std::uint32_t>(s.max_io < most ? s.max_io : most);
+    requested.tag_buffer_memory = s.buffers == "huge"          ? ublk::buffer_memory::huge
+                                  : s.buffers == "transparent" ? ublk::buffer_memory::transparent
+                                                               : ublk::buffer_memory::standard;
+    requested.path = ublk::data_path_named(s.data_path);
+    return requested;
 }
 
 /// Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT in this thread and those that it starts, and turns
@@ -194,8 +194,8 @@ void serve(Backend backend, const settings& s) {
 
 template <class QueuePolicy, class Backend>
 void serve_batched(Backend backend, const settings& s) {
-    if (s.batch == "driver_batches") {
-        serve<QueuePolicy, ublk::driver_batches>(std::move(backend), s);
+    if (s.batch == "batch_io") {
+        serve<QueuePolicy, ublk::batch_io>(std::move(backend), s);
     } else {
         serve<QueuePolicy, ublk::per_wakeup>(std::move(backend), s);
     }

@@ -4,9 +4,9 @@
 #include <ublk/detail/backend_traits.hpp>
 #include <ublk/disk_attributes.hpp>
 #include <ublk/error.hpp>
-#include <ublk/io.hpp>
 #include <ublk/payload.hpp>
 #include <ublk/request.hpp>
+#include <ublk/result.hpp>
 #include <ublk/task.hpp>
 
 #include <concepts>
@@ -39,7 +39,7 @@
 ///
 /// `read` and `write` may take other payloads than a span, also several (overloads): a
 /// `user_copy`, `client_pages` or, if asynchronous, a `registered_buffer` (payload.hpp). A backend
-/// whose bytes lie in memory may also have `std::span<std::byte> lend(const request&) noexcept`,
+/// whose bytes lie in memory may also have `std::span<std::byte> memory_for(const request&) noexcept`,
 /// the very bytes that are meant: then the kernel copies straight from and to them, and neither
 /// function is called. The device takes the best data path that backend and kernel allow
 /// (data_path.hpp).
@@ -138,8 +138,8 @@ concept has_discard = discards_now<B> || discards_later<B>;
 template <class B>
 concept has_write_zeroes = zeroes_now<B> || zeroes_later<B>;
 template <class B>
-concept lends = requires(B& b, const request& r) {
-    { b.lend(r) }
+concept gets_data = requires(B& b, const request& r) {
+    { b.memory_for(r) }
     noexcept->std::same_as<std::span<std::byte>>;
 };
 
@@ -172,6 +172,26 @@ template <class B, class P>
 inline constexpr bool asynchronous =
     detail::reads_later<B, P> || detail::writes_later<B, P> || detail::flushes_later<B> ||
     detail::discards_later<B> || detail::zeroes_later<B>;
+
+/// How many operations of one request may be with the kernel at the same time.
+template <class B>
+inline constexpr unsigned operations_in_flight = [] {
+    if constexpr (requires { std::bool_constant<(B::operations_in_flight > 0)>{}; }) {
+        return unsigned{B::operations_in_flight};
+    } else {
+        return 1u;
+    }
+}();
+
+/// Bytes that the frames of one request's coroutines take.
+template <class B>
+inline constexpr std::size_t task_bytes = [] {
+    if constexpr (requires { std::bool_constant<(B::task_bytes > 0)>{}; }) {
+        return std::size_t{B::task_bytes};
+    } else {
+        return std::size_t{2048};
+    }
+}();
 
 /// Compile-time review of a backend: each message is the line to write.
 template <class B>
@@ -217,9 +237,9 @@ consteval bool check_backend() {
     static_assert(!detail::names_write_zeroes<B>() || detail::has_write_zeroes<B>,
                   "ublk: a backend's write_zeroes must be: "
                   "ublk::result write_zeroes(const ublk::request&) noexcept;");
-    static_assert(!detail::names_lend<B>() || detail::lends<B>,
-                  "ublk: a backend's lend must be: "
-                  "std::span<std::byte> lend(const ublk::request&) noexcept;");
+    static_assert(!detail::names_memory_for<B>() || detail::gets_data<B>,
+                  "ublk: a backend's get_data must be: "
+                  "std::span<std::byte> memory_for(const ublk::request&) noexcept;");
     detail::refuse_misspellings<B>();
     static_assert(!(detail::names_volatile_cache<B>() || detail::names_fua<B>()) ||
                       detail::has_flush<B>,
@@ -252,6 +272,26 @@ template <class B>
     disk.preferred_path = detail::preferred_path_or(b, std::nullopt);
     disk.ring_files = detail::ring_files_or(b, {});
     return disk;
+}
+
+/// Whether B can be served that way.
+template <class B>
+[[nodiscard]] constexpr bool offers(data_path path) noexcept {
+    switch (path) {
+    case data_path::copy:
+        return accepts<B, detail::memory_span>;
+    case data_path::user_copy:
+        return accepts<B, user_copy>;
+    case data_path::get_data:
+        return detail::gets_data<B>;
+    case data_path::pages:
+        return accepts<B, client_pages>;
+    case data_path::fixed_copy:
+    case data_path::zero_copy:
+    case data_path::auto_buffer:
+        return accepts<B, registered_buffer>;
+    }
+    return false;
 }
 
 }  // namespace ublk::inline v0

@@ -16,7 +16,7 @@ enum class data_path : std::uint8_t {
     copy,         ///< the kernel copies into and out of a buffer that each tag has
     fixed_copy,   ///< the same, and io_uring knows these buffers: it need not pin their pages
     user_copy,    ///< the backend copies, by pread and pwrite on /dev/ublkcN; Linux 6.5
-    lend,         ///< the kernel copies straight out of and into the backend's own memory
+    get_data,     ///< the kernel copies straight out of and into the backend's own memory
     zero_copy,    ///< the client's pages are registered with the ring by commands of ours; 6.15
     pages,        ///< the backend registers them itself, with any ring; Linux 6.17
     auto_buffer,  ///< the driver registers them with each request; Linux 6.16
@@ -26,7 +26,7 @@ inline constexpr std::array data_path_names{
     std::pair{data_path::copy, std::string_view{"copy"}},
     std::pair{data_path::fixed_copy, std::string_view{"fixed_copy"}},
     std::pair{data_path::user_copy, std::string_view{"user_copy"}},
-    std::pair{data_path::lend, std::string_view{"lend"}},
+    std::pair{data_path::get_data, std::string_view{"get_data"}},
     std::pair{data_path::zero_copy, std::string_view{"zero_copy"}},
     std::pair{data_path::pages, std::string_view{"pages"}},
     std::pair{data_path::auto_buffer, std::string_view{"auto_buffer"}},
@@ -55,7 +55,7 @@ inline constexpr std::array data_path_names{
         return 0;
     case data_path::user_copy:
         return uapi::feature::user_copy;
-    case data_path::lend:
+    case data_path::get_data:
         return uapi::feature::need_get_data;
     case data_path::zero_copy:
         return uapi::feature::support_zero_copy;
@@ -79,7 +79,7 @@ inline constexpr std::array data_path_names{
 
 /// Whether the driver's own batches have it: they leave nobody to be asked where a write belongs.
 [[nodiscard]] constexpr bool batches_carry(data_path path) noexcept {
-    return path != data_path::lend;
+    return path != data_path::get_data;
 }
 
 }  // namespace ublk::inline v0

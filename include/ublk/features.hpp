@@ -87,25 +87,25 @@ constexpr auto entry(feature_info info, Rules... rules) {
 }
 
 inline constexpr bool forced = true;
-inline constexpr bool asked = false;
+inline constexpr bool requested = false;
 
 // clang-format off
 inline constexpr auto table = hana::make_tuple(
-    entry({"SUPPORT_ZERO_COPY", uapi::feature::support_zero_copy, {6, 15}, asked},
+    entry({"SUPPORT_ZERO_COPY", uapi::feature::support_zero_copy, {6, 15}, requested},
           refused_with(uapi::feature::unprivileged_dev,
                        "SUPPORT_ZERO_COPY is refused for UNPRIVILEGED_DEV: a server could pass on "
                        "kernel memory it never filled")),
     entry({"URING_CMD_COMP_IN_TASK", uapi::feature::uring_cmd_comp_in_task, {6, 0}, forced}),
-    entry({"NEED_GET_DATA", uapi::feature::need_get_data, {6, 0}, asked},
+    entry({"NEED_GET_DATA", uapi::feature::need_get_data, {6, 0}, requested},
           dropped_with(uapi::feature::user_copy | uapi::feature::support_zero_copy |
                            uapi::feature::auto_buf_reg | uapi::feature::batch_io,
                        "NEED_GET_DATA is dropped beside USER_COPY, SUPPORT_ZERO_COPY, AUTO_BUF_REG "
                        "and BATCH_IO: with those the kernel never waits for a buffer")),
-    entry({"USER_RECOVERY", uapi::feature::user_recovery, {6, 1}, asked},
+    entry({"USER_RECOVERY", uapi::feature::user_recovery, {6, 1}, requested},
           dropped_with(uapi::feature::unprivileged_dev,
                        "USER_RECOVERY is dropped for UNPRIVILEGED_DEV: clients could hang on a "
                        "server that nobody trusts to come back")),
-    entry({"USER_RECOVERY_REISSUE", uapi::feature::user_recovery_reissue, {6, 1}, asked},
+    entry({"USER_RECOVERY_REISSUE", uapi::feature::user_recovery_reissue, {6, 1}, requested},
           needs(uapi::feature::user_recovery, "USER_RECOVERY_REISSUE needs USER_RECOVERY"),
           refused_with(uapi::feature::user_recovery_fail_io,
                        "USER_RECOVERY_REISSUE and USER_RECOVERY_FAIL_IO exclude each other: "
@@ -113,24 +113,24 @@ inline constexpr auto table = hana::make_tuple(
           dropped_with(uapi::feature::unprivileged_dev,
                        "USER_RECOVERY_REISSUE is dropped for UNPRIVILEGED_DEV, together with "
                        "USER_RECOVERY")),
-    entry({"UNPRIVILEGED_DEV", uapi::feature::unprivileged_dev, {6, 3}, asked}),
+    entry({"UNPRIVILEGED_DEV", uapi::feature::unprivileged_dev, {6, 3}, requested}),
     entry({"CMD_IOCTL_ENCODE", uapi::feature::cmd_ioctl_encode, {6, 4}, forced}),
-    entry({"USER_COPY", uapi::feature::user_copy, {6, 5}, asked},
+    entry({"USER_COPY", uapi::feature::user_copy, {6, 5}, requested},
           refused_with(uapi::feature::unprivileged_dev,  // accepted until 6.11
                        "USER_COPY is refused for UNPRIVILEGED_DEV: a server could pass on kernel "
                        "memory it never filled")),
-    entry({"ZONED", uapi::feature::zoned, {6, 6}, asked},
+    entry({"ZONED", uapi::feature::zoned, {6, 6}, requested},
           needs(uapi::feature::user_copy | uapi::feature::support_zero_copy,
                 "ZONED needs USER_COPY or SUPPORT_ZERO_COPY: without them the field that returns "
                 "the sector of a zone append holds the buffer")),
-    entry({"USER_RECOVERY_FAIL_IO", uapi::feature::user_recovery_fail_io, {6, 13}, asked},
+    entry({"USER_RECOVERY_FAIL_IO", uapi::feature::user_recovery_fail_io, {6, 13}, requested},
           needs(uapi::feature::user_recovery, "USER_RECOVERY_FAIL_IO needs USER_RECOVERY")),
-    entry({"UPDATE_SIZE", uapi::feature::update_size, {6, 16}, asked}),
-    entry({"AUTO_BUF_REG", uapi::feature::auto_buf_reg, {6, 16}, asked},
+    entry({"UPDATE_SIZE", uapi::feature::update_size, {6, 16}, requested}),
+    entry({"AUTO_BUF_REG", uapi::feature::auto_buf_reg, {6, 16}, requested},
           refused_with(uapi::feature::unprivileged_dev,
                        "AUTO_BUF_REG is refused for UNPRIVILEGED_DEV: a server could pass on "
                        "kernel memory it never filled")),
-    entry({"QUIESCE", uapi::feature::quiesce, {6, 16}, asked},
+    entry({"QUIESCE", uapi::feature::quiesce, {6, 16}, requested},
           needs(uapi::feature::user_recovery,
                 "QUIESCE needs USER_RECOVERY: only a recoverable device outlives its server")),
     entry({"PER_IO_DAEMON", uapi::feature::per_io_daemon, {6, 16}, forced},
@@ -138,17 +138,17 @@ inline constexpr auto table = hana::make_tuple(
                        "PER_IO_DAEMON is dropped beside BATCH_IO: there any thread may serve any "
                        "tag")),
     entry({"BUF_REG_OFF_DAEMON", uapi::feature::buf_reg_off_daemon, {6, 17}, forced}),
-    entry({"BATCH_IO", uapi::feature::batch_io, {7, 0}, asked}),
-    entry({"INTEGRITY", uapi::feature::integrity, {7, 0}, asked},
+    entry({"BATCH_IO", uapi::feature::batch_io, {7, 0}, requested}),
+    entry({"INTEGRITY", uapi::feature::integrity, {7, 0}, requested},
           needs(uapi::feature::user_copy,
                 "INTEGRITY needs USER_COPY: metadata is reached by pread and pwrite only")),
     entry({"SAFE_STOP_DEV", uapi::feature::safe_stop_dev, {7, 0}, forced}),
-    entry({"NO_AUTO_PART_SCAN", uapi::feature::no_auto_part_scan, {7, 0}, asked}),
-    entry({"SHMEM_ZC", uapi::feature::shmem_zc, {7, 1}, asked},
+    entry({"NO_AUTO_PART_SCAN", uapi::feature::no_auto_part_scan, {7, 0}, requested}),
+    entry({"SHMEM_ZC", uapi::feature::shmem_zc, {7, 1}, requested},
           unsafe_with(uapi::feature::need_get_data,
                       "SHMEM_ZC beside NEED_GET_DATA corrupts writes: the driver overwrites the "
                       "place of the shared data with the server's buffer, then copies nothing")),
-    entry({"IO_DESC_SIZE", uapi::feature::io_desc_size, {7, 3}, asked}));
+    entry({"IO_DESC_SIZE", uapi::feature::io_desc_size, {7, 3}, requested}));
 // clang-format on
 
 inline constexpr auto infos_of = [](const auto&... each) { return std::array{each.info...}; };

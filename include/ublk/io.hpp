@@ -31,7 +31,7 @@ namespace ublk::inline v0 {
 class io : public detail::task_owner {
 public:
     /// For the engine.
-    io(io_thread& home, std::span<std::byte> memory) noexcept
+    io(runtime_queue& home, std::span<std::byte> memory) noexcept
         : task_owner{nullptr, home.ended_list()}, home_{&home}, frames_{memory} {}
 
     class awaited;
@@ -75,28 +75,28 @@ public:
     /// 0 after that time, or -ECANCELED.
     [[nodiscard]] auto sleep(std::chrono::nanoseconds time) noexcept;
 
-    /// Calls `give(return_ticket)`, which hands the ticket to a thread of the user's, and resumes
+    /// Calls `give(completion_handle)`, which hands the ticket to a thread of the user's, and resumes
     /// here once that has answered, with the answer. A closure that captures more than references
     /// and plain values needs a name of its own.
     template <class Give>
-    [[nodiscard]] auto hand_over(Give&& give) noexcept;
+    [[nodiscard]] auto offload(Give&& give) noexcept;
 
     /// The device is being stopped by force.
     [[nodiscard]] bool cancelled() const noexcept { return home_->cancelling(); }
 
     /// For `task`.
-    [[nodiscard]] task_stack& frames() noexcept { return frames_; }
-    [[nodiscard]] io_thread& home() noexcept { return *home_; }
+    [[nodiscard]] frame_memory& frames() noexcept { return frames_; }
+    [[nodiscard]] runtime_queue& home() noexcept { return *home_; }
 
 private:
-    struct asked {
-        submission what;
+    struct requested {
+        submission submitted;
         const registered_file* record;
     };
 
-    [[nodiscard]] static asked transfer(opcode code, file_ref file, std::uint64_t address,
-                                        std::size_t length, std::uint64_t offset, int flags,
-                                        std::uint16_t buffer = 0) noexcept {
+    [[nodiscard]] static requested transfer(opcode code, file_ref file, std::uint64_t address,
+                                            std::size_t length, std::uint64_t offset, int flags,
+                                            std::uint16_t buffer = 0) noexcept {
         return {{.code = code,
                  .file = file.number,
                  .offset = offset,
@@ -109,19 +109,19 @@ private:
 
     static constexpr std::uint16_t repeated = 1;  // after EINTR and EAGAIN, as transfers are
 
-    io_thread* home_;
-    task_stack frames_;
+    runtime_queue* home_;
+    frame_memory frames_;
 };
 
 /// An operation on its way to the kernel, to be awaited once.
 class [[nodiscard]] io::awaited : private operation {
 public:
     /// `granularity` 0: the first answer is the end.
-    awaited(io_thread& home, const asked& which, std::uint16_t granularity = 0,
+    awaited(runtime_queue& home, const requested& op, std::uint16_t granularity = 0,
             std::size_t bytes = 0) noexcept
         : home_{&home} {
-        what = which.what;
-        record = which.record;
+        submitted = op.submitted;
+        record = op.record;
         transfer_whole(clamp_transfer(bytes), granularity);
     }
 
@@ -140,11 +140,11 @@ public:
 
     /// Where the operation finds what it works on, once that has a place.
     void point_at(const void* data) noexcept {
-        what.address = reinterpret_cast<std::uintptr_t>(data);
+        submitted.address = reinterpret_cast<std::uintptr_t>(data);
     }
 
 private:
-    io_thread* home_;
+    runtime_queue* home_;
 };
 
 inline io::awaited io::read(file_ref file, std::span<std::byte> out, std::uint64_t offset,
@@ -248,8 +248,8 @@ inline auto io::sleep(std::chrono::nanoseconds time) noexcept {
             timeout.await_suspend(task);
         }
         [[nodiscard]] int await_resume() const noexcept {
-            const int said = timeout.await_resume();
-            return said == -ETIME ? 0 : said;
+            const int outcome = timeout.await_resume();
+            return outcome == -ETIME ? 0 : outcome;
         }
     };
     return asleep{{*home_, transfer(opcode::timeout, -1, 0, 1, 0, 0)},
@@ -257,24 +257,26 @@ inline auto io::sleep(std::chrono::nanoseconds time) noexcept {
 }
 
 template <class Give>
-auto io::hand_over(Give&& give) noexcept {
-    static_assert(std::is_lvalue_reference_v<Give> || std::is_trivially_copyable_v<Give>,
-                  "ublk: give that closure a name first: auto give = [...](ublk::return_ticket) "
-                  "{...}; co_await io.hand_over(give);  (g++ 12 destroys such a temporary twice)");
-    struct handed : detail::errand {
+auto io::offload(Give&& give) noexcept {
+    static_assert(
+        std::is_lvalue_reference_v<Give> || std::is_trivially_copyable_v<Give>,
+        "ublk: give that closure a name first: auto give = [...](ublk::completion_handle) "
+        "{...}; co_await io.offload(give);  (g++ 12 destroys such a temporary twice)");
+    struct handed : detail::offloaded {
         io& from;
         std::remove_reference_t<Give>& give;  // whatever it is outlives the co_await
-        handed(io& whose, std::remove_reference_t<Give>& what) noexcept : from{whose}, give{what} {}
+        handed(io& owner, std::remove_reference_t<Give>& function) noexcept
+            : from{owner}, give{function} {}
         handed(const handed&) = delete;
         handed& operator=(const handed&) = delete;
 
         [[nodiscard]] bool await_ready() const noexcept { return false; }
         void await_suspend(std::coroutine_handle<> task) noexcept {
             waiting = task;
-            io_thread& home = *from.home_;
+            runtime_queue& home = *from.home_;
             home.sent();
             try {
-                give(return_ticket{home, *this});  // dropped by an exception, it answers EIO
+                give(completion_handle{home, *this});  // dropped by an exception, it answers EIO
             } catch (...) {
                 from.frames_.note_exception();
             }

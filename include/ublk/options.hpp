@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/data_path.hpp>
+#include <ublk/detail/buffer_memory.hpp>
 #include <ublk/detail/cpu_set.hpp>
 #include <ublk/error.hpp>
 #include <ublk/time_limit.hpp>
@@ -16,13 +17,6 @@
 #include <vector>
 
 namespace ublk::inline v0 {
-
-/// What backs the tag buffers.
-enum class pages {
-    standard,     ///< pages of the usual size
-    transparent,  ///< huge pages where the kernel finds some (madvise); never fails
-    huge          ///< reserved huge pages (hugetlbfs); transparent where too few are reserved
-};
 
 /// What is asked of the driver and of the library. What was granted is `device_info`.
 ///
@@ -76,7 +70,7 @@ struct options {
     bool fall_back = true;
 
     /// What backs the tag buffers.
-    pages buffer_pages = pages::standard;
+    buffer_memory tag_buffer_memory = buffer_memory::standard;
 
     /// Locks the tag buffers in memory (mlock), so that a system short of memory that writes to
     /// this disk need not first read the server back in.
@@ -95,9 +89,12 @@ struct options {
     time_limit stop_deadline = std::chrono::minutes{1};
 };
 
+/// The id of a device that was never started.
+inline constexpr std::uint32_t no_device_id = 0xffff'ffff;
+
 /// What the kernel granted. Empty before `start`.
 struct device_info {
-    std::uint32_t id = 0;
+    std::uint32_t id = no_device_id;
     unsigned queues = 0;
     unsigned depth = 0;
     unsigned threads = 0;
@@ -108,8 +105,8 @@ struct device_info {
     unsigned ring_flags = 0;               ///< IORING_SETUP_* of the queue threads' rings
     data_path path = data_path::copy;      ///< how the bytes of requests travel
     std::string path_reason{};             ///< why not in a better way; "" where there is none
-    bool driver_batches = false;           ///< requests come and go in the driver's own batches
-    bool tags_apart = false;               ///< several threads serve each queue (`interleaved`)
+    bool batch_io = false;                 ///< requests come and go in the driver's own batches
+    bool per_io_daemon = false;            ///< several threads serve each queue (`interleaved`)
     std::vector<std::string> fallbacks{};  ///< what was asked for and refused, and why
 };
 
@@ -131,37 +128,37 @@ namespace detail {
 }  // namespace detail
 
 /// Throws `error` for what could not work on any kernel.
-inline void validate(const options& asked, std::size_t page_size) {
+inline void validate(const options& requested, std::size_t page_size) {
     using detail::bad_option;
-    if (asked.id && *asked.id >= uapi::max_devices) {
-        bad_option("id is " + std::to_string(*asked.id), "choose one below 1048576, or none");
+    if (requested.id && *requested.id >= uapi::max_devices) {
+        bad_option("id is " + std::to_string(*requested.id), "choose one below 1048576, or none");
     }
-    if (asked.queues > uapi::max_nr_queues) {
-        bad_option("queues is " + std::to_string(asked.queues), "choose 1 to 4096, or 0");
+    if (requested.queues > uapi::max_nr_queues) {
+        bad_option("queues is " + std::to_string(requested.queues), "choose 1 to 4096, or 0");
     }
-    if (asked.depth == 0 || asked.depth > uapi::max_queue_depth) {
-        bad_option("depth is " + std::to_string(asked.depth), "choose 1 to 4096");
+    if (requested.depth == 0 || requested.depth > uapi::max_queue_depth) {
+        bad_option("depth is " + std::to_string(requested.depth), "choose 1 to 4096");
     }
-    if (asked.threads > uapi::max_nr_queues) {
-        bad_option("threads is " + std::to_string(asked.threads), "choose 1 to 4096, or 0");
+    if (requested.threads > uapi::max_nr_queues) {
+        bad_option("threads is " + std::to_string(requested.threads), "choose 1 to 4096, or 0");
     }
-    for (const unsigned cpu : asked.cpus) {
+    for (const unsigned cpu : requested.cpus) {
         if (cpu >= cpu_set::cpus_max) {
             bad_option("cpus has " + std::to_string(cpu), "choose CPUs below 8192");
         }
     }
     constexpr std::chrono::hours longest{1};
-    if (asked.spin.count() < 0 || asked.spin > longest || asked.batch_delay.count() < 0 ||
-        asked.batch_delay > longest || asked.sqpoll_idle.count() <= 0 ||
-        asked.sqpoll_idle > longest) {
+    if (requested.spin.count() < 0 || requested.spin > longest ||
+        requested.batch_delay.count() < 0 || requested.batch_delay > longest ||
+        requested.sqpoll_idle.count() <= 0 || requested.sqpoll_idle > longest) {
         bad_option("a time that threads go by is out of range",
                    "choose spin and batch_delay of 0 to 1 h, sqpoll_idle of 1 ms to 1 h");
     }
-    if (asked.max_io_bytes < page_size || asked.max_io_bytes > uapi::max_io_buf_bytes) {
-        bad_option("max_io_bytes is " + std::to_string(asked.max_io_bytes),
+    if (requested.max_io_bytes < page_size || requested.max_io_bytes > uapi::max_io_buf_bytes) {
+        bad_option("max_io_bytes is " + std::to_string(requested.max_io_bytes),
                    "choose from the page size to 32 MiB");
     }
-    if (!asked.command_deadline.positive() || !asked.stop_deadline.positive()) {
+    if (!requested.command_deadline.positive() || !requested.stop_deadline.positive()) {
         bad_option("a deadline is not positive", "choose at least 1 ms");
     }
 }

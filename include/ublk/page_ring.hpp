@@ -6,6 +6,7 @@
 #include <ublk/kernel/operation.hpp>
 #include <ublk/kernel/ring.hpp>
 #include <ublk/payload.hpp>
+#include <ublk/result.hpp>
 #include <ublk/uapi.hpp>
 
 #include <cerrno>
@@ -16,7 +17,7 @@ namespace ublk::inline v0 {
 
 /// An io_uring of a user's thread, through which that thread moves bytes between files and the
 /// pages of clients: what a thread does to which a backend hands its requests over
-/// (`io::hand_over`), so that even a file that blocks holds up no queue. Created and used by one
+/// (`io::offload`), so that even a file that blocks holds up no queue. Created and used by one
 /// thread.
 class page_ring {
 public:
@@ -54,13 +55,13 @@ private:
                               int flags) noexcept {
         command(uapi::io::register_io_buf, pages);
         operation moving;
-        moving.what = {.code = code,
-                       .file = file,
-                       .offset = offset,
-                       .address = pages.base(),
-                       .length = static_cast<std::uint32_t>(pages.size()),
-                       .op_flags = static_cast<std::uint32_t>(flags),
-                       .buffer = place};
+        moving.submitted = {.code = code,
+                            .file = file,
+                            .offset = offset,
+                            .address = pages.base(),
+                            .length = static_cast<std::uint32_t>(pages.size()),
+                            .op_flags = static_cast<std::uint32_t>(flags),
+                            .buffer = place};
         moving.transfer_whole(static_cast<std::uint32_t>(pages.size()), 1);
         do {
             io_.start(moving);
@@ -77,10 +78,10 @@ private:
         return all ? ok : result::failure(ENODATA);
     }
 
-    void command(std::uint32_t what, const client_pages& pages) noexcept {
-        io_.command(pages.file(), what,
-                    io_command(queue_id{pages.queue()}, tag{pages.tag()}, 0, place), what);
-        registered_ = what == uapi::io::register_io_buf ? 0 : registered_;
+    void command(std::uint32_t op, const client_pages& pages) noexcept {
+        io_.command(pages.file(), op,
+                    io_command(queue_id{pages.queue()}, tag{pages.tag()}, 0, place), op);
+        registered_ = op == uapi::io::register_io_buf ? 0 : registered_;
     }
 
     // Of the operation, or of the unregistration; what became of the registration is kept.
@@ -92,11 +93,11 @@ private:
             if (!enters_again(code)) {
                 return code;  // the ring itself is broken
             }
-            io_.drain([&](std::uint64_t user, int said, std::uint32_t) {
+            io_.drain([&](std::uint64_t user, int outcome, std::uint32_t) {
                 if (user == uapi::io::register_io_buf) {
-                    registered_ = said;
+                    registered_ = outcome;
                 } else {
-                    answer = said;
+                    answer = outcome;
                     found = true;
                 }
             });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/error.hpp>
+#include <ublk/result.hpp>
 
 #include <unistd.h>
 

@@ -12,9 +12,9 @@ namespace ublk::inline v0 {
 /// payload says where its bytes are.
 class request {
 public:
-    constexpr request(const uapi::io_desc& descriptor, queue_id queue, ublk::tag which) noexcept
+    constexpr request(const uapi::io_desc& descriptor, queue_id queue, ublk::tag t) noexcept
         : start_sector_{descriptor.start_sector}, op_flags_{descriptor.op_flags},
-          sectors_{descriptor.nr_sectors}, queue_{queue}, tag_{which} {}
+          sectors_{descriptor.nr_sectors}, queue_{queue}, tag_{t} {}
 
     /// Whether bytes travel with it: a read or a write.
     [[nodiscard]] constexpr bool carries_data() const noexcept {

@@ -4,6 +4,7 @@
 #include <ublk/error.hpp>
 #include <ublk/policy/measuring.hpp>
 #include <ublk/request.hpp>
+#include <ublk/result.hpp>
 #include <ublk/stats_snapshot.hpp>
 
 #include <algorithm>

@@ -20,10 +20,9 @@ enum class operation_kind : std::uint8_t { read, write, flush, discard, other, w
 inline constexpr std::array<std::string_view, 6> operation_names{
     "read", "write", "flush", "discard", "other", "write_zeroes"};
 
-[[nodiscard]] constexpr operation_kind kind_of(uapi::op which) noexcept {
+[[nodiscard]] constexpr operation_kind kind_of(uapi::op op) noexcept {
     // The kernel's number 4 is never sent, which makes it free for the others.
-    return which <= uapi::op::write_zeroes ? static_cast<operation_kind>(which)
-                                           : operation_kind::other;
+    return op <= uapi::op::write_zeroes ? static_cast<operation_kind>(op) : operation_kind::other;
 }
 static_assert(kind_of(uapi::op::discard) == operation_kind::discard &&
               kind_of(uapi::op::write_same) == operation_kind::other &&
@@ -54,7 +53,7 @@ struct queue_stats {
     [[nodiscard]] operation_stats of(operation_kind kind) const noexcept {
         return kinds[static_cast<std::size_t>(kind)];
     }
-    [[nodiscard]] operation_stats of(uapi::op which) const noexcept { return of(kind_of(which)); }
+    [[nodiscard]] operation_stats of(uapi::op op) const noexcept { return of(kind_of(op)); }
 
     /// All operations together.
     [[nodiscard]] operation_stats sum() const noexcept {

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <ublk/coroutine/frame_memory.hpp>
+#include <ublk/coroutine/task_owner.hpp>
 #include <ublk/error.hpp>
+#include <ublk/result.hpp>
 
 #include <coroutine>
 #include <cstddef>
@@ -16,20 +18,9 @@ class io;
 
 namespace detail {
 
-/// Who hears of the end of a task that nobody awaits.
-struct task_owner {
-    task_owner* next_ended = nullptr;
-    task_owner** ended = nullptr;  ///< the list that it joins
-
-    void notify() noexcept {
-        next_ended = *ended;
-        *ended = this;
-    }
-};
-
 /// The frames of the io among a coroutine's parameters.
 template <class Parameter>
-void find_frames(Parameter& parameter, task_stack*& found) noexcept {
+void find_frames(Parameter& parameter, frame_memory*& found) noexcept {
     if constexpr (std::is_same_v<Parameter, io>) {
         found = &parameter.frames();
     }
@@ -134,17 +125,17 @@ public:
     operator new(std::size_t bytes, Parameters&... parameters) noexcept {
         return stack_among(parameters...).allocate(bytes);
     }
-    static void operator delete(void* frame, std::size_t) noexcept { task_stack::release(frame); }
+    static void operator delete(void* frame, std::size_t) noexcept { frame_memory::release(frame); }
 
 private:
     friend class task;
 
     template <class... Parameters>
-    [[nodiscard]] static task_stack& stack_among(Parameters&... parameters) noexcept {
+    [[nodiscard]] static frame_memory& stack_among(Parameters&... parameters) noexcept {
         static_assert((std::is_same_v<Parameters, io> || ...),
                       "ublk: a coroutine that returns ublk::task needs a parameter ublk::io&, in "
                       "whose memory its frame lives");
-        task_stack* found = nullptr;
+        frame_memory* found = nullptr;
         (detail::find_frames(parameters, found), ...);
         return *found;
     }
@@ -171,7 +162,7 @@ private:
     detail::task_group* group_ = nullptr;
     detail::task_owner* owner_ = nullptr;
     result value_{std::errc::io_error};
-    task_stack& home_;
+    frame_memory& home_;
 };
 
 inline result task::answer() const noexcept {

@@ -46,13 +46,14 @@ template <class Kernel>
 class basic_thread_set {
 public:
     /// Throws `error` where there are not so many threads to be had.
-    explicit basic_thread_set(const thread_set_options& asked = {}, Kernel running = {})
-        : all_{std::make_shared<everybody>(std::make_shared<state>(asked, std::move(running)))} {}
+    explicit basic_thread_set(const thread_set_options& requested = {}, Kernel running = {})
+        : all_{std::make_shared<everybody>(
+              std::make_shared<state>(requested, std::move(running)))} {}
 
-    [[nodiscard]] std::size_t size() const noexcept { return all_->shared->desks.size(); }
+    [[nodiscard]] std::size_t size() const noexcept { return all_->shared->threads.size(); }
 
     /// What a device needs of it.
-    [[nodiscard]] set_handle handle() const {
+    [[nodiscard]] thread_set_handle handle() const {
         return {.set = all_,
                 .threads = size(),
                 .owner = &all_->shared->owner,
@@ -62,21 +63,21 @@ public:
                     [](void* set, set_member* members, std::size_t count) {
                         static_cast<everybody*>(set)->shared->assign(members, count);
                     },
-                .ring = [](void* set) noexcept { static_cast<everybody*>(set)->shared->ring(); }};
+                .wake = [](void* set) noexcept { static_cast<everybody*>(set)->shared->wake(); }};
     }
 
 private:
-    using bell = typename Kernel::bell;
+    using wakeup_event = typename Kernel::wakeup_event;
 
-    struct desk {
-        typename Kernel::bell bell;
-        std::atomic<bool> news = false;  ///< something to take over, or the order to leave
-        std::vector<set_member> inbox;   ///< under the mutex
+    struct set_thread {
+        typename Kernel::wakeup_event wakeup_event;
+        std::atomic<bool> attention = false;  ///< something to take over, or the order to leave
+        std::vector<set_member> incoming;     ///< under the mutex
     };
 
     struct state {
         state(const thread_set_options& options, Kernel on)
-            : asked{options}, kernel{std::move(on)} {
+            : requested{options}, kernel{std::move(on)} {
             const unsigned count = options.threads != 0 ? options.threads : kernel.online_cpus();
             constexpr unsigned most = 4096;
             if (count > most || options.spin.count() < 0 || options.spin > std::chrono::hours{1} ||
@@ -85,30 +86,30 @@ private:
                      "choose 1 to 4096 threads, spin of 0 to 1 h, a deadline of at least 1 ms");
             }
             for (unsigned i = 0; i < count; ++i) {
-                desks.push_back(std::make_unique<desk>());
+                threads.push_back(std::make_unique<set_thread>());
             }
         }
 
         void assign(set_member* members, std::size_t count) {
             const std::lock_guard lock{mutex};
             for (std::size_t i = 0; i < count; ++i) {
-                desk& to = *desks[next++ % desks.size()];
-                to.inbox.push_back(std::move(members[i]));
-                to.news = true;
-                to.bell.ring();
+                set_thread& to = *threads[next++ % threads.size()];
+                to.incoming.push_back(std::move(members[i]));
+                to.attention = true;
+                to.wakeup_event.ring();
             }
         }
 
-        void ring() noexcept {
-            for (const auto& each : desks) {
-                each->bell.ring();
+        void wake() noexcept {
+            for (const auto& each : threads) {
+                each->wakeup_event.ring();
             }
         }
 
-        thread_set_options asked;
+        thread_set_options requested;
         Kernel kernel;
         detail::process_owner owner{kernel};
-        std::vector<std::unique_ptr<desk>> desks;
+        std::vector<std::unique_ptr<set_thread>> threads;
         typename Kernel::mutex mutex;
         std::size_t next = 0;  ///< thread to give something to
         typename Kernel::condition changed;
@@ -119,10 +120,10 @@ private:
 
     /// The threads, which end with it.
     struct everybody {
-        explicit everybody(std::shared_ptr<state> what) : shared{std::move(what)} {
+        explicit everybody(std::shared_ptr<state> common) : shared{std::move(common)} {
             try {
                 const std::lock_guard lock{shared->mutex};
-                for (std::size_t i = 0; i < shared->desks.size(); ++i) {
+                for (std::size_t i = 0; i < shared->threads.size(); ++i) {
                     threads.emplace_back([all = shared, i] { work(*all, i); });
                     ++shared->at_work;
                 }
@@ -148,13 +149,13 @@ private:
             {
                 std::unique_lock lock{shared->mutex};
                 shared->leave = true;
-                for (const auto& each : shared->desks) {
-                    each->news = true;
-                    each->bell.ring();
+                for (const auto& each : shared->threads) {
+                    each->attention = true;
+                    each->wakeup_event.ring();
                 }
-                gone = shared->changed.wait_until(lock,
-                                                  from_now(shared->kernel, shared->asked.deadline),
-                                                  [this] { return shared->at_work == 0; });
+                gone = shared->changed.wait_until(
+                    lock, from_now(shared->kernel, shared->requested.deadline),
+                    [this] { return shared->at_work == 0; });
             }
             for (typename Kernel::thread& each : threads) {
                 gone ? each.join() : each.detach();
@@ -172,23 +173,23 @@ private:
 
     static void work(state& s, std::size_t index) noexcept {
         cpu_set cpus;
-        if (!s.asked.cpus.empty()) {
-            cpus.insert(s.asked.cpus[index % s.asked.cpus.size()]);
+        if (!s.requested.cpus.empty()) {
+            cpus.insert(s.requested.cpus[index % s.requested.cpus.size()]);
         }
         if (!s.kernel.enter_queue_thread(cpus)) {
             s.misplaced = true;
         }
         Kernel::this_thread_mark() = &s;
-        desk& mine = *s.desks[index];
+        set_thread& mine = *s.threads[index];
         std::vector<set_member> members;
         deadline busy_until = s.kernel.now();
-        while (!(mine.news.exchange(false) && take_over(s, mine, members))) {
-            if (serve_all(mine.bell, members)) {
-                busy_until = s.kernel.now() + s.asked.spin;
-            } else if (members.empty() || s.asked.spin.count() == 0 ||
+        while (!(mine.attention.exchange(false) && take_over(s, mine, members))) {
+            if (serve_all(mine.wakeup_event, members)) {
+                busy_until = s.kernel.now() + s.requested.spin;
+            } else if (members.empty() || s.requested.spin.count() == 0 ||
                        s.kernel.now() >= busy_until) {
-                mine.bell.wait();
-                busy_until = s.kernel.now() + s.asked.spin;
+                mine.wakeup_event.wait();
+                busy_until = s.kernel.now() + s.requested.spin;
             } else {
                 detail::relax();
             }
@@ -200,22 +201,24 @@ private:
 
     /// Whether to leave. Devices keep the set, so then nobody is left; but for one whose backend
     /// never returns, which was left behind.
-    [[nodiscard]] static bool take_over(state& s, desk& mine, std::vector<set_member>& members) {
+    [[nodiscard]] static bool take_over(state& s, set_thread& mine,
+                                        std::vector<set_member>& members) {
         const std::lock_guard lock{s.mutex};
-        for (set_member& each : mine.inbox) {
+        for (set_member& each : mine.incoming) {
             members.push_back(std::move(each));
         }
-        mine.inbox.clear();
+        mine.incoming.clear();
         return s.leave;
     }
 
     /// Whether any had something to do.
-    [[nodiscard]] static bool serve_all(const bell& mine, std::vector<set_member>& members) {
+    [[nodiscard]] static bool serve_all(const wakeup_event& mine,
+                                        std::vector<set_member>& members) {
         bool any = false;
         for (std::size_t i = 0; i < members.size();) {
-            const seat_state now = members[i].serve(&mine);
-            any = any || now != seat_state::idle;
-            if (now == seat_state::over) {
+            const worker_state now = members[i].serve(&mine);
+            any = any || now != worker_state::idle;
+            if (now == worker_state::over) {
                 members.erase(members.begin() + static_cast<std::ptrdiff_t>(i));
             } else {
                 ++i;

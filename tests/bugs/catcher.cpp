@@ -12,17 +12,12 @@
 #ifndef UBLK_NO_LAWS
 #include "../sim/specimens.hpp"
 
-#include <ublk/policy/driver_batches.hpp>
-#include <ublk/policy/each.hpp>
-#include <ublk/policy/per_cpu.hpp>
-#include <ublk/policy/per_wakeup.hpp>
-#include <ublk/policy/pooled.hpp>
-#include <ublk/policy/shared.hpp>
-#include <ublk/policy/up_to.hpp>
+#include <ublk/policy/batch_policy.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/sim/laws.hpp>
 
 #ifndef UBLK_NO_BATCHES
-UBLK_LAWS_OF(in_batches, ::testing::Types<composition<::cached_disk, pooled, driver_batches>>)
+UBLK_LAWS_OF(in_batches, ::testing::Types<composition<::cached_disk, pooled, batch_io>>)
 #endif
 #ifndef UBLK_ONLY_BATCHES
 namespace ublk::inline v0::sim {

@@ -477,10 +477,10 @@ inline void add_affinities(scripts& all) {
                  {8, 4000, "EINVAL"}, {8, 1ull << 32, "EINVAL"},
                  {8, ~0ull, "EINVAL"}};
     for (const auto& c : cases) {
-        command asked = ask(ctrl::get_queue_affinity, 0, c.queue);
-        asked.len = c.len;
-        asked.payload.assign(c.len, std::byte{0xa5});
-        m.call(asked, "len " + std::to_string(c.len)).want(c.want);
+        command requested = ask(ctrl::get_queue_affinity, 0, c.queue);
+        requested.len = c.len;
+        requested.payload.assign(c.len, std::byte{0xa5});
+        m.call(requested, "len " + std::to_string(c.len)).want(c.want);
     }
     all.push_back(m.done());
 }

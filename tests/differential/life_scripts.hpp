@@ -154,9 +154,9 @@ inline constexpr mode modes[] = {
 };
 
 /// What a second server does: `held` requests of the first come back to it.
-inline void recover(making& m, const mode& how, bool held) {
-    const shape s{.flags = how.flags};
-    if (how.flags == 0) {
+inline void recover(making& m, const mode& given, bool held) {
+    const shape s{.flags = given.flags};
+    if (given.flags == 0) {
         m.await_state(0, dev_state::dead).attached(s);
         m.call(for_process(ctrl::start_dev, 0), "the old disk is open").want("EEXIST");
         m.client(6, io(deed::close, 0, 0)).await(6).want("0");
@@ -164,8 +164,8 @@ inline void recover(making& m, const mode& how, bool held) {
         m.passed(5, io(deed::read, 8, 8, 0, 2), 4096, "0 05*4096", 5);
         return;
     }
-    m.await_state(0, (how.flags & feature::user_recovery_fail_io) != 0 ? dev_state::fail_io
-                                                                       : dev_state::quiesced);
+    m.await_state(0, (given.flags & feature::user_recovery_fail_io) != 0 ? dev_state::fail_io
+                                                                         : dev_state::quiesced);
     m.call(again(ask(ctrl::start_user_recovery, 0), EBUSY)).want("0");
     m.call(ask(ctrl::start_user_recovery, 0)).want("0");
     m.attached(s);
@@ -181,51 +181,51 @@ inline void recover(making& m, const mode& how, bool held) {
 }
 
 inline void add_deaths(scripts& all) {
-    for (const mode& how : modes) {
-        const std::string end = std::string{"_"} + how.name;
-        const bool requeues = (how.flags & feature::user_recovery) != 0 &&
-                              (how.flags & feature::user_recovery_fail_io) == 0;
-        const bool reissues = (how.flags & feature::user_recovery_reissue) != 0;
-        const shape s{.flags = how.flags};
+    for (const mode& given : modes) {
+        const std::string end = std::string{"_"} + given.name;
+        const bool requeues = (given.flags & feature::user_recovery) != 0 &&
+                              (given.flags & feature::user_recovery_fail_io) == 0;
+        const bool reissues = (given.flags & feature::user_recovery_reissue) != 0;
+        const shape s{.flags = given.flags};
 
         making idle{"death_of_an_idle_server" + end};
         idle.since(7, 3).live(s).opened().die(0);
-        recover(idle, how, false);
+        recover(idle, given, false);
         all.push_back(idle.done());
 
         making owning{"death_with_a_request" + end};
         owning.since(7, 3).live(s).opened();
         owning.client(1, io(deed::read, 8, 8)).expect(0, 1).want("q0 READ 8+8").die(0);
         owning.await(1, reissues ? a_while : patience).want(reissues ? "pending" : "EIO");
-        recover(owning, how, reissues);
+        recover(owning, given, reissues);
         all.push_back(owning.done());
 
         making deaf{"death_with_a_request_on_its_way" + end};
         deaf.since(7, 3).live(s).opened();
         deaf.client(1, io(deed::read, 8, 8)).pause().die(0);
         deaf.await(1, requeues ? a_while : patience).want(requeues ? "pending" : "EIO");
-        recover(deaf, how, requeues);
+        recover(deaf, given, requeues);
         all.push_back(deaf.done());
 
         making late{"request_to_a_dead_server" + end};
         late.since(7, 3).live(s).opened().die(0).pause(300ms);
         late.client(1, io(deed::read, 8, 8));
         late.await(1, requeues ? a_while : patience)
-            .want(requeues         ? "pending"
-                  : how.flags == 0 ? "0"
-                                   : "E");
-        recover(late, how, requeues);
+            .want(requeues           ? "pending"
+                  : given.flags == 0 ? "0"
+                                     : "E");
+        recover(late, given, requeues);
         all.push_back(late.done());
     }
 }
 
 inline void add_early_deaths(scripts& all) {
-    for (const mode& how : {modes[0], modes[1]}) {
-        const std::string end = std::string{"_"} + how.name;
-        const shape s{.flags = how.flags};
+    for (const mode& given : {modes[0], modes[1]}) {
+        const std::string end = std::string{"_"} + given.name;
+        const shape s{.flags = given.flags};
         const auto revived = [&](making& m) {
             m.await_state(0, dev_state::dead).pause(300ms);
-            m.call(ask(ctrl::start_user_recovery, 0)).want(how.flags == 0 ? "EINVAL" : "EBUSY");
+            m.call(ask(ctrl::start_user_recovery, 0)).want(given.flags == 0 ? "EINVAL" : "EBUSY");
             m.attached(s).started().opened();
             m.passed(5, io(deed::read, 8, 8), 4096, "0 05*4096", 5);
         };
@@ -265,10 +265,10 @@ inline void add_recoveries(scripts& all) {
     n.passed(5, io(deed::read, 8, 8), 4096, "0 05*4096", 5);
     all.push_back(n.done());
 
-    for (const mode& how : {modes[1], modes[3]}) {
-        making o{std::string{"stop_without_a_server_"} + how.name};
-        const bool hangs = (how.flags & feature::user_recovery_fail_io) == 0;
-        o.since(7, 3).live({.flags = how.flags}).opened().die(0);
+    for (const mode& given : {modes[1], modes[3]}) {
+        making o{std::string{"stop_without_a_server_"} + given.name};
+        const bool hangs = (given.flags & feature::user_recovery_fail_io) == 0;
+        o.since(7, 3).live({.flags = given.flags}).opened().die(0);
         o.await_state(0, hangs ? dev_state::quiesced : dev_state::fail_io);
         o.client(1, io(deed::read, 8, 8)).await(1, hangs ? a_while : patience);
         o.call(ask(ctrl::quiesce_dev, 0, 100)).want("EOPNOTSUPP");
@@ -368,18 +368,18 @@ inline void add_concurrent_commands(scripts& all) {
 }
 
 inline void add_crowded_deaths(scripts& all) {
-    for (const mode& how : {modes[0], modes[1], modes[2]}) {
-        const bool requeues = (how.flags & feature::user_recovery) != 0 &&
-                              (how.flags & feature::user_recovery_fail_io) == 0;
-        const bool reissues = (how.flags & feature::user_recovery_reissue) != 0;
-        making m{std::string{"death_with_more_requests_than_tags_"} + how.name};
-        const shape s{.depth = 1, .flags = how.flags};
+    for (const mode& given : {modes[0], modes[1], modes[2]}) {
+        const bool requeues = (given.flags & feature::user_recovery) != 0 &&
+                              (given.flags & feature::user_recovery_fail_io) == 0;
+        const bool reissues = (given.flags & feature::user_recovery_reissue) != 0;
+        making m{std::string{"death_with_more_requests_than_tags_"} + given.name};
+        const shape s{.depth = 1, .flags = given.flags};
         m.since(7, 3).live(s).opened();
         m.client(1, io(deed::read, 8, 8)).expect(0, 1).want("q0 READ 8+8");
         m.client(2, io(deed::read, 16, 8)).nothing(0).die(0);
         m.await(1, reissues ? a_while : patience).want(reissues ? "pending" : "EIO");
         m.await(2, requeues ? a_while : patience).want(requeues ? "pending" : "EIO");
-        if (how.flags != 0) {
+        if (given.flags != 0) {
             m.await_state(0, dev_state::quiesced);
             m.call(again(ask(ctrl::start_user_recovery, 0), EBUSY)).want("0").attached(s);
             m.call(for_process(ctrl::start_dev, 0), "in place of END_USER_RECOVERY").want("EEXIST");

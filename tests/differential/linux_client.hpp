@@ -12,7 +12,7 @@ namespace ublk_test::differential {
 class linux_client {
 public:
     void begin(unsigned number, const client_action& action, std::uint32_t device) {
-        const auto made = std::make_shared<ublk_test::detail::errand<client_outcome>>();
+        const auto made = std::make_shared<ublk_test::detail::offloaded<client_outcome>>();
         auto& file = files_[action.file];
         if (opens(action.what) || !file) {
             file = std::make_shared<handle>();
@@ -34,15 +34,15 @@ public:
     }
 
     [[nodiscard]] std::optional<client_outcome> poll(unsigned number) {
-        const auto& errand = errands_.at(number);
-        const std::lock_guard lock{errand->mutex};
-        if (!errand->done) {
+        const auto& offloaded = errands_.at(number);
+        const std::lock_guard lock{offloaded->mutex};
+        if (!offloaded->done) {
             return std::nullopt;
         }
-        if (errand->trouble) {
-            std::rethrow_exception(errand->trouble);
+        if (offloaded->trouble) {
+            std::rethrow_exception(offloaded->trouble);
         }
-        return std::move(*errand->value);
+        return std::move(*offloaded->value);
     }
 
 private:
@@ -116,7 +116,7 @@ private:
     }
 
     std::map<unsigned, std::shared_ptr<handle>> files_;
-    std::map<unsigned, std::shared_ptr<ublk_test::detail::errand<client_outcome>>> errands_;
+    std::map<unsigned, std::shared_ptr<ublk_test::detail::offloaded<client_outcome>>> errands_;
 };
 
 static_assert(clients<linux_client>);

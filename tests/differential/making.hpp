@@ -185,14 +185,14 @@ public:
 
     making& call(command c, const std::string& note = {}, milliseconds limit = patience) {
         step& s = put(verb::call, words(c, note));
-        s.asked = std::move(c);
+        s.requested = std::move(c);
         s.limit = limit;
         return *this;
     }
     making& begin(unsigned number, command c, const std::string& note = {}) {
         step& s = put(verb::begin, "begin " + std::to_string(number) + " " + words(c, note));
         s.number = number;
-        s.asked = std::move(c);
+        s.requested = std::move(c);
         return *this;
     }
     making& finish(unsigned number, milliseconds limit = patience) {
@@ -371,8 +371,8 @@ public:
         return created(s, device).attached(s, device, thread).started(device, thread);
     }
 
-    making& opened(unsigned file = 1, int device = 0, deed how = deed::open) {
-        client(1000 + file, io(how, 0, 0, 0, file), device);
+    making& opened(unsigned file = 1, int device = 0, deed given = deed::open) {
+        client(1000 + file, io(given, 0, 0, 0, file), device);
         return await(1000 + file).want("0");
     }
 

@@ -111,7 +111,7 @@ template <class Kernel>
 class server_thread {
 public:
     struct event {
-        ublk::token which{0};
+        ublk::user_data which{0};
         int result = 0;
     };
 
@@ -176,7 +176,7 @@ public:
         std::string make_port(const typename Kernel::channel& channel, descriptors where,
                               std::size_t desc_size, unsigned tags) {
             try {
-                rouse_ = std::make_unique<typename Kernel::waker>();
+                rouse_ = std::make_unique<typename Kernel::wakeup>();
                 port_ = std::make_unique<typename Kernel::port>(channel, *rouse_,
                                                                 ublk::port_needs{.tags = tags});
             } catch (const ublk::error& refused) {
@@ -199,7 +199,7 @@ public:
             slot& s = slots_[{queue, tag}];
             s.label = "q" + std::to_string(queue) + " t" + std::to_string(tag);
             s.with_buffer = with_buffer;
-            port_->fetch(ublk::queue_id{queue}, ublk::tag{tag}, address(s), token(queue, tag));
+            port_->fetch(ublk::queue_id{queue}, ublk::tag{tag}, address(s), user_data(queue, tag));
             return port_->flush();
         }
 
@@ -213,7 +213,7 @@ public:
                 std::fill_n(memory, buffer_bytes, std::byte{fill});
             }
             port_->commit(ublk::queue_id{queue}, ublk::tag{tag}, result, address(s),
-                          token(queue, tag));
+                          user_data(queue, tag));
             return port_->flush();
         }
 
@@ -235,18 +235,18 @@ public:
             }
         }
 
-        [[nodiscard]] const std::string& label(ublk::token t) { return at(t).label; }
+        [[nodiscard]] const std::string& label(ublk::user_data t) { return at(t).label; }
 
         /// The descriptor of a request and the bytes that came with it.
-        [[nodiscard]] std::string describe(ublk::token t, bool complete) {
-            const auto found = where_.find(t.place());
+        [[nodiscard]] std::string describe(ublk::user_data t, bool complete) {
+            const auto found = where_.find(t.queue_index());
             if (found == where_.end()) {
                 return "without a map";
             }
             const ublk::uapi::io_desc seen = descriptor(t);
-            std::string text = "q" + std::to_string(t.place()) + " " + op_text(seen.op_flags) +
-                               " " + std::to_string(seen.start_sector) + "+" +
-                               std::to_string(seen.nr_sectors);
+            std::string text = "q" + std::to_string(t.queue_index()) + " " +
+                               op_text(seen.op_flags) + " " + std::to_string(seen.start_sector) +
+                               "+" + std::to_string(seen.nr_sectors);
             slot& s = at(t);
             if (seen.op_flags % 256 == 1 && s.with_buffer &&
                 complete) {  // else it is not there yet
@@ -297,10 +297,12 @@ public:
             bool given_up = false;
         };
 
-        [[nodiscard]] static ublk::token token(std::uint16_t queue, std::uint16_t tag) {
-            return ublk::token::io(queue, ublk::tag{tag});
+        [[nodiscard]] static ublk::user_data user_data(std::uint16_t queue, std::uint16_t tag) {
+            return ublk::user_data::io(queue, ublk::tag{tag});
         }
-        [[nodiscard]] slot& at(ublk::token t) { return slots_[{t.place(), t.which().value()}]; }
+        [[nodiscard]] slot& at(ublk::user_data t) {
+            return slots_[{t.queue_index(), t.tag().value()}];
+        }
         [[nodiscard]] static std::size_t length(const ublk::uapi::io_desc& seen) {
             return std::min<std::size_t>(std::size_t{seen.nr_sectors} * 512, buffer_bytes);
         }
@@ -321,11 +323,11 @@ public:
             return {.memory = reinterpret_cast<std::uintptr_t>(buffer(s))};
         }
 
-        [[nodiscard]] ublk::uapi::io_desc descriptor(ublk::token t) {
+        [[nodiscard]] ublk::uapi::io_desc descriptor(ublk::user_data t) {
             ublk::uapi::io_desc seen;
-            const auto found = where_.find(t.place());
+            const auto found = where_.find(t.queue_index());
             if (found != where_.end()) {
-                std::memcpy(&seen, found->second + t.which().value() * desc_size_, sizeof seen);
+                std::memcpy(&seen, found->second + t.tag().value() * desc_size_, sizeof seen);
             }
             return seen;
         }
@@ -341,7 +343,7 @@ public:
                 return;
             }
             (void)port_->flush_and_collect();
-            port_->drain([this](ublk::token t, int result) {
+            port_->drain([this](ublk::user_data t, int result) {
                 if (t.is_io()) {
                     note(t, result);
                     inbox_.push_back({t, result});
@@ -350,7 +352,7 @@ public:
         }
 
         // A refused commit leaves the request with the server.
-        void note(ublk::token t, int result) {
+        void note(ublk::user_data t, int result) {
             slot& s = at(t);
             if (result >= 0) {
                 s.owned = true;
@@ -373,12 +375,12 @@ public:
                 }
                 const bool data = seen.op_flags % 256 < 2;
                 const int good = data ? static_cast<int>(length(seen)) : 0;
-                (void)commit(e.which.place(), e.which.which().value(),
+                (void)commit(e.which.queue_index(), e.which.tag().value(),
                              answer_ != 0 ? answer_ : good, s.with_buffer, 0, "served");
             }
         }
 
-        std::unique_ptr<typename Kernel::waker> rouse_;
+        std::unique_ptr<typename Kernel::wakeup> rouse_;
         std::unique_ptr<typename Kernel::port> port_;
         std::map<std::pair<std::uint16_t, std::uint16_t>, slot> slots_;
         std::deque<event> inbox_;
@@ -433,7 +435,7 @@ private:
     };
     struct flight {
         ublk::control_ticket ticket = 0;
-        command asked;
+        command requested;
     };
 
     // ------------------------------------------------------------ steps
@@ -441,9 +443,9 @@ private:
     std::string take(const step& s) {
         switch (s.what) {
         case verb::call:
-            return call(s.asked, s.limit);
+            return call(s.requested, s.limit);
         case verb::begin:
-            flights_[s.number] = {control_.begin(composed(s.asked)), s.asked};
+            flights_[s.number] = {control_.begin(composed(s.requested)), s.requested};
             return "begun";
         case verb::finish:
             return finish(s.number, s.limit);
@@ -598,13 +600,13 @@ private:
             if (answer == ublk::control_pending) {
                 return "pending";
             }
-            if (answer != -f.asked.again_while || answer == 0 || kernel_.now() >= until) {
-                const command asked = f.asked;
+            if (answer != -f.requested.again_while || answer == 0 || kernel_.now() >= until) {
+                const command requested = f.requested;
                 flights_.erase(number);
-                return told(asked, answer, carried);
+                return told(requested, answer, carried);
             }
             rest(5ms);
-            f.ticket = control_.begin(composed(f.asked));
+            f.ticket = control_.begin(composed(f.requested));
         }
     }
 
@@ -679,9 +681,9 @@ private:
     /// was written beyond.
     [[nodiscard]] static std::string told_params(const std::byte* payload,
                                                  const std::vector<std::byte>& sent) {
-        std::uint32_t asked = 0;
-        std::memcpy(&asked, sent.data(), std::min(sent.size(), sizeof asked));
-        const std::size_t length = std::min<std::size_t>(asked, sizeof(ublk::uapi::params));
+        std::uint32_t requested = 0;
+        std::memcpy(&requested, sent.data(), std::min(sent.size(), sizeof requested));
+        const std::size_t length = std::min<std::size_t>(requested, sizeof(ublk::uapi::params));
         constexpr std::size_t nodes = offsetof(ublk::uapi::params, devt);
         std::string text;
         for (std::size_t at = 0; at < length; at += 4) {
@@ -859,7 +861,7 @@ private:
                 } else if (e) {
                     text = (e->result == 0 ? "" : "result " + name_of(e->result) + " ") +
                            w.describe(e->which, e->result == 0);
-                    requests_[s.number] = {e->which.place(), e->which.which().value()};
+                    requests_[s.number] = {e->which.queue_index(), e->which.tag().value()};
                 }
             },
             s.limit + patience);
@@ -954,8 +956,8 @@ private:
     /// What waits for fetches that will never come, waits no longer.
     void give_up_waiting() {
         for (const auto& [number, f] : std::map{flights_}) {
-            if (is(f.asked, ublk::uapi::ctrl::start_dev) ||
-                is(f.asked, ublk::uapi::ctrl::end_user_recovery)) {
+            if (is(f.requested, ublk::uapi::ctrl::start_dev) ||
+                is(f.requested, ublk::uapi::ctrl::end_user_recovery)) {
                 if (finish(number, 0ms) == "pending") {
                     control_.cancel(f.ticket);
                     (void)finish(number, patience);

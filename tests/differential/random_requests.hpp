@@ -49,7 +49,7 @@ public:
     }
 
 private:
-    struct asked {
+    struct requested {
         unsigned deed;
         unsigned request;
         client_action what;
@@ -96,13 +96,13 @@ private:
     void answer_all(std::size_t rest) {
         while (open_.size() > rest) {
             const auto chosen = open_.begin() + static_cast<std::ptrdiff_t>(below(open_.size()));
-            asked a = *chosen;
+            requested a = *chosen;
             open_.erase(chosen);
             answer(a);
         }
     }
 
-    void answer(asked a) {
+    void answer(requested a) {
         static constexpr std::array codes{EIO, ENOSPC, ETIMEDOUT, ENODATA};
         while (!stopping_ && a.what.what == deed::read && a.sectors > 1 && below(4) == 0) {
             const auto part = static_cast<std::uint32_t>(1 + below(a.sectors - 1));
@@ -173,7 +173,7 @@ private:
     bool ends_;
     making made_;
     shape shape_;
-    std::vector<asked> open_;
+    std::vector<requested> open_;
     unsigned number_ = 0;
     bool stopping_ = false;
     unsigned file_ = 1;

@@ -120,7 +120,7 @@ struct step {
     std::uint8_t fill = 0;
     bool buffer = true;
     milliseconds limit = patience;
-    command asked;
+    command requested;
     client_action action;
 };
 

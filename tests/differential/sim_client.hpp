@@ -189,12 +189,12 @@ static_assert(clients<sim_client>);
 /// Plays a script in a world of its own that is like this machine.
 [[nodiscard]] inline transcript play_simulated(const script& what, std::uint64_t seed,
                                                ublk::kernel_version version, unsigned cpus) {
-    ublk::sim::conditions how;
-    how.seed = seed;
-    how.version = version;
-    how.cpus = cpus;
-    how.strict = false;  // scripts do on purpose what a server must not
-    const auto in = std::make_unique<ublk::sim::world>(how);
+    ublk::sim::conditions given;
+    given.seed = seed;
+    given.version = version;
+    given.cpus = cpus;
+    given.strict = false;  // scripts do on purpose what a server must not
+    const auto in = std::make_unique<ublk::sim::world>(given);
     return play(what, in->boot(), sim_client{*in});
 }
 

@@ -22,37 +22,13 @@ using ublk_fuzz::expect;
 
 /// Mostly words that mean something; a byte above them begins text of the input's own.
 std::vector<std::string> arguments_from(bytes& in) {
-    static const std::vector<std::string> words{"--size",
-                                                "--queues",
-                                                "--depth",
-                                                "--max-io",
-                                                "--id",
-                                                "--threads",
-                                                "--batch",
-                                                "--buffers",
-                                                "--lock",
-                                                "--help",
-                                                "per_cpu",
-                                                "shared",
-                                                "each",
-                                                "up_to_16",
-                                                "driver_batches",
-                                                "transparent",
-                                                "huge",
-                                                "1G",
-                                                "512M",
-                                                "4 KiB",
-                                                "0",
-                                                "-1",
-                                                "1",
-                                                "4096",
-                                                "33554432",
-                                                "4294967296",
-                                                "1048575",
-                                                "16777216T",
-                                                "1e3",
-                                                "18446744073709551616",
-                                                "="};
+    static const std::vector<std::string> words{
+        "--size",   "--queues",   "--depth",  "--max-io",    "--id",    "--threads",
+        "--batch",  "--buffers",  "--lock",   "--help",      "per_cpu", "shared",
+        "each",     "up_to_16",   "batch_io", "transparent", "huge",    "1G",
+        "512M",     "4 KiB",      "0",        "-1",          "1",       "4096",
+        "33554432", "4294967296", "1048575",  "16777216T",   "1e3",     "18446744073709551616",
+        "="};
     std::vector<std::string> arguments;
     while (!in.empty() && arguments.size() < 12) {
         const auto choice = in.number();
@@ -71,16 +47,16 @@ std::vector<std::string> arguments_from(bytes& in) {
 }
 
 void check_options(const program::settings& s) {
-    const ublk::options asked = program::options_of(s);
-    expect(asked.id.has_value() == (s.id >= 0) && (!asked.id || *asked.id < (1u << 20)),
+    const ublk::options requested = program::options_of(s);
+    expect(requested.id.has_value() == (s.id >= 0) && (!requested.id || *requested.id < (1u << 20)),
            "--id becomes another id");
-    expect(asked.queues <= 4096 && asked.depth >= 1 && asked.depth <= 4096,
+    expect(requested.queues <= 4096 && requested.depth >= 1 && requested.depth <= 4096,
            "a number out of range is taken");
-    expect(asked.max_io_bytes == std::min<std::uint64_t>(s.max_io, UINT32_MAX),
+    expect(requested.max_io_bytes == std::min<std::uint64_t>(s.max_io, UINT32_MAX),
            "--max-io becomes another size");
     const bool fine = s.max_io >= 4096 && s.max_io <= (32u << 20);
     try {
-        ublk::validate(asked, 4096);
+        ublk::validate(requested, 4096);
         expect(fine, "a size out of range is taken");
     } catch (const ublk::error& why) {
         expect(!fine && !why.cause().empty() && !why.remedy().empty(),

@@ -63,16 +63,16 @@ sim::conditions conditions_from(bytes& in) {
     constexpr ublk::kernel_version versions[] = {{7, 3},  {6, 8},  {6, 12}, {6, 13},
                                                  {6, 15}, {6, 16}, {6, 17}, {7, 0}};
     const auto machine = in.number();
-    sim::conditions how;
-    how.seed = in.number();
-    how.version = versions[machine & 7];
-    how.cpus = 1u + (machine >> 3 & 3);
-    how.root = (machine & 0x20) == 0;
-    how.zoned = (machine & 0x40) == 0;
-    how.switches = (machine & 0x80) == 0 ? 4 : 1;
-    how.unprivileged_max = 3;
-    how.strict = false;
-    return how;
+    sim::conditions given;
+    given.seed = in.number();
+    given.version = versions[machine & 7];
+    given.cpus = 1u + (machine >> 3 & 3);
+    given.root = (machine & 0x20) == 0;
+    given.zoned = (machine & 0x40) == 0;
+    given.switches = (machine & 0x80) == 0 ? 4 : 1;
+    given.unprivileged_max = 3;
+    given.strict = false;
+    return given;
 }
 
 /// A process, its threads, and what it has sent and opened.
@@ -98,13 +98,13 @@ struct server {
 };
 
 struct request {
-    sim::bio asked;
+    sim::bio requested;
     std::vector<std::byte> data;
 };
 
 class story {
 public:
-    explicit story(bytes& in) : how_{conditions_from(in)}, devices_{how_}, in_{how_} {
+    explicit story(bytes& in) : given_{conditions_from(in)}, devices_{given_}, in_{given_} {
         for (unsigned i = 0; i < 2; ++i) {
             servers_.emplace_back(in_, in_.boot());
         }
@@ -222,14 +222,14 @@ private:
     }
 
     [[nodiscard]] bool path_is_needed(std::uint32_t op) const {
-        return op == ctrl::get_dev_info2 || !how_.root;
+        return op == ctrl::get_dev_info2 || !given_.root;
     }
 
     /// KNOWN: before 7.0 START_DEV looks for partitions with the device's lock held. With
     /// USER_RECOVERY the requests of a server that dies then wait for a next one, which can't come.
     [[nodiscard]] bool start_may_hang(std::uint32_t id) const {
         const auto* const device = devices_.find(id);
-        return how_.version < ublk::kernel_version{7, 0} && device != nullptr &&
+        return given_.version < ublk::kernel_version{7, 0} && device != nullptr &&
                (device->info.flags & feature::user_recovery) != 0;
     }
 
@@ -301,7 +301,7 @@ private:
         info.queue_depth = static_cast<std::uint16_t>((bits & 4) != 0 ? in.number() : 2);
         info.max_io_buf_bytes = (bits & 8) != 0 ? in.number<std::uint32_t>() : 8192;
         info.flags = (bits & 16) != 0 ? in.number<std::uint64_t>() : in.number<std::uint16_t>();
-        info.flags |= how_.root ? 0 : feature::unprivileged_dev;
+        info.flags |= given_.root ? 0 : feature::unprivileged_dev;
         info.io_desc_size = (bits & 32) != 0 ? in.number() : std::uint8_t{32};
         info.server_flags = (bits & 64) != 0 ? in.number<std::uint64_t>() : 7;
         send_add(s, info, 50ms);
@@ -419,7 +419,7 @@ private:
         if (entry == nullptr || entry->deleting) {
             return;
         }
-        const bool spaced = !(how_.version < ublk::kernel_version{7, 3});
+        const bool spaced = !(given_.version < ublk::kernel_version{7, 3});
         (void)w.order([this, spaced, info = entry->info, channel = at.channel.get()](worker& me) {
             me.ports.push_back(std::make_unique<port_box>(*channel, info, spaced, memory_));
         });
@@ -494,16 +494,16 @@ private:
 
     void batch(worker& w, bytes& in, bool prepares) {
         const auto bits = in.number();
-        ublk_fuzz::batch_shape how;
-        how.queue = bits & 3;
-        how.fault = bits >> 2 & 7;
-        how.tags.resize(bits >> 5);
-        for (std::uint8_t& tag : how.tags) {
+        ublk_fuzz::batch_shape given;
+        given.queue = bits & 3;
+        given.fault = bits >> 2 & 7;
+        given.tags.resize(bits >> 5);
+        for (std::uint8_t& tag : given.tags) {
             tag = in.number() & 0x87;
         }
-        how.result = prepares ? 0 : -int{in.number()};
+        given.result = prepares ? 0 : -int{in.number()};
         with_port(w, in, [=](port_box& p) {
-            prepares ? p.prepare(how) : p.commit(how);
+            prepares ? p.prepare(given) : p.commit(given);
             p.flush();
         });
     }
@@ -544,7 +544,7 @@ private:
         info.nr_hw_queues = 1u + (bits & 1);
         info.queue_depth = static_cast<std::uint16_t>(1u + (bits >> 1 & 3));
         info.max_io_buf_bytes = 8192;
-        info.flags = flags[bits >> 3 & 7] | way | (how_.root ? 0 : feature::unprivileged_dev);
+        info.flags = flags[bits >> 3 & 7] | way | (given_.root ? 0 : feature::unprivileged_dev);
         info.io_desc_size = 64;
         send_add(s, info, 50ms);
         if (devices_.find(info.dev_id) == nullptr) {
@@ -624,15 +624,15 @@ private:
             return;
         }
         request& r = requests_.emplace_back();
-        r.asked.op = ops[(bits & 7) % std::size(ops)];
-        const bool data = r.asked.op == uapi::op::read || r.asked.op == uapi::op::write;
+        r.requested.op = ops[(bits & 7) % std::size(ops)];
+        const bool data = r.requested.op == uapi::op::read || r.requested.op == uapi::op::write;
         r.data.resize(data ? ublk::sectors_to_bytes(sectors) : 0);
-        r.asked.sector = r.asked.op == uapi::op::flush ? 0 : sector;
-        r.asked.sectors = r.asked.op == uapi::op::flush ? 0 : sectors;
-        r.asked.flags = (bits & 8) != 0 ? uapi::io_flag::fua : 0;
-        r.asked.data = r.data.data();
-        r.asked.cpu = bits >> 4 & 3;
-        disks_[(bits >> 6) % disks_.size()]->submit(r.asked);
+        r.requested.sector = r.requested.op == uapi::op::flush ? 0 : sector;
+        r.requested.sectors = r.requested.op == uapi::op::flush ? 0 : sectors;
+        r.requested.flags = (bits & 8) != 0 ? uapi::io_flag::fua : 0;
+        r.requested.data = r.data.data();
+        r.requested.cpu = bits >> 4 & 3;
+        disks_[(bits >> 6) % disks_.size()]->submit(r.requested);
         in_.on().tasks.sleep(10us);
     }
 
@@ -667,7 +667,7 @@ private:
         remove(janitor, ctrl::stop_dev);
         in_.settle();
         for (const request& each : requests_) {
-            expect(each.asked.done, "a request is not answered though its disk is gone");
+            expect(each.requested.done, "a request is not answered though its disk is gone");
         }
         disks_.clear();
         remove(janitor, ctrl::del_dev);
@@ -701,7 +701,7 @@ private:
         }
     }
 
-    sim::conditions how_;
+    sim::conditions given_;
     ublk_fuzz::register_of_devices devices_;
     ublk_fuzz::arena memory_;
     std::deque<request> requests_;

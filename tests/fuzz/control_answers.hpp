@@ -33,9 +33,9 @@ public:
         bool deleting = false;  ///< DEL_DEV was sent, whatever became of it
     };
 
-    explicit register_of_devices(const ublk::sim::conditions& how) : how_{how} {
+    explicit register_of_devices(const ublk::sim::conditions& given) : given_{given} {
         for (const ublk::feature_info& each : ublk::feature_infos) {
-            known_ |= each.since <= how.version ? each.flag : 0;
+            known_ |= each.since <= given.version ? each.flag : 0;
         }
     }
 
@@ -61,8 +61,8 @@ public:
     }
 
     /// `alone`: no other command was on its way meanwhile.
-    void answered(const ublk::control_command& asked, const ublk::control_command& got, int code,
-                  bool sender_is_dead, bool alone) {
+    void answered(const ublk::control_command& requested, const ublk::control_command& got,
+                  int code, bool sender_is_dead, bool alone) {
         if (code == -EOWNERDEAD) {
             expect(sender_is_dead, "a live process is told that it is dead");
             return;
@@ -71,17 +71,17 @@ public:
         if (code != 0) {
             return;
         }
-        const std::uint32_t nr = uapi::legacy(asked.op);
-        if (asked.op == uapi::ctrl::get_features) {
+        const std::uint32_t nr = uapi::legacy(requested.op);
+        if (requested.op == uapi::ctrl::get_features) {
             expect(read<std::uint64_t>(got, 0) == known_, "GET_FEATURES has other features");
         } else if (nr == uapi::legacy(uapi::ctrl::add_dev)) {
-            added(read<uapi::dev_info>(asked, 0), read<uapi::dev_info>(got, 0));
+            added(read<uapi::dev_info>(requested, 0), read<uapi::dev_info>(got, 0));
         } else if (alone && (nr == uapi::legacy(uapi::ctrl::get_dev_info) ||
                              nr == uapi::legacy(uapi::ctrl::get_dev_info2))) {
-            const bool path =
-                nr == uapi::legacy(uapi::ctrl::get_dev_info2) || unprivileged(asked.header.dev_id);
-            told(asked.header.dev_id,
-                 read<uapi::dev_info>(got, path ? asked.header.dev_path_len : 0u));
+            const bool path = nr == uapi::legacy(uapi::ctrl::get_dev_info2) ||
+                              unprivileged(requested.header.dev_id);
+            told(requested.header.dev_id,
+                 read<uapi::dev_info>(got, path ? requested.header.dev_path_len : 0u));
         }
     }
 
@@ -104,34 +104,34 @@ private:
     }
 
     [[nodiscard]] bool since(unsigned major, unsigned minor) const noexcept {
-        return !(how_.version < ublk::kernel_version{major, minor});
+        return !(given_.version < ublk::kernel_version{major, minor});
     }
 
-    void added(const uapi::dev_info& asked, const uapi::dev_info& got) {
-        check_sizes(asked, got);
-        check_flags(asked.flags, got.flags);
+    void added(const uapi::dev_info& requested, const uapi::dev_info& got) {
+        check_sizes(requested, got);
+        check_flags(requested.flags, got.flags);
         const auto before = all_.find(got.dev_id);
         expect(before == all_.end() || before->second.deleting, "an id is given out twice");
-        expect(asked.dev_id == uapi::any_dev_id || asked.dev_id == got.dev_id,
+        expect(requested.dev_id == uapi::any_dev_id || requested.dev_id == got.dev_id,
                "ADD_DEV gives another id than the one asked for");
         expect(got.dev_id < uapi::max_devices, "ADD_DEV gives an id that is too large");
         all_[got.dev_id] = {got};
     }
 
-    void check_sizes(const uapi::dev_info& asked, const uapi::dev_info& got) const {
+    void check_sizes(const uapi::dev_info& requested, const uapi::dev_info& got) const {
         const auto page = static_cast<std::uint32_t>(::sysconf(_SC_PAGESIZE));
-        expect(got.nr_hw_queues == std::min<unsigned>(asked.nr_hw_queues, how_.cpus) &&
+        expect(got.nr_hw_queues == std::min<unsigned>(requested.nr_hw_queues, given_.cpus) &&
                    got.nr_hw_queues != 0,
                "queues are not as many as asked and CPUs");
-        expect(got.queue_depth == asked.queue_depth && got.queue_depth != 0 &&
+        expect(got.queue_depth == requested.queue_depth && got.queue_depth != 0 &&
                    got.queue_depth <= uapi::max_queue_depth,
                "the depth is not as asked");
-        expect(got.max_io_buf_bytes == asked.max_io_buf_bytes / page * page,
+        expect(got.max_io_buf_bytes == requested.max_io_buf_bytes / page * page,
                "the buffer is not rounded down to pages");
         expect(got.state == uapi::dev_state::dead && got.pid <= 0, "a new device is not dead");
-        expect(got.server_flags == asked.server_flags, "the server's flags are changed");
+        expect(got.server_flags == requested.server_flags, "the server's flags are changed");
         if (since(7, 3) && (got.flags & uapi::feature::io_desc_size) != 0) {
-            expect(got.io_desc_size == asked.io_desc_size && got.io_desc_size >= 24 &&
+            expect(got.io_desc_size == requested.io_desc_size && got.io_desc_size >= 24 &&
                        got.io_desc_size <= 256 && got.io_desc_size % 8 == 0,
                    "descriptors have a size that they cannot have");
         } else if (since(7, 3)) {
@@ -139,13 +139,13 @@ private:
         }
     }
 
-    void check_flags(std::uint64_t asked, std::uint64_t got) const {
+    void check_flags(std::uint64_t requested, std::uint64_t got) const {
         using namespace uapi::feature;
-        const auto has = [asked](std::uint64_t flag) { return (asked & flag) != 0; };
-        std::uint64_t due = asked & known_;
-        due &= ~(how_.root ? unprivileged_dev : 0);
+        const auto has = [requested](std::uint64_t flag) { return (requested & flag) != 0; };
+        std::uint64_t due = requested & known_;
+        due &= ~(given_.root ? unprivileged_dev : 0);
         const bool unprivileged = (due & unprivileged_dev) != 0;
-        expect(how_.root || unprivileged, "a user without privileges adds a device as root does");
+        expect(given_.root || unprivileged, "a user without privileges adds a device as root does");
         due &= ~(unprivileged ? user_recovery | user_recovery_reissue : 0);
         due |= ublk::always_on_features & known_;
         due &= ~((due & batch_io) != 0 ? per_io_daemon : 0);
@@ -153,8 +153,8 @@ private:
             ~((due & (user_copy | support_zero_copy | auto_buf_reg | batch_io)) != 0 ? need_get_data
                                                                                      : 0);
         if (got != due) {
-            wrong("flags " + ublk::describe(asked) + " become " + ublk::describe(got) + ", not " +
-                  ublk::describe(due));
+            wrong("flags " + ublk::describe(requested) + " become " + ublk::describe(got) +
+                  ", not " + ublk::describe(due));
         }
         if (since(6, 13)) {
             expect(has(user_recovery) || !has(user_recovery_reissue | user_recovery_fail_io),
@@ -169,7 +169,7 @@ private:
                "an unprivileged device is granted a way around the kernel's copies");
         expect((got & integrity) == 0 || (got & user_copy) != 0,
                "INTEGRITY is granted without USER_COPY");
-        expect((got & zoned) == 0 || (how_.zoned && (got & (user_copy | support_zero_copy)) != 0),
+        expect((got & zoned) == 0 || (given_.zoned && (got & (user_copy | support_zero_copy)) != 0),
                "ZONED is granted though it cannot work");
     }
 
@@ -189,7 +189,7 @@ private:
         expect(got.state <= uapi::dev_state::fail_io, "a device is in no known state");
     }
 
-    ublk::sim::conditions how_;
+    ublk::sim::conditions given_;
     std::uint64_t known_ = 0;
     std::map<std::uint32_t, entry> all_;
     std::set<std::uint32_t> ids_asked_;

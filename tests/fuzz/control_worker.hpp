@@ -55,7 +55,7 @@ public:
     port_box(const sim::kernel::channel& channel, const uapi::dev_info& granted, bool spaced,
              arena& memory)
         : info{granted}, descriptor_size_{spaced ? granted.io_desc_size : sizeof(uapi::io_desc)},
-          port_{channel, waker_, needs()} {
+          port_{channel, wakeup_, needs()} {
         const std::size_t all =
             std::size_t{info.nr_hw_queues} * info.queue_depth * info.max_io_buf_bytes;
         if (all <= memory_max) {
@@ -69,7 +69,7 @@ public:
         }
     }
 
-    void wake() const { waker_.wake(); }
+    void wake() const { wakeup_.wake(); }
 
     // ------------------------------------------------------------ commands of single tags
 
@@ -88,7 +88,7 @@ public:
 
     void get_data(unsigned queue, unsigned tag, bool with_buffer) {
         if (!batches()) {
-            std::erase(asked_, std::pair{queue, tag});
+            std::erase(requested_, std::pair{queue, tag});
         }
         port_.get_data(number(queue), which(tag), address(queue, tag, with_buffer).memory,
                        single(queue, tag));
@@ -103,15 +103,15 @@ public:
 
     // ------------------------------------------------------------ batches
 
-    void prepare(const batch_shape& how) {
-        const uapi::batch_io header = make(how);
+    void prepare(const batch_shape& given) {
+        const uapi::batch_io header = make(given);
         port_.prepare_tags(header, elements_.back().data(), token_of(kind::prepared, header));
     }
 
-    void commit(const batch_shape& how) {
-        const uapi::batch_io header = make(how);
-        for (const std::uint8_t tag : how.tags) {
-            std::erase(owned_, std::pair{how.queue, tag & 0x7fu});
+    void commit(const batch_shape& given) {
+        const uapi::batch_io header = make(given);
+        for (const std::uint8_t tag : given.tags) {
+            std::erase(owned_, std::pair{given.queue, tag & 0x7fu});
         }
         port_.commit_tags(header, elements_.back().data(), token_of(kind::committed, header));
     }
@@ -120,7 +120,7 @@ public:
         const auto place = static_cast<std::uint16_t>(queue);
         const bool known = batches() && queue < info.nr_hw_queues;
         port_.fetch_tags(number(queue), place,
-                         ublk::token::batch(kind::fetched, place, known ? 0 : EINVAL));
+                         ublk::user_data::batch(kind::fetched, place, known ? 0 : EINVAL));
     }
 
     // ------------------------------------------------------------ what a right server does
@@ -142,7 +142,7 @@ public:
     /// Takes what there is; with `answer` commits all that it has, with 0 for success in full.
     void serve(bool answer, int result) {
         collect();
-        for (const auto& [queue, tag] : std::vector{asked_}) {
+        for (const auto& [queue, tag] : std::vector{requested_}) {
             if (answer) {
                 get_data(queue, tag, true);
             }
@@ -167,7 +167,7 @@ public:
     const uapi::dev_info info;
 
 private:
-    using kind = ublk::token::batch_kind;
+    using kind = ublk::user_data::batch_kind;
     static constexpr unsigned places = 8;  ///< in the ring's table of buffers
 
     [[nodiscard]] static ublk::queue_id number(unsigned queue) noexcept {
@@ -192,16 +192,16 @@ private:
     }
 
     /// Of a command of a single tag: not of an I/O where the driver's batches tell of those.
-    [[nodiscard]] ublk::token single(unsigned queue, unsigned tag) const noexcept {
+    [[nodiscard]] ublk::user_data single(unsigned queue, unsigned tag) const noexcept {
         const auto place = static_cast<std::uint16_t>(queue);
-        return batches() ? ublk::token::batch(kind::queue, place, which(tag).value())
-                         : ublk::token::io(place, which(tag));
+        return batches() ? ublk::user_data::batch(kind::queue, place, which(tag).value())
+                         : ublk::user_data::io(place, which(tag));
     }
 
     /// With what its header is to be refused.
-    [[nodiscard]] ublk::token token_of(kind what, const uapi::batch_io& header) const noexcept {
-        return ublk::token::batch(what, header.q_id, static_cast<std::uint16_t>(refusal(header)),
-                                  header.nr_elem);
+    [[nodiscard]] ublk::user_data token_of(kind what, const uapi::batch_io& header) const noexcept {
+        return ublk::user_data::batch(what, header.q_id,
+                                      static_cast<std::uint16_t>(refusal(header)), header.nr_elem);
     }
 
     [[nodiscard]] std::byte* buffer(unsigned queue, unsigned tag) const noexcept {
@@ -241,35 +241,36 @@ private:
     }
 
     /// The elements stay until the kernel has read them.
-    uapi::batch_io make(const batch_shape& how) {
+    uapi::batch_io make(const batch_shape& given) {
         using namespace uapi::batch_flag;
         uapi::batch_io header;
-        header.q_id = static_cast<std::uint16_t>(how.queue);
-        header.nr_elem = static_cast<std::uint16_t>(how.tags.size());
+        header.q_id = static_cast<std::uint16_t>(given.queue);
+        header.nr_elem = static_cast<std::uint16_t>(given.tags.size());
         header.flags = right_flags();
         constexpr std::uint16_t wrong[] = {0, has_zone_lba, has_buf_addr, auto_buf_reg_fallback,
                                            1u << 3};
-        if (how.fault < std::size(wrong)) {
-            header.flags = static_cast<std::uint16_t>(header.flags ^ wrong[how.fault]);
+        if (given.fault < std::size(wrong)) {
+            header.flags = static_cast<std::uint16_t>(header.flags ^ wrong[given.fault]);
         }
         header.elem_bytes = uapi::batch_elem_bytes(header.flags);
         const std::size_t each = header.elem_bytes;
-        std::vector<std::byte>& to = elements_.emplace_back(each * how.tags.size());
-        for (std::size_t i = 0; i < how.tags.size(); ++i) {
-            const unsigned tag = how.tags[i] & 0x7fu;
+        std::vector<std::byte>& to = elements_.emplace_back(each * given.tags.size());
+        for (std::size_t i = 0; i < given.tags.size(); ++i) {
+            const unsigned tag = given.tags[i] & 0x7fu;
             uapi::elem_header element;
             element.tag = element.buf_index = static_cast<std::uint16_t>(tag);
-            element.result =
-                how.result != 0 || !inside(how.queue, tag) ? how.result : whole(how.queue, tag);
+            element.result = given.result != 0 || !inside(given.queue, tag)
+                                 ? given.result
+                                 : whole(given.queue, tag);
             std::memcpy(to.data() + i * each, &element, sizeof element);
-            if ((header.flags & has_buf_addr) != 0 && how.tags[i] < 0x80) {
-                const auto memory = reinterpret_cast<std::uintptr_t>(buffer(how.queue, tag));
+            if ((header.flags & has_buf_addr) != 0 && given.tags[i] < 0x80) {
+                const auto memory = reinterpret_cast<std::uintptr_t>(buffer(given.queue, tag));
                 std::memcpy(to.data() + i * each + sizeof element, &memory, sizeof memory);
             }
         }
-        if (how.fault == std::size(wrong)) {
+        if (given.fault == std::size(wrong)) {
             ++header.elem_bytes;
-        } else if (how.fault == std::size(wrong) + 1) {
+        } else if (given.fault == std::size(wrong) + 1) {
             header.nr_elem = 0xffff;
         }
         return header;
@@ -298,7 +299,7 @@ private:
     void collect() {
         (void)port_.flush_and_collect();
         if (batches()) {
-            port_.drain([this](ublk::token t, int code, std::uint32_t event) {
+            port_.drain([this](ublk::user_data t, int code, std::uint32_t event) {
                 take(t, code);
                 if (t.kind() == kind::fetched) {
                     take_tags(t, code, event);
@@ -306,20 +307,20 @@ private:
             });
         } else {
             static_cast<sim::kernel::port&>(port_).drain(
-                [this](ublk::token t, int code) { take(t, code); });
+                [this](ublk::user_data t, int code) { take(t, code); });
         }
         elements_.clear();
     }
 
-    void take(ublk::token t, int code) {
-        if (t == ublk::token::wake()) {
+    void take(ublk::user_data t, int code) {
+        if (t == ublk::user_data::wake()) {
             expect(code == 1, "a wake-up has another result");
-        } else if (t == ublk::token::nobody()) {
+        } else if (t == ublk::user_data::nobody()) {
             expect(code == -EINVAL || code == -EBUSY, "a buffer is refused with another errno");
         } else if (t.is_io()) {
-            take_single(t.place(), t.which().value(), code);
+            take_single(t.queue_index(), t.tag().value(), code);
         } else if (t.kind() == kind::queue) {
-            expect(code == (inside(t.place(), t.first()) ? -EOPNOTSUPP : -EINVAL),
+            expect(code == (inside(t.queue_index(), t.first()) ? -EOPNOTSUPP : -EINVAL),
                    "a device with batches takes a command of a single tag");
         } else if (t.first() != 0) {
             expect(code == -int{t.first()}, "a wrong batch is not refused as such");
@@ -340,24 +341,24 @@ private:
             take_request(queue, tag);
         } else if (code == uapi::io_res_need_get_data) {
             expect(has(uapi::feature::need_get_data), "NEED_GET_DATA, though nobody asked for it");
-            asked_.emplace_back(queue, tag);
+            requested_.emplace_back(queue, tag);
         } else if (!refused) {
             wrong("a command is answered with " + std::to_string(code));
         }
     }
 
-    void take_tags(ublk::token t, int code, std::uint32_t event) {
+    void take_tags(ublk::user_data t, int code, std::uint32_t event) {
         if (code > 0) {
-            for (const std::uint16_t tag : port_.tags(t.place(), code, event)) {
-                take_request(t.place(), tag);
+            for (const std::uint16_t tag : port_.tags(t.queue_index(), code, event)) {
+                take_request(t.queue_index(), tag);
             }
         }
         if (!sim::kernel::batch_wire::goes_on(event) && code == -ENOBUFS) {
-            dry_.push_back(t.place());
+            dry_.push_back(t.queue_index());
         } else if (code <= 0 && t.first() == 0) {
             expect(code == uapi::io_res_abort, "FETCH_IO_CMDS ends with another errno");
         }
-        port_.give_back(t.place(), code, event);
+        port_.give_back(t.queue_index(), code, event);
     }
 
     void take_request(unsigned queue, unsigned tag) {
@@ -390,13 +391,13 @@ private:
     }
 
     std::size_t descriptor_size_;
-    sim::kernel::waker waker_;
+    sim::kernel::wakeup wakeup_;
     sim::kernel::batch_wire port_;
     std::byte* buffers_ = nullptr;
     std::vector<ublk::mapping> descriptors_;
     std::vector<std::pair<unsigned, unsigned>> owned_;
-    std::vector<std::pair<unsigned, unsigned>> asked_;  ///< for the place of their bytes
-    std::vector<unsigned> dry_;                         ///< queues to be fetched from again
+    std::vector<std::pair<unsigned, unsigned>> requested_;  ///< for the place of their bytes
+    std::vector<unsigned> dry_;                             ///< queues to be fetched from again
     std::deque<std::vector<std::byte>> elements_;
 };
 

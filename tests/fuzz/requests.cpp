@@ -11,14 +11,8 @@
 #include <ublk/data_path.hpp>
 #include <ublk/device.hpp>
 #include <ublk/device/path_choice.hpp>
-#include <ublk/policy/driver_batches.hpp>
-#include <ublk/policy/each.hpp>
-#include <ublk/policy/interleaved.hpp>
-#include <ublk/policy/per_cpu.hpp>
-#include <ublk/policy/per_wakeup.hpp>
-#include <ublk/policy/pooled.hpp>
-#include <ublk/policy/shared.hpp>
-#include <ublk/policy/up_to.hpp>
+#include <ublk/policy/batch_policy.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/sim/batch_wire.hpp>
 #include <ublk/sim/cached_disk.hpp>
 #include <ublk/sim/client.hpp>
@@ -68,16 +62,16 @@ public:
 template <class Backend, class QueuePolicy, class BatchPolicy>
 class server_of final : public server {
 public:
-    server_of(std::shared_ptr<Backend> store, const ublk::options& asked, unsigned threads,
+    server_of(std::shared_ptr<Backend> store, const ublk::options& requested, unsigned threads,
               sim::kernel as)
-        : store_{std::move(store)}, asked_{asked}, threads_{threads}, as_{as} {}
+        : store_{std::move(store)}, requested_{requested}, threads_{threads}, as_{as} {}
 
     void start() override {
-        if constexpr (ublk::on_thread_set<QueuePolicy>) {
+        if constexpr (ublk::queue_policy_traits<QueuePolicy>::on_thread_set) {
             const ublk::basic_thread_set<sim::kernel> threads{{.threads = threads_}, as_};
-            device_.emplace(store_, threads, asked_, as_);
+            device_.emplace(store_, threads, requested_, as_);
         } else {
-            device_.emplace(store_, asked_, as_);
+            device_.emplace(store_, requested_, as_);
         }
         device_->start();
     }
@@ -93,7 +87,7 @@ public:
 
 private:
     std::shared_ptr<Backend> store_;
-    ublk::options asked_;
+    ublk::options requested_;
     unsigned threads_;  ///< of a thread set
     sim::kernel as_;
     std::optional<ublk::device<Backend, QueuePolicy, BatchPolicy, sim::kernel>> device_;
@@ -103,21 +97,22 @@ struct shape {
     unsigned policies = 0;
     unsigned threads = 1;                   ///< where a queue policy can have any number
     std::optional<ublk::data_path> path{};  ///< where backend and kernel have it
-    ublk::options asked{};
+    ublk::options requested{};
 };
 
 template <class Backend, class QueuePolicy, class BatchPolicy>
-std::unique_ptr<server> serve_with(std::shared_ptr<Backend> store, const shape& how,
+std::unique_ptr<server> serve_with(std::shared_ptr<Backend> store, const shape& given,
                                    sim::kernel as) {
-    ublk::options asked = how.asked;
-    if (how.path && ublk::offers<Backend>(*how.path) &&
-        (ublk::features_of(*how.path) & ~sim::features_of(as.version())) == 0 &&
-        (!ublk::batches_by_driver<BatchPolicy> || ublk::batches_carry(*how.path))) {
-        asked.path = how.path;
+    ublk::options requested = given.requested;
+    if (given.path && ublk::offers<Backend>(*given.path) &&
+        (ublk::features_of(*given.path) & ~sim::features_of(as.version())) == 0 &&
+        (!ublk::batch_policy_traits<BatchPolicy>::by_driver || ublk::batches_carry(*given.path))) {
+        requested.path = given.path;
     }
-    asked.threads = ublk::counts_threads<QueuePolicy> ? how.threads : 0;
-    return std::make_unique<server_of<Backend, QueuePolicy, BatchPolicy>>(std::move(store), asked,
-                                                                          how.threads, as);
+    requested.threads =
+        ublk::queue_policy_traits<QueuePolicy>::takes_thread_count ? given.threads : 0;
+    return std::make_unique<server_of<Backend, QueuePolicy, BatchPolicy>>(
+        std::move(store), requested, given.threads, as);
 }
 
 template <class QueuePolicy, class BatchPolicy>
@@ -125,11 +120,11 @@ struct by {};
 
 /// One of those pairs of policies: all pairs for all backends would take minutes to compile.
 template <class Backend, class... QueuePolicy, class... BatchPolicy>
-std::unique_ptr<server> serve(std::shared_ptr<Backend> store, const shape& how, sim::kernel as,
+std::unique_ptr<server> serve(std::shared_ptr<Backend> store, const shape& given, sim::kernel as,
                               by<QueuePolicy, BatchPolicy>...) {
     using maker = std::unique_ptr<server> (*)(std::shared_ptr<Backend>, const shape&, sim::kernel);
     constexpr maker makers[] = {&serve_with<Backend, QueuePolicy, BatchPolicy>...};
-    return makers[how.policies % std::size(makers)](std::move(store), how, as);
+    return makers[given.policies % std::size(makers)](std::move(store), given, as);
 }
 
 /// What is stored, which outlives its servers: one of several backends.
@@ -170,26 +165,25 @@ public:
                                             : ublk::attributes_of(*plain_);
     }
 
-    [[nodiscard]] std::unique_ptr<server> make_server(const shape& how, sim::kernel as) const {
+    [[nodiscard]] std::unique_ptr<server> make_server(const shape& given, sim::kernel as) const {
         using namespace ublk;
         switch (kind_) {
         case kind::memory:
-            return serve(plain_, how, as, by<per_cpu, each>{}, by<shared, per_wakeup>{},
-                         by<interleaved, up_to<3>>{}, by<pooled, driver_batches>{},
-                         by<per_cpu, driver_batches>{});
+            return serve(plain_, given, as, by<per_cpu, each>{}, by<shared, per_wakeup>{},
+                         by<interleaved, up_to<3>>{}, by<pooled, batch_io>{},
+                         by<per_cpu, batch_io>{});
         case kind::file:
-            return serve(on_file_, how, as, by<per_cpu, driver_batches>{}, by<shared, each>{},
+            return serve(on_file_, given, as, by<per_cpu, batch_io>{}, by<shared, each>{},
                          by<interleaved, per_wakeup>{});
         case kind::pages:
-            return serve(paging_, how, as, by<interleaved, up_to<3>>{},
-                         by<pooled, driver_batches>{});
+            return serve(paging_, given, as, by<interleaved, up_to<3>>{}, by<pooled, batch_io>{});
         case kind::handed_over:
-            return serve(handing_, how, as, by<shared, driver_batches>{}, by<pooled, each>{});
+            return serve(handing_, given, as, by<shared, batch_io>{}, by<pooled, each>{});
         case kind::cached:
             break;
         }
-        return serve(cached_, how, as, by<per_cpu, per_wakeup>{}, by<shared, up_to<3>>{},
-                     by<pooled, driver_batches>{});
+        return serve(cached_, given, as, by<per_cpu, per_wakeup>{}, by<shared, up_to<3>>{},
+                     by<pooled, batch_io>{});
     }
 
     /// What a next process makes of it.
@@ -233,33 +227,33 @@ sim::conditions conditions_from(bytes& in) {
     constexpr int codes[] = {0, EINTR, EAGAIN, ENOMEM, ENODEV, EIO, EBUSY, EMFILE};
     const auto trouble = in.number<std::uint16_t>();
     const auto machine = in.number();
-    sim::conditions how;
-    how.seed = in.number<std::uint16_t>();
-    how.version = versions[in.below(std::size(versions))];
-    how.cpus = 1 + (machine & 3);
-    how.switches = switches[machine >> 2 & 3];
-    how.completions = machine >> 4;  // the engine asks for up to 34
-    how.often = {chances[trouble & 3], chances[trouble >> 2 & 3], chances[trouble >> 4 & 3],
-                 chances[trouble >> 6 & 3], chances[trouble >> 8 & 3]};
-    how.often.short_transfer = chances[trouble >> 12 & 3];
-    how.often.operation_again = how.often.unregistered = chances[trouble >> 14];
-    how.transfer_unit = ublk::sector_size;  // the model knows whole blocks
-    how.once.times = 1u + (trouble >> 10 & 3);
+    sim::conditions given;
+    given.seed = in.number<std::uint16_t>();
+    given.version = versions[in.below(std::size(versions))];
+    given.cpus = 1 + (machine & 3);
+    given.switches = switches[machine >> 2 & 3];
+    given.completions = machine >> 4;  // the engine asks for up to 34
+    given.often = {chances[trouble & 3], chances[trouble >> 2 & 3], chances[trouble >> 4 & 3],
+                   chances[trouble >> 6 & 3], chances[trouble >> 8 & 3]};
+    given.often.short_transfer = chances[trouble >> 12 & 3];
+    given.often.operation_again = given.often.unregistered = chances[trouble >> 14];
+    given.transfer_unit = ublk::sector_size;  // the model knows whole blocks
+    given.once.times = 1u + (trouble >> 10 & 3);
     const auto what = in.number();
-    how.once.code = codes[what % std::size(codes)];
-    how.once.step = (what & 0x80) != 0 ? in.number<std::uint16_t>() % 1024 : 0;
-    return how;
+    given.once.code = codes[what % std::size(codes)];
+    given.once.step = (what & 0x80) != 0 ? in.number<std::uint16_t>() % 1024 : 0;
+    return given;
 }
 
 shape shape_from(bytes& in) {
     const auto bits = in.number();
-    shape how;
-    how.policies = bits & 7;
-    how.asked.queues = 1u + (bits >> 3 & 3);
-    how.asked.depth = 1u + (bits >> 5 & 3);
+    shape given;
+    given.policies = bits & 7;
+    given.requested.queues = 1u + (bits >> 3 & 3);
+    given.requested.depth = 1u + (bits >> 5 & 3);
     const auto page = static_cast<std::uint32_t>(::sysconf(_SC_PAGESIZE));
-    how.asked.max_io_bytes = (bits & 0x80) != 0 ? page : 2 * page;
-    return how;
+    given.requested.max_io_bytes = (bits & 0x80) != 0 ? page : 2 * page;
+    return given;
 }
 
 /// Which disk it is, beside how it is served.
@@ -268,12 +262,12 @@ struct disk {
     std::uint32_t block_size = ublk::sector_size;
 };
 
-disk disk_from(bytes& in, shape& how) {
+disk disk_from(bytes& in, shape& given) {
     constexpr auto paths = static_cast<unsigned>(std::size(ublk::data_path_names));
     const auto bits = in.number();
     const unsigned path = bits >> 2 & 7;
-    how.path = path < paths ? std::optional{static_cast<ublk::data_path>(path)} : std::nullopt;
-    how.threads = 1u + (bits >> 7);
+    given.path = path < paths ? std::optional{static_cast<ublk::data_path>(path)} : std::nullopt;
+    given.threads = 1u + (bits >> 7);
     disk made;
     made.kind = (bits & 1) != 0 ? store::kind::cached : static_cast<store::kind>(bits >> 5 & 3);
     if ((bits & 2) != 0 && store::has_geometry(made.kind)) {
@@ -287,9 +281,9 @@ disk disk_from(bytes& in, shape& how) {
 class story {
 public:
     explicit story(bytes& in)
-        : how_{conditions_from(in)}, shape_{shape_from(in)}, disk_{disk_from(in, shape_)},
+        : given_{conditions_from(in)}, shape_{shape_from(in)}, disk_{disk_from(in, shape_)},
           block_size_{disk_.block_size}, store_{disk_.kind, block_size_},
-          attributes_{store_.attributes()}, blocks_{store::size / block_size_}, in_{how_},
+          attributes_{store_.attributes()}, blocks_{store::size / block_size_}, in_{given_},
           expected_{blocks_, block_size_, attributes_.volatile_cache} {}
 
     void live(bytes& in) {
@@ -314,7 +308,7 @@ private:
 
     struct order {
         sim::io what;
-        sim::bio asked;
+        sim::bio requested;
         sim::model::ticket ticket = 0;
         std::vector<std::byte> data;
         bool busy = false;
@@ -386,7 +380,7 @@ private:
 
     /// Whether a call of this server into the kernel was made to fail.
     [[nodiscard]] bool troubled() {
-        return !in_.on().hit.empty() && how_.once.step + how_.once.times > life_began_;
+        return !in_.on().hit.empty() && given_.once.step + given_.once.times > life_began_;
     }
 
     [[nodiscard]] bool dead() const { return process_.back().dead(); }
@@ -454,7 +448,7 @@ private:
         const std::size_t left = in_.devices() - (lingering_ != nullptr ? 1 : 0);
         if (left != 0 && in_.devices() != 0 && !died) {
             // That a device is gone is taken for granted where the driver says so.
-            expect(!well_ || how_.once.code == ENODEV,
+            expect(!well_ || given_.once.code == ENODEV,
                    "a device is left behind, and nobody was told");
             expect(troubled() && control_was_hit(),
                    "a device is left behind, and no command failed");
@@ -467,7 +461,7 @@ private:
         const std::string_view hit = in_.on().hit;
         for (const std::string_view other : {"clone", "mmap", "io_uring_setup", "io_uring_register",
                                              "io_uring_enter", "open /dev/ublkcN"}) {
-            if (hit == other && how_.once.times == 1) {
+            if (hit == other && given_.once.times == 1) {
                 return false;
             }
         }
@@ -483,7 +477,7 @@ private:
             for (std::uint32_t id = 0; id < 16; ++id) {
                 try {
                     if (in_.ublk_drv().life.find(id) != nullptr) {
-                        ublk::control<sim::kernel> commands{janitor, 60s};
+                        ublk::control_commands<sim::kernel> commands{janitor, 60s};
                         commands.stop_dev(id, 60s);
                         commands.del_dev(id);
                     }
@@ -531,23 +525,23 @@ private:
         const bool data = o.what.op == op::read || o.what.op == op::write;
         o.data.assign(data ? std::size_t{o.what.blocks} * block_size_ : 0, std::byte{});
         o.ticket = expected_.begin(o.what, o.data);
-        o.asked = sim::bio{};
-        o.asked.op = o.what.op;
-        o.asked.sector = ublk::bytes_to_sectors(o.what.block * block_size_);
-        o.asked.sectors = ublk::bytes_to_sectors(std::uint64_t{o.what.blocks} * block_size_);
-        o.asked.flags = o.what.fua ? flag::fua : 0;
-        o.asked.data = o.data.data();
-        o.asked.cpu = cpu % how_.cpus;
+        o.requested = sim::bio{};
+        o.requested.op = o.what.op;
+        o.requested.sector = ublk::bytes_to_sectors(o.what.block * block_size_);
+        o.requested.sectors = ublk::bytes_to_sectors(std::uint64_t{o.what.blocks} * block_size_);
+        o.requested.flags = o.what.fua ? flag::fua : 0;
+        o.requested.data = o.data.data();
+        o.requested.cpu = cpu % given_.cpus;
         o.busy = true;
         o.cut_short = false;
-        client_->submit(o.asked);
+        client_->submit(o.requested);
     }
 
     void await(order& o) {
         if (!o.busy) {
             return;
         }
-        const int error = client_->wait(o.asked);
+        const int error = client_->wait(o.requested);
         blameless();
         o.busy = false;
         const std::string complaint = expected_.end(o.ticket, error, o.data);
@@ -628,10 +622,10 @@ private:
     /// backend, and leaves their memory behind.
     [[nodiscard]] bool left_behind(std::string_view violation) {
         return violation.starts_with("a ring is closed upon operations in flight") &&
-               !in_.on().hit.empty() && (in_.on().hit == "io_uring_enter" || how_.once.times > 1);
+               !in_.on().hit.empty() && (in_.on().hit == "io_uring_enter" || given_.once.times > 1);
     }
 
-    sim::conditions how_;
+    sim::conditions given_;
     shape shape_;
     disk disk_;
     std::uint32_t block_size_;

@@ -77,22 +77,22 @@ bool accepted(Check check) {
 // ---------------------------------------------------------------- options and attributes
 
 ublk::options options_from(bytes& in) {
-    ublk::options asked;
+    ublk::options requested;
     const auto bits = in.number();
     if ((bits & 1) != 0) {
-        asked.id = (bits & 2) != 0 ? some_small_size(in) : in.number();
+        requested.id = (bits & 2) != 0 ? some_small_size(in) : in.number();
     }
-    asked.queues = (bits & 4) != 0 ? some_small_size(in) : in.number();
-    asked.depth = (bits & 8) != 0 ? some_small_size(in) : 1u + in.number();
-    asked.max_io_bytes = (bits & 16) != 0 ? some_small_size(in) : page_size();
+    requested.queues = (bits & 4) != 0 ? some_small_size(in) : in.number();
+    requested.depth = (bits & 8) != 0 ? some_small_size(in) : 1u + in.number();
+    requested.max_io_bytes = (bits & 16) != 0 ? some_small_size(in) : page_size();
     if ((bits & 32) != 0) {
-        asked.command_deadline = std::chrono::milliseconds{in.number<std::int64_t>()};
+        requested.command_deadline = std::chrono::milliseconds{in.number<std::int64_t>()};
     }
     if ((bits & 64) != 0) {
-        asked.stop_deadline = std::chrono::milliseconds{in.number<std::int8_t>()};
+        requested.stop_deadline = std::chrono::milliseconds{in.number<std::int8_t>()};
     }
-    asked.partition_scan = (bits & 128) == 0;
-    return asked;
+    requested.partition_scan = (bits & 128) == 0;
+    return requested;
 }
 
 /// Good ones, of which some are replaced.
@@ -150,18 +150,18 @@ void check_params(const uapi::params& p, const ublk::disk_attributes& disk,
 }
 
 /// ADD_DEV as the library sends it, and SET_PARAMS.
-void offer(const ublk::options& asked, const ublk::disk_attributes& disk, bool disk_is_fine,
+void offer(const ublk::options& requested, const ublk::disk_attributes& disk, bool disk_is_fine,
            ublk::kernel_version version) {
     sim::world in{{.seed = 1, .version = version, .switches = 0}};
     const sim::kernel as = in.boot();
-    ublk::control<sim::kernel> commands{as, 1000s};
+    ublk::control_commands<sim::kernel> commands{as, 1000s};
     uapi::dev_info info;
-    info.dev_id = asked.id.value_or(uapi::any_dev_id);
-    info.nr_hw_queues = static_cast<std::uint16_t>(asked.queues != 0 ? asked.queues : 4);
-    info.queue_depth = static_cast<std::uint16_t>(asked.depth);
-    info.max_io_buf_bytes = asked.max_io_bytes;
+    info.dev_id = requested.id.value_or(uapi::any_dev_id);
+    info.nr_hw_queues = static_cast<std::uint16_t>(requested.queues != 0 ? requested.queues : 4);
+    info.queue_depth = static_cast<std::uint16_t>(requested.depth);
+    info.max_io_buf_bytes = requested.max_io_bytes;
     const bool can_skip = version >= ublk::kernel_version{7, 0};
-    info.flags = asked.partition_scan || !can_skip ? 0 : feature::no_auto_part_scan;
+    info.flags = requested.partition_scan || !can_skip ? 0 : feature::no_auto_part_scan;
     const uapi::dev_info granted = commands.add_dev(info);
     expect((info.flags & ~granted.flags) == 0, "a feature that the library asks for is dropped");
     expect(granted.max_io_buf_bytes >= page_size(), "buffers are smaller than a page");
@@ -182,15 +182,15 @@ void offer(const ublk::options& asked, const ublk::disk_attributes& disk, bool d
 
 void fuzz_options(bytes& in) {
     const ublk::kernel_version version = versions[in.below(std::size(versions))];
-    const ublk::options asked = options_from(in);
+    const ublk::options requested = options_from(in);
     const ublk::disk_attributes disk = attributes_from(in);
-    const bool options_are_fine = accepted([&] { ublk::validate(asked, page_size()); });
+    const bool options_are_fine = accepted([&] { ublk::validate(requested, page_size()); });
     const bool disk_is_fine = accepted([&] { ublk::validate(disk, page_size()); });
     if (!options_are_fine) {
         return;
     }
     try {
-        offer(asked, disk, disk_is_fine, version);
+        offer(requested, disk, disk_is_fine, version);
     } catch (const ublk::error& why) {
         wrong(std::string{"what was accepted the driver refuses: "} + why.what());
     }
@@ -241,23 +241,24 @@ bool applies(const ublk::feature_rule& rule, ublk::kernel_version version) {
            rule.outcome != ublk::feature_outcome::refused || version >= ublk::kernel_version{6, 13};
 }
 
-void compare_with_table(std::uint64_t asked, ublk::kernel_version version, bool root) {
+void compare_with_table(std::uint64_t requested, ublk::kernel_version version, bool root) {
     // Root gets no unprivileged device, and nobody else gets another.
-    asked = root ? asked & ~feature::unprivileged_dev : asked | feature::unprivileged_dev;
+    requested =
+        root ? requested & ~feature::unprivileged_dev : requested | feature::unprivileged_dev;
     std::uint64_t known = 0;
     for (const ublk::feature_info& each : ublk::feature_infos) {
         known |= each.since <= version ? each.flag : 0;
     }
-    const std::optional<std::uint64_t> granted = add_with(asked & known, version, root, true);
+    const std::optional<std::uint64_t> granted = add_with(requested & known, version, root, true);
     bool refused = false;
     std::uint64_t dropped = 0;
     for (const ublk::feature_rule& rule : ublk::feature_rules) {
-        if (rule.violated_by(asked & known) && applies(rule, version)) {
+        if (rule.violated_by(requested & known) && applies(rule, version)) {
             refused = refused || rule.outcome == ublk::feature_outcome::refused;
             dropped |= rule.outcome == ublk::feature_outcome::dropped ? rule.flag : 0;
         }
     }
-    const std::string story = ublk::describe(asked & known) + " on Linux " + version.text() +
+    const std::string story = ublk::describe(requested & known) + " on Linux " + version.text() +
                               (root ? "" : " without privileges");
     if (refused != !granted) {
         wrong(story + (refused ? " is granted though a rule forbids it"
@@ -267,8 +268,8 @@ void compare_with_table(std::uint64_t asked, ublk::kernel_version version, bool 
         return;
     }
     // A flag that is always on may be dropped, too.
-    std::uint64_t due = (asked | ublk::always_on_features) & known;
-    if ((asked & known & feature::batch_io) != 0) {
+    std::uint64_t due = (requested | ublk::always_on_features) & known;
+    if ((requested & known & feature::batch_io) != 0) {
         dropped |= feature::per_io_daemon;
     }
     due &= ~dropped;
@@ -276,7 +277,7 @@ void compare_with_table(std::uint64_t asked, ublk::kernel_version version, bool 
         wrong(story + " becomes " + ublk::describe(*granted) + ", but the table says " +
               ublk::describe(due));
     }
-    const std::optional<std::uint64_t> with_unknown = add_with(asked, version, root, true);
+    const std::optional<std::uint64_t> with_unknown = add_with(requested, version, root, true);
     expect(!with_unknown || (*with_unknown & ~known) == 0,
            "a driver grants a feature that it does not know");
 }
@@ -348,9 +349,9 @@ void fuzz_positions(bytes& in) {
     const auto tag = in.number<std::uint16_t>();
     const auto offset =
         static_cast<std::uint32_t>(in.number<std::uint32_t>() % uapi::max_io_buf_bytes);
-    const ublk::token t = ublk::token::io(queue, ublk::tag{tag});
-    expect(t.is_io() && t.which().value() == tag && t.place() == queue &&
-               ublk::token{t.raw()} == t && !ublk::token::wake().is_io(),
+    const ublk::user_data t = ublk::user_data::io(queue, ublk::tag{tag});
+    expect(t.is_io() && t.tag().value() == tag && t.queue_index() == queue &&
+               ublk::user_data{t.raw()} == t && !ublk::user_data::wake().is_io(),
            "a token does not say what it was made of");
     const std::uint64_t position = uapi::user_copy_position(queue, tag, offset);
     const std::uint64_t inside = position - uapi::io_buf_offset;

@@ -18,10 +18,10 @@ set -euo pipefail
 export LC_ALL=C
 
 # Where the loop may go: the kernel, bulk memory, and a cold end. Clang's terminate is where it ends
-# up if liburing, which is C and says nothing of exceptions, were to throw. note_troubles tells what
+# up if liburing, which is C and says nothing of exceptions, were to throw. note_failures tells what
 # a request met with that has failed, which may be an exception.
 allowed='^(io_uring_[a-z_]+|memcpy|memmove|memset|madvise|sched_getcpu|__errno_location)(@plt)?$'
-allowed+='|^ublk::v0::detail::(assertion_failed|note_troubles)[(]|^__clang_call_terminate$'
+allowed+='|^ublk::v0::detail::(assertion_failed|note_failures)[(]|^__clang_call_terminate$'
 
 # Of the data path whose backends copy by themselves, only: that is how.
 copying='^(pread|pwrite)(64)?(@plt)?$'

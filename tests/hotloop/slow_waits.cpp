@@ -25,25 +25,25 @@ struct store {
 struct waits_and_calls_virtually : disk {
     store* where = nullptr;
     ublk::task write(ublk::io& with, const ublk::request&, std::span<const std::byte> in) {
-        const int said = co_await with.write(3, in, 0);
-        co_return said > 0 && where->keep(in) ? ublk::ok : std::errc::io_error;
+        const int outcome = co_await with.write(3, in, 0);
+        co_return outcome > 0 && where->keep(in) ? ublk::ok : std::errc::io_error;
     }
 };
 
 struct waits_and_calls_a_function : disk {
     std::shared_ptr<std::function<bool()>> where;
     ublk::task write(ublk::io& with, const ublk::request&, std::span<const std::byte> in) {
-        const int said = co_await with.write(3, in, 0);
-        co_return said > 0 && (*where)() ? ublk::ok : std::errc::io_error;
+        const int outcome = co_await with.write(3, in, 0);
+        co_return outcome > 0 && (*where)() ? ublk::ok : std::errc::io_error;
     }
 };
 
 struct waits_and_allocates : disk {
     std::vector<std::uint64_t> log;
     ublk::task write(ublk::io& with, const ublk::request& r, std::span<const std::byte> in) {
-        const int said = co_await with.write(3, in, 0);
+        const int outcome = co_await with.write(3, in, 0);
         log.push_back(r.offset());
-        co_return said > 0 ? ublk::ok : std::errc::io_error;
+        co_return outcome > 0 ? ublk::ok : std::errc::io_error;
     }
 };
 
@@ -55,8 +55,8 @@ struct waits_on_the_heap : disk {
         return later(with, in);
     }
     ublk::task later(ublk::io& with, std::span<const std::byte> in) {
-        const int said = co_await with.write(3, in, 0);
-        co_return said > 0 ? ublk::ok : std::errc::io_error;
+        const int outcome = co_await with.write(3, in, 0);
+        co_return outcome > 0 ? ublk::ok : std::errc::io_error;
     }
 };
 
@@ -64,10 +64,10 @@ struct waits_for_a_lock : disk {
     std::unique_ptr<std::mutex> mutex = std::make_unique<std::mutex>();
     std::uint64_t writes = 0;
     ublk::task write(ublk::io& with, const ublk::request&, std::span<const std::byte> in) {
-        const int said = co_await with.write(3, in, 0);
+        const int outcome = co_await with.write(3, in, 0);
         const std::lock_guard lock{*mutex};
         ++writes;
-        co_return said > 0 ? ublk::ok : std::errc::io_error;
+        co_return outcome > 0 ? ublk::ok : std::errc::io_error;
     }
 };
 

@@ -17,33 +17,33 @@ public:
 
     std::uint64_t size() const noexcept { return size_; }
     ublk::task read(ublk::io& with, const ublk::request& r, std::span<std::byte> out) {
-        const int said = co_await with.read(file_, out, r.offset());
-        co_return answer(said, out.size());
+        const int outcome = co_await with.read(file_, out, r.offset());
+        co_return answer(outcome, out.size());
     }
     ublk::task write(ublk::io& with, const ublk::request& r, std::span<const std::byte> in) {
         co_return co_await ublk::when_all(half(with, in.first(in.size() / 2), r.offset()),
                                           half(with, in.subspan(in.size() / 2), r.offset()));
     }
     ublk::task read(ublk::io& with, const ublk::request& r, ublk::registered_buffer out) {
-        const int said = co_await with.read(file_, out, r.offset());
-        co_return answer(said, out.size());
+        const int outcome = co_await with.read(file_, out, r.offset());
+        co_return answer(outcome, out.size());
     }
     ublk::task write(ublk::io& with, const ublk::request& r, ublk::registered_buffer in) {
-        const int said = co_await with.write(file_, in, r.offset());
-        co_return answer(said, in.size());
+        const int outcome = co_await with.write(file_, in, r.offset());
+        co_return answer(outcome, in.size());
     }
     ublk::task flush(ublk::io& with, const ublk::request&) {
-        const int said = co_await with.fdatasync(file_);
-        co_return answer(said, 0);
+        const int outcome = co_await with.fdatasync(file_);
+        co_return answer(outcome, 0);
     }
 
 private:
     ublk::task half(ublk::io& with, std::span<const std::byte> in, std::uint64_t offset) {
-        const int said = co_await with.write(file_, in, offset);
-        co_return answer(said, in.size());
+        const int outcome = co_await with.write(file_, in, offset);
+        co_return answer(outcome, in.size());
     }
-    static ublk::result answer(int said, std::size_t bytes) noexcept {
-        return static_cast<std::size_t>(said) == bytes ? ublk::ok : std::errc::io_error;
+    static ublk::result answer(int outcome, std::size_t bytes) noexcept {
+        return static_cast<std::size_t>(outcome) == bytes ? ublk::ok : std::errc::io_error;
     }
 
     std::uint64_t size_;

@@ -74,7 +74,7 @@ template <>
 struct box<void> {};
 
 template <class T>
-struct errand : box<T> {
+struct offloaded : box<T> {
     std::mutex mutex;
     std::condition_variable changed;
     bool done = false;
@@ -86,7 +86,7 @@ struct errand : box<T> {
 /// Runs `call` in a thread that nobody joins: one that begot a command which the kernel keeps
 /// cannot even exit before that has ended. `call` is destroyed before anybody hears of its end.
 template <class T, class Call>
-void send_off(std::shared_ptr<detail::errand<T>> state, Call call) {
+void send_off(std::shared_ptr<detail::offloaded<T>> state, Call call) {
     std::thread{[state = std::move(state), call = std::optional<Call>{std::move(call)}]() mutable {
         std::exception_ptr trouble;
         try {
@@ -111,7 +111,7 @@ void send_off(std::shared_ptr<detail::errand<T>> state, Call call) {
 template <class Call>
 auto bounded(const std::string& what, Call call, milliseconds limit = patience) {
     using value = std::invoke_result_t<Call&>;
-    const auto state = std::make_shared<detail::errand<value>>();
+    const auto state = std::make_shared<detail::offloaded<value>>();
     send_off<value>(state, std::move(call));
     std::unique_lock lock{state->mutex};
     if (!state->changed.wait_for(lock, limit, [&] { return state->done; })) {
@@ -140,7 +140,7 @@ class meanwhile {
 public:
     template <class Call>
     meanwhile(std::string what, Call call)
-        : what_{std::move(what)}, state_{std::make_shared<detail::errand<void>>()} {
+        : what_{std::move(what)}, state_{std::make_shared<detail::offloaded<void>>()} {
         send_off<void>(state_, std::move(call));
     }
 
@@ -162,7 +162,7 @@ public:
 
 private:
     std::string what_;
-    std::shared_ptr<detail::errand<void>> state_;
+    std::shared_ptr<detail::offloaded<void>> state_;
 };
 
 // ---------------------------------------------------------------- bytes
@@ -426,7 +426,7 @@ holds(client& disk, std::uint64_t offset, std::span<const std::byte> wanted, int
 
 // ---------------------------------------------------------------- devices
 
-using control = ublk::control<ublk::linux_kernel>;
+using control = ublk::control_commands<ublk::linux_kernel>;
 
 [[nodiscard]] inline control open_control(milliseconds limit = patience) {
     return control{ublk::linux_kernel{}, limit};
@@ -590,8 +590,8 @@ template <class Device>
 class disk {
 public:
     template <class Backend, class... Kernel>
-    explicit disk(Backend backend, ublk::options asked, Kernel... running)
-        : device_{std::make_shared<Device>(std::move(backend), std::move(asked),
+    explicit disk(Backend backend, ublk::options requested, Kernel... running)
+        : device_{std::make_shared<Device>(std::move(backend), std::move(requested),
                                            std::move(running)...)} {}
     disk(disk&&) = default;
     disk(const disk&) = delete;
@@ -622,14 +622,14 @@ private:
 };
 
 template <class QueuePolicy = ublk::per_cpu, class BatchPolicy = ublk::per_wakeup, class Backend>
-[[nodiscard]] auto make_disk(Backend backend, ublk::options asked) {
+[[nodiscard]] auto make_disk(Backend backend, ublk::options requested) {
     return disk<ublk::device<Backend, QueuePolicy, BatchPolicy>>{std::move(backend),
-                                                                 std::move(asked)};
+                                                                 std::move(requested)};
 }
 
 template <class QueuePolicy = ublk::per_cpu, class BatchPolicy = ublk::per_wakeup, class Backend>
-[[nodiscard]] auto start_disk(Backend backend, ublk::options asked) {
-    auto made = make_disk<QueuePolicy, BatchPolicy>(std::move(backend), std::move(asked));
+[[nodiscard]] auto start_disk(Backend backend, ublk::options requested) {
+    auto made = make_disk<QueuePolicy, BatchPolicy>(std::move(backend), std::move(requested));
     made.start();
     return made;
 }
@@ -647,18 +647,18 @@ inline void await_partition_scan(const std::string& path) {
 
 /// Options with a deadline that an emulated CPU on a busy machine keeps.
 [[nodiscard]] inline ublk::options patient() {
-    ublk::options asked;
-    asked.command_deadline = long_patience;
-    return asked;
+    ublk::options requested;
+    requested.command_deadline = long_patience;
+    return requested;
 }
 
 /// Options that take little memory and time.
 [[nodiscard]] inline ublk::options small(unsigned queues = 2) {
-    ublk::options asked = patient();
-    asked.queues = queues;
-    asked.depth = 16;
-    asked.max_io_bytes = 128u << 10;
-    return asked;
+    ublk::options requested = patient();
+    requested.queues = queues;
+    requested.depth = 16;
+    requested.max_io_bytes = 128u << 10;
+    return requested;
 }
 
 // ---------------------------------------------------------------- processes

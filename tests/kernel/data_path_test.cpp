@@ -93,19 +93,19 @@ public:
 
     std::uint64_t size() const noexcept { return disk_size; }
     ublk::task read(ublk::io& with, const ublk::request& r, ublk::client_pages out) {
-        co_return co_await with.hand_over([&](ublk::return_ticket back) {
+        co_return co_await with.offload([&](ublk::completion_handle back) {
             state_->give({std::move(back), out, r.offset(), false});
         });
     }
     ublk::task write(ublk::io& with, const ublk::request& r, ublk::client_pages in) {
-        co_return co_await with.hand_over([&](ublk::return_ticket back) {
+        co_return co_await with.offload([&](ublk::completion_handle back) {
             state_->give({std::move(back), in, r.offset(), true});
         });
     }
 
 private:
     struct job {
-        ublk::return_ticket back;
+        ublk::completion_handle back;
         ublk::client_pages pages;
         std::uint64_t offset;
         bool is_write;
@@ -198,11 +198,11 @@ void with_backend(store which, const Use& use) {
 }
 
 ublk::options asking_for(data_path path) {
-    ublk::options asked = ublk_test::patient();
-    asked.queues = 2;
-    asked.depth = 32;
-    asked.path = path;
-    return asked;
+    ublk::options requested = ublk_test::patient();
+    requested.queues = 2;
+    requested.depth = 32;
+    requested.path = path;
+    return requested;
 }
 
 // ---------------------------------------------------------------- the matrix
@@ -222,7 +222,7 @@ struct cell {
 /// there is most in flight. Under AddressSanitizer, which is slow, the paths are tried once each.
 std::vector<cell> matrix() {
     using enum data_path;
-    std::vector<cell> all{{store::memory, lend, false},
+    std::vector<cell> all{{store::memory, get_data, false},
                           {store::memory, user_copy, false},
                           {store::offloaded, pages, false}};
     for (const data_path path : {copy, fixed_copy, zero_copy, auto_buffer}) {
@@ -235,7 +235,7 @@ std::vector<cell> matrix() {
     }
     if (!ublk_test::with_asan) {
         all.push_back({store::memory, copy, false});
-        all.push_back({store::memory, lend, true});
+        all.push_back({store::memory, get_data, true});
         all.push_back({store::buffered_file, copy, false});
     }
     return all;
@@ -354,7 +354,7 @@ TEST_P(data_paths, are_refused_where_the_kernel_lacks_them) {
 INSTANTIATE_TEST_SUITE_P(all, data_paths, testing::ValuesIn(matrix()),
                          testing::PrintToStringParamName());
 INSTANTIATE_TEST_SUITE_P(all, file_systems,
-                         testing::Values(cell{store::memory, data_path::lend, false},
+                         testing::Values(cell{store::memory, data_path::get_data, false},
                                          cell{store::memory, data_path::user_copy, false},
                                          cell{store::offloaded, data_path::pages, false},
                                          cell{store::buffered_file, data_path::copy, false},
@@ -369,11 +369,12 @@ using data_path_choice = ublk_test::on_a_clean_system;
 
 TEST_F(data_path_choice, is_the_best_that_the_kernel_has) {
     const scratch one{"choice", disk_size};
-    ublk::options asked = ublk_test::patient();
-    asked.depth = 8;
+    ublk::options requested = ublk_test::patient();
+    requested.depth = 8;
     using ublk::backends::file;
     ublk::device<file> disk{
-        std::make_shared<file>(one.path(), ublk::backends::file_options{.at_once = false}), asked};
+        std::make_shared<file>(one.path(), ublk::backends::file_options{.at_once = false}),
+        requested};
     disk.start();
     const bool registers = possible(data_path::auto_buffer);
     EXPECT_EQ(disk.info().path, registers ? data_path::auto_buffer : data_path::fixed_copy);
@@ -384,9 +385,9 @@ TEST_F(data_path_choice, is_the_best_that_the_kernel_has) {
 TEST_F(data_path_choice, follows_the_preference_of_the_backend) {
     const scratch one{"preference", disk_size};
     using ublk::backends::file;
-    ublk::options asked = ublk_test::patient();
-    asked.depth = 8;
-    ublk::device<file> disk{std::make_shared<file>(one.path()), asked};
+    ublk::options requested = ublk_test::patient();
+    requested.depth = 8;
+    ublk::device<file> disk{std::make_shared<file>(one.path()), requested};
     disk.start();
     EXPECT_EQ(disk.info().path, data_path::copy);
     EXPECT_EQ(disk.info().path_reason, "the backend prefers it");
@@ -394,11 +395,11 @@ TEST_F(data_path_choice, follows_the_preference_of_the_backend) {
 }
 
 TEST_F(data_path_choice, takes_no_memory_for_buffers_that_it_does_not_need) {
-    for (const data_path path : {data_path::lend, data_path::user_copy}) {
-        ublk::options asked = asking_for(path);
-        asked.depth = 128;
-        asked.max_io_bytes = 1u << 20;  // 256 MiB in copy mode
-        ublk::device<ublk::backends::memory> disk{ublk::backends::memory{disk_size}, asked};
+    for (const data_path path : {data_path::get_data, data_path::user_copy}) {
+        ublk::options requested = asking_for(path);
+        requested.depth = 128;
+        requested.max_io_bytes = 1u << 20;  // 256 MiB in copy mode
+        ublk::device<ublk::backends::memory> disk{ublk::backends::memory{disk_size}, requested};
         const std::size_t before = ublk_test::held().resident_kib;
         disk.start();
         // AddressSanitizer has shadows and quarantines of its own.
@@ -429,11 +430,12 @@ struct misplacing_kernel : ublk::linux_kernel {
 
     struct port : ublk::linux_kernel::port {
         using ublk::linux_kernel::port::port;
-        void fetch(ublk::queue_id q, ublk::tag t, ublk::buffer_address at, ublk::token e) noexcept {
+        void fetch(ublk::queue_id q, ublk::tag t, ublk::buffer_address at,
+                   ublk::user_data e) noexcept {
             ublk::linux_kernel::port::fetch(q, t, misplaced(at), e);
         }
         void commit(ublk::queue_id q, ublk::tag t, int result, ublk::buffer_address at,
-                    ublk::token e) noexcept {
+                    ublk::user_data e) noexcept {
             ublk::linux_kernel::port::commit(q, t, result, misplaced(at), e);
         }
         void register_buffer(ublk::queue_id q, ublk::tag t, std::uint16_t index) noexcept {

@@ -31,8 +31,8 @@ protected:
     /// The error of a start that is expected to fail, after which nothing is left. It must not wait
     /// for its deadline, which is later than `disk` would wait.
     template <class Backend>
-    ublk::error start_error(Backend backend, ublk::options asked) {
-        auto d = make_disk(std::move(backend), std::move(asked));
+    ublk::error start_error(Backend backend, ublk::options requested) {
+        auto d = make_disk(std::move(backend), std::move(requested));
         std::optional<ublk::error> refused;
         try {
             d.start();
@@ -149,9 +149,9 @@ TEST_F(errors, without_the_module_start_says_how_to_load_it) {
 
 /// What a start in a process of its own says, which `prepare` made ill.
 template <class Prepare>
-[[nodiscard]] std::string start_in_child(Prepare prepare, const ublk::options& asked) {
+[[nodiscard]] std::string start_in_child(Prepare prepare, const ublk::options& requested) {
     child_process child{[&](const child_process::link& parent) {
-        ublk::device<ram> device{ram{1 * mib}, asked};
+        ublk::device<ram> device{ram{1 * mib}, requested};
         prepare();
         try {
             device.start();
@@ -160,8 +160,8 @@ template <class Prepare>
             parent.say(std::to_string(refused.errno_value()) + " " + refused.what());
         }
     }};
-    const std::string said = child.hear();
-    return child.gone() && child.exit_code() == 0 ? said : said + " (and did not end well)";
+    const std::string outcome = child.hear();
+    return child.gone() && child.exit_code() == 0 ? outcome : outcome + " (and did not end well)";
 }
 
 void become_nobody() {
@@ -171,29 +171,31 @@ void become_nobody() {
 }
 
 TEST_F(errors, a_user_who_may_not_open_the_control_node_is_told_so) {
-    const std::string said = start_in_child(become_nobody, small());
-    EXPECT_TRUE(mentions(said, {"13 ublk: opening /dev/ublk-control", "Permission denied",
-                                "Likely cause: this user may not open it", "Remedy: run as root"}));
+    const std::string outcome = start_in_child(become_nobody, small());
+    EXPECT_TRUE(
+        mentions(outcome, {"13 ublk: opening /dev/ublk-control", "Permission denied",
+                           "Likely cause: this user may not open it", "Remedy: run as root"}));
 }
 
 TEST_F(errors, a_user_who_may_open_the_control_node_but_not_add_devices_is_told_so) {
     struct stat before {};
     ASSERT_EQ(::stat("/dev/ublk-control", &before), 0);
     ASSERT_EQ(::chmod("/dev/ublk-control", 0666), 0);
-    const std::string said = start_in_child(become_nobody, small());
+    const std::string outcome = start_in_child(become_nobody, small());
     EXPECT_EQ(::chmod("/dev/ublk-control", before.st_mode & 07777), 0);
-    EXPECT_TRUE(mentions(said, {"1 ublk: ADD_DEV failed", "CAP_SYS_ADMIN", "Remedy: run as root"}));
+    EXPECT_TRUE(
+        mentions(outcome, {"1 ublk: ADD_DEV failed", "CAP_SYS_ADMIN", "Remedy: run as root"}));
 }
 
 // ---------------------------------------------------------------- ids and limits
 
 TEST_F(errors, an_id_that_is_taken_is_named_and_its_owner_is_not_disturbed) {
-    ublk::options asked = small();
-    asked.id = 7;
-    auto first = start_disk(ram{1 * mib}, asked);
+    ublk::options requested = small();
+    requested.id = 7;
+    auto first = start_disk(ram{1 * mib}, requested);
     EXPECT_EQ(first->id(), 7u);
     EXPECT_EQ(first->path(), "/dev/ublkb7");
-    auto second = make_disk(ram{1 * mib}, asked);
+    auto second = make_disk(ram{1 * mib}, requested);
     const auto refused = caught([&] { second.start(); });
     ASSERT_TRUE(refused);
     EXPECT_TRUE(says(*refused, EEXIST, "ADD_DEV", "this id exists", "another id"));
@@ -204,17 +206,17 @@ TEST_F(errors, an_id_that_is_taken_is_named_and_its_owner_is_not_disturbed) {
 }
 
 TEST_F(errors, the_highest_id_is_granted_and_one_more_refused) {
-    ublk::options asked = small();
-    asked.id = (1u << 20) - 1;
+    ublk::options requested = small();
+    requested.id = (1u << 20) - 1;
     {
-        const auto d = start_disk(ram{1 * mib}, asked);
+        const auto d = start_disk(ram{1 * mib}, requested);
         EXPECT_EQ(d->path(), "/dev/ublkb1048575");
         client file{d->path()};
         EXPECT_EQ(file.write(0, pattern(0, 4096, 1)), 0);
     }
-    asked.id = 1u << 20;
-    EXPECT_TRUE(
-        says(start_error(ram{1 * mib}, asked), EINVAL, "checking the options", "id is", "1048576"));
+    requested.id = 1u << 20;
+    EXPECT_TRUE(says(start_error(ram{1 * mib}, requested), EINVAL, "checking the options", "id is",
+                     "1048576"));
 }
 
 TEST_F(errors, the_limit_on_devices_is_named_and_is_not_for_root_in_newer_drivers) {
@@ -297,12 +299,12 @@ TEST_F(errors, the_smallest_and_the_largest_disk_have_their_exact_size) {
 
 TEST_F(errors, options_that_no_driver_takes_are_refused_in_words) {
     const auto with = [](auto change) {
-        ublk::options asked = small();
-        change(asked);
-        return asked;
+        ublk::options requested = small();
+        change(requested);
+        return requested;
     };
     const struct {
-        ublk::options asked;
+        ublk::options requested;
         const char* cause;
     } cases[] = {
         {with([](ublk::options& o) { o.queues = 4097; }), "queues is 4097"},
@@ -313,7 +315,7 @@ TEST_F(errors, options_that_no_driver_takes_are_refused_in_words) {
         {with([](ublk::options& o) { o.command_deadline = 0ms; }), "deadline"},
     };
     for (const auto& c : cases) {
-        EXPECT_TRUE(says(start_error(ram{1 * mib}, c.asked), EINVAL, "checking the options",
+        EXPECT_TRUE(says(start_error(ram{1 * mib}, c.requested), EINVAL, "checking the options",
                          c.cause, "choose"));
     }
 }
@@ -341,19 +343,19 @@ TEST_F(errors, partitions_are_found_unless_they_are_not_wanted) {
 }
 
 TEST_F(errors, without_partition_scan_there_are_no_partitions_or_the_kernel_is_too_old_for_it) {
-    ublk::options asked = small();
-    asked.partition_scan = false;
+    ublk::options requested = small();
+    requested.partition_scan = false;
     const bool known = bounded("GET_FEATURES", [] {
         return (open_control().get_features() & ublk::uapi::feature::no_auto_part_scan) != 0;
     });
     EXPECT_EQ(known, running_kernel() >= (ublk::kernel_version{7, 0}));
     const ram backend = partitioned();
     if (!known) {
-        EXPECT_TRUE(says(start_error(backend, asked), EOPNOTSUPP, "ADD_DEV",
+        EXPECT_TRUE(says(start_error(backend, requested), EOPNOTSUPP, "ADD_DEV",
                          "cannot leave partitions alone", "7.0"));
         return;
     }
-    const auto d = start_disk(backend, asked);
+    const auto d = start_disk(backend, requested);
     EXPECT_NE(d->info().flags & ublk::uapi::feature::no_auto_part_scan, 0u);
     std::this_thread::sleep_for(300ms);  // a scan would be asynchronous
     EXPECT_FALSE(has_partition(d->id()));
@@ -362,10 +364,10 @@ TEST_F(errors, without_partition_scan_there_are_no_partitions_or_the_kernel_is_t
 
 TEST_F(errors, a_backend_that_does_not_answer_the_partition_scan_ends_start_in_time) {
     const gate door;
-    ublk::options asked = small(1);
-    asked.command_deadline = 5s;
-    asked.stop_deadline = 1s;
-    auto d = make_disk(ram{1 * mib, door.as_hook()}, asked);
+    ublk::options requested = small(1);
+    requested.command_deadline = 5s;
+    requested.stop_deadline = 1s;
+    auto d = make_disk(ram{1 * mib, door.as_hook()}, requested);
     door.shut();
     const std::optional<ublk::error> refused = caught([&] { d.start(); });
     std::uint32_t id = 0;
@@ -402,11 +404,11 @@ private:
 
 TEST_F(errors, buffers_beyond_all_memory_are_refused_in_words) {
     const usual_overcommit now;
-    ublk::options asked = patient();
-    asked.queues = 64;
-    asked.depth = 4096;
-    asked.max_io_bytes = 32u << 20;
-    const ublk::error refused = start_error(ram{1 * mib}, asked);
+    ublk::options requested = patient();
+    requested.queues = 64;
+    requested.depth = 4096;
+    requested.max_io_bytes = 32u << 20;
+    const ublk::error refused = start_error(ram{1 * mib}, requested);
     EXPECT_TRUE(says(refused, ENOMEM, "allocating tag buffers", "bytes", "ask for less depth"));
 }
 
@@ -414,18 +416,19 @@ TEST_F(errors, a_process_with_little_address_space_is_told_what_it_lacks) {
     if (with_asan) {
         GTEST_SKIP() << "AddressSanitizer itself needs terabytes of addresses";
     }
-    ublk::options asked = small();
-    asked.depth = 64;
-    asked.max_io_bytes = 4u << 20;  // 256 MiB a queue
-    const std::string said = start_in_child(
+    ublk::options requested = small();
+    requested.depth = 64;
+    requested.max_io_bytes = 4u << 20;  // 256 MiB a queue
+    const std::string outcome = start_in_child(
         [] {
             const rlimit less{std::size_t{300} << 20, std::size_t{300} << 20};
             if (::setrlimit(RLIMIT_AS, &less) != 0) {
                 throw std::runtime_error{"setrlimit"};
             }
         },
-        asked);
-    EXPECT_TRUE(mentions(said, {"12 ublk: ", "Cannot allocate memory", "Likely cause", "Remedy"}));
+        requested);
+    EXPECT_TRUE(
+        mentions(outcome, {"12 ublk: ", "Cannot allocate memory", "Likely cause", "Remedy"}));
 }
 
 // CAP_IPC_LOCK sets the limit aside, so a child has to be without it.
@@ -455,12 +458,12 @@ TEST_F(errors, buffers_that_must_be_locked_and_may_not_are_refused_in_words) {
     if (with_asan) {
         GTEST_SKIP() << "AddressSanitizer makes mlock do nothing";
     }
-    ublk::options asked = small();
-    asked.lock_buffers = true;
-    asked.fall_back = false;
-    const std::string said = start_in_child(lock_little, asked);
+    ublk::options requested = small();
+    requested.lock_buffers = true;
+    requested.fall_back = false;
+    const std::string outcome = start_in_child(lock_little, requested);
     EXPECT_TRUE(
-        mentions(said, {"12 ublk: locking tag buffers", "limit on locked memory", "ulimit -l"}));
+        mentions(outcome, {"12 ublk: locking tag buffers", "limit on locked memory", "ulimit -l"}));
 }
 
 /// Serves by registered buffers where it can, else by plain memory.
@@ -474,12 +477,12 @@ public:
     [[nodiscard]] std::uint64_t size() const noexcept { return 1 * mib; }
 
     ublk::task read(ublk::io& with, const ublk::request& r, ublk::registered_buffer out) {
-        const int said = co_await with.read(file_.get(), out, r.offset());
-        co_return answer(r, said);
+        const int outcome = co_await with.read(file_.get(), out, r.offset());
+        co_return answer(r, outcome);
     }
     ublk::task write(ublk::io& with, const ublk::request& r, ublk::registered_buffer in) {
-        const int said = co_await with.write(file_.get(), in, r.offset());
-        co_return answer(r, said);
+        const int outcome = co_await with.write(file_.get(), in, r.offset());
+        co_return answer(r, outcome);
     }
     ublk::result read(const ublk::request& r, std::span<std::byte> out) {
         return answer(r,
@@ -491,9 +494,9 @@ public:
     }
 
 private:
-    static ublk::result answer(const ublk::request& r, std::int64_t said) {
-        return said == static_cast<std::int64_t>(r.length()) ? ublk::ok
-                                                             : ublk::result{std::errc::io_error};
+    static ublk::result answer(const ublk::request& r, std::int64_t outcome) {
+        return outcome == static_cast<std::int64_t>(r.length()) ? ublk::ok
+                                                                : ublk::result{std::errc::io_error};
     }
 
     ublk::fd file_;
@@ -501,30 +504,30 @@ private:
 
 /// Starts a device in a child that may lock little memory. What was granted, or the error.
 template <class Backend>
-std::string granted_with_little_locked(const ublk::options& asked) {
+std::string granted_with_little_locked(const ublk::options& requested) {
     child_process child{[&](const child_process::link& parent) {
-        std::string said;
+        std::string outcome;
         try {
-            ublk::device<Backend> device{Backend{1 * mib}, asked};
+            ublk::device<Backend> device{Backend{1 * mib}, requested};
             lock_little();
             device.start();
             {
                 client file{device.path()};
-                said = file.write(0, pattern(0, 64 * kib, 17)) == 0 &&
-                               holds(file, 0, pattern(0, 64 * kib, 17))
-                           ? ""
-                           : "wrong bytes by ";
+                outcome = file.write(0, pattern(0, 64 * kib, 17)) == 0 &&
+                                  holds(file, 0, pattern(0, 64 * kib, 17))
+                              ? ""
+                              : "wrong bytes by ";
             }
-            said +=
+            outcome +=
                 std::string{to_string(device.info().path)} + " (" + device.info().path_reason + ")";
             for (const std::string& each : device.info().fallbacks) {
-                said += "; " + each;
+                outcome += "; " + each;
             }
             device.stop();
         } catch (const std::exception& thrown) {
-            said = std::string{"not started: "} + thrown.what();
+            outcome = std::string{"not started: "} + thrown.what();
         }
-        parent.say(said);
+        parent.say(outcome);
     }};
     return child.hear();
 }
@@ -533,36 +536,36 @@ TEST_F(errors, buffers_that_may_not_be_locked_serve_all_the_same) {
     if (with_asan) {
         GTEST_SKIP() << "AddressSanitizer makes mlock do nothing";
     }
-    ublk::options asked = small();
-    asked.lock_buffers = true;
-    const std::string said = granted_with_little_locked<ram>(asked);
-    EXPECT_TRUE(mentions(
-        said, {"copy (", "; locking tag buffers failed: ", "exceed the limit on locked memory"}));
+    ublk::options requested = small();
+    requested.lock_buffers = true;
+    const std::string outcome = granted_with_little_locked<ram>(requested);
+    EXPECT_TRUE(mentions(outcome, {"copy (", "; locking tag buffers failed: ",
+                                   "exceed the limit on locked memory"}));
 }
 
 // Where the kernel has no zero copy, the buffers would be registered, which counts as locked.
 TEST_F(errors, buffers_that_may_not_be_registered_lead_to_another_data_path) {
-    ublk::options asked = small();
-    const std::string said = granted_with_little_locked<in_memfd>(asked);
+    ublk::options requested = small();
+    const std::string outcome = granted_with_little_locked<in_memfd>(requested);
     const std::uint64_t known = open_control().get_features();
     if ((known & ublk::uapi::feature::support_zero_copy) == 0) {
-        EXPECT_TRUE(mentions(said, {"copy (",
-                                    "not fixed_copy: registering the tag buffers with "
-                                    "io_uring failed: ",
-                                    "the limit on locked memory is reached"}));
+        EXPECT_TRUE(mentions(outcome, {"copy (",
+                                       "not fixed_copy: registering the tag buffers with "
+                                       "io_uring failed: ",
+                                       "the limit on locked memory is reached"}));
     }
-    EXPECT_EQ(said.find("not started"), said.npos) << said;
-    EXPECT_EQ(said.find("wrong bytes"), said.npos) << said;
+    EXPECT_EQ(outcome.find("not started"), outcome.npos) << outcome;
+    EXPECT_EQ(outcome.find("wrong bytes"), outcome.npos) << outcome;
 
-    asked.path = ublk::data_path::fixed_copy;
-    EXPECT_TRUE(mentions(granted_with_little_locked<in_memfd>(asked),
+    requested.path = ublk::data_path::fixed_copy;
+    EXPECT_TRUE(mentions(granted_with_little_locked<in_memfd>(requested),
                          {"not started: ", "registering the tag buffers", "ulimit -l"}));
 }
 
 TEST_F(errors, running_out_of_descriptors_at_any_step_says_so_and_leaves_nothing) {
-    ublk::options asked = small();
+    ublk::options requested = small();
     child_process child{[&](const child_process::link& parent) {
-        ublk::device<ram> device{ram{1 * mib}, asked};
+        ublk::device<ram> device{ram{1 * mib}, requested};
         // Standard files and the two pipes are open; the start takes some more.
         const auto open = held().files;
         const std::set<std::string> before = devices();
@@ -572,7 +575,7 @@ TEST_F(errors, running_out_of_descriptors_at_any_step_says_so_and_leaves_nothing
             if (::setrlimit(RLIMIT_NOFILE, &little) != 0) {
                 throw std::runtime_error{"setrlimit"};
             }
-            std::string said;
+            std::string outcome;
             try {
                 device.start();
                 started = true;
@@ -581,14 +584,14 @@ TEST_F(errors, running_out_of_descriptors_at_any_step_says_so_and_leaves_nothing
                 const bool good = refused.errno_value() == EMFILE &&
                                   what.find("no file descriptor is left") != std::string::npos &&
                                   what.find("ulimit -n") != std::string::npos;
-                said = good ? "" : what;
+                outcome = good ? "" : what;
             }
             const rlimit enough{1024, 1024};
             if (::setrlimit(RLIMIT_NOFILE, &enough) != 0) {
                 throw std::runtime_error{"setrlimit"};
             }
-            if (!said.empty()) {
-                parent.say(std::to_string(more) + ": " + said);
+            if (!outcome.empty()) {
+                parent.say(std::to_string(more) + ": " + outcome);
             }
             if (!started && devices() != before) {
                 parent.say(std::to_string(more) + ": left " + list(devices()));
@@ -609,7 +612,7 @@ TEST_F(errors, a_system_without_threads_left_is_named_and_nothing_is_left) {
     // The kernel needs one itself for most control commands, so that is where it shows.
     constexpr const char* limit = "/proc/sys/kernel/threads-max";
     const std::string before = read_line(limit);
-    const std::string said = start_in_child(
+    const std::string outcome = start_in_child(
         [] {
             if (!write_text(limit, "20")) {
                 throw std::runtime_error{"threads-max"};
@@ -618,7 +621,7 @@ TEST_F(errors, a_system_without_threads_left_is_named_and_nothing_is_left) {
         small());
     ASSERT_TRUE(write_text(limit, before));
     EXPECT_TRUE(
-        mentions(said, {" ublk: ", "Likely cause: ", "thread", "Remedy: raise `ulimit -u`"}));
+        mentions(outcome, {" ublk: ", "Likely cause: ", "thread", "Remedy: raise `ulimit -u`"}));
 }
 
 // ---------------------------------------------------------------- control commands

@@ -83,9 +83,9 @@ private:
 };
 
 ublk::options some_tags() {
-    ublk::options asked = ublk_test::patient();
-    asked.depth = 32;
-    return asked;
+    ublk::options requested = ublk_test::patient();
+    requested.depth = 32;
+    return requested;
 }
 
 using disk_of_kept = ublk::device<kept>;
@@ -388,16 +388,16 @@ TEST_F(Ext4, PartitionsAppearAreUsedAndAreFoundAgainAtStart) {
 
 TEST_F(Ext4, PartitionsAreLeftAloneWhereAsked) {
     const kept store{16 * mebibyte};
-    ublk::options asked = some_tags();
+    ublk::options requested = some_tags();
     {
-        disk_of_kept disk{store, asked};
+        disk_of_kept disk{store, requested};
         ASSERT_NO_THROW(disk.start());
         ASSERT_TRUE(succeeded(
             sh("printf 'label: dos\\n, 4M\\n' | sfdisk --quiet --wipe always " + disk.path())));
         ASSERT_TRUE(appears(disk.path() + "p1"));
     }
-    asked.partition_scan = false;
-    disk_of_kept disk{store, asked};
+    requested.partition_scan = false;
+    disk_of_kept disk{store, requested};
     if (ublk_test::running_kernel() < ublk::kernel_version{7, 0}) {
         EXPECT_THROW(disk.start(), ublk::error) << "it cannot be had, and must not be ignored";
         GTEST_SKIP() << "leaving partitions alone needs Linux 7.0";

@@ -194,11 +194,11 @@ void expect_all_verified(const fio_run& done) {
 template <class QueuePolicy, class BatchPolicy>
 void verify_all(const setting& s) {
     using disk_type = ublk::device<ublk::backends::memory, QueuePolicy, BatchPolicy>;
-    ublk::options asked = ublk_test::patient();
-    asked.queues = s.queues;
-    asked.depth = s.depth;
-    asked.max_io_bytes = s.max_io_kib * 1024;
-    disk_type disk{ublk::backends::memory{disk_size}, asked};
+    ublk::options requested = ublk_test::patient();
+    requested.queues = s.queues;
+    requested.depth = s.depth;
+    requested.max_io_bytes = s.max_io_kib * 1024;
+    disk_type disk{ublk::backends::memory{disk_size}, requested};
     ASSERT_NO_THROW(disk.start());
     ASSERT_NO_FATAL_FAILURE(without_scheduler(disk));
     expect_all_verified(fio(all_strides(disk.path(), s)));
@@ -266,11 +266,11 @@ void write_here_and_verify_there(std::initializer_list<unsigned> queue_counts) {
     const unsigned cpus = ublk::online_cpus();
     for (const unsigned queues : queue_counts) {
         SCOPED_TRACE(testing::Message() << queues << " queues");
-        ublk::options asked = ublk_test::patient();
-        asked.queues = queues;
-        asked.depth = 16;
+        ublk::options requested = ublk_test::patient();
+        requested.queues = queues;
+        requested.depth = 16;
         ublk::device<ublk::backends::memory, QueuePolicy> disk{ublk::backends::memory{disk_size},
-                                                               asked};
+                                                               requested};
         ASSERT_NO_THROW(disk.start());
         ASSERT_NO_FATAL_FAILURE(without_scheduler(disk));
         const fio_run wrote = fio(region_jobs(disk.path(), 0, false));
@@ -356,9 +356,9 @@ class FioAndALyingDisk : public ublk_test::on_a_clean_system {};
 
 TEST_F(FioAndALyingDisk, OneFlippedBitIsFound) {
     const auto set = std::make_shared<trap>();
-    ublk::options asked = ublk_test::patient();
-    asked.depth = 16;
-    ublk::device<liar> disk{liar{set}, asked};
+    ublk::options requested = ublk_test::patient();
+    requested.depth = 16;
+    ublk::device<liar> disk{liar{set}, requested};
     ASSERT_NO_THROW(disk.start());
     ASSERT_NO_FATAL_FAILURE(without_scheduler(disk));
     const std::string file =
@@ -382,9 +382,9 @@ TEST_F(FioAndALyingDisk, OneFlippedBitIsFound) {
 TEST_F(FioAndALyingDisk, OneLostWriteIsFound) {
     // A disk that held the same data before would have nothing to lose.
     const auto set = std::make_shared<trap>();
-    ublk::options asked = ublk_test::patient();
-    asked.depth = 16;
-    ublk::device<liar> disk{liar{set}, asked};
+    ublk::options requested = ublk_test::patient();
+    requested.depth = 16;
+    ublk::device<liar> disk{liar{set}, requested};
     ASSERT_NO_THROW(disk.start());
     ASSERT_NO_FATAL_FAILURE(without_scheduler(disk));
     set->armed = lie::lost_write;
@@ -407,9 +407,9 @@ TEST_F(FioAndALyingDisk, ADiskThatFailsIsReported) {
                                                : liar::write(r, in);
         }
     };
-    ublk::options asked = ublk_test::patient();
-    asked.depth = 16;
-    ublk::device<broken> disk{broken{std::make_shared<trap>()}, asked};
+    ublk::options requested = ublk_test::patient();
+    requested.depth = 16;
+    ublk::device<broken> disk{broken{std::make_shared<trap>()}, requested};
     ASSERT_NO_THROW(disk.start());
     const fio_run done = fio(globals(disk.path(), "io_uring", 8) +
                              section("refused", {{"rw", "write"},

@@ -30,16 +30,16 @@ class forks : public on_a_clean_system {};
 /// What a child that was forked now has to say of the device.
 template <class Device>
 [[nodiscard]] std::string said_in_child(Device& device) {
-    std::string said = device.state() == ublk::device_state::of_parent ? "parent's" : "mine";
+    std::string outcome = device.state() == ublk::device_state::of_parent ? "parent's" : "mine";
     for (const auto call : {&Device::start, static_cast<void (Device::*)()>(&Device::stop)}) {
         try {
             (device.*call)();
-            said += ", ended";
+            outcome += ", ended";
         } catch (const ublk::error& refused) {
-            said += refused.errno_value() == EPERM ? ", refused" : ", failed";
+            outcome += refused.errno_value() == EPERM ? ", refused" : ", failed";
         }
     }
-    return said;
+    return outcome;
 }
 
 TEST_F(forks, a_child_that_returns_from_main_leaves_its_parents_disk_alone) {
@@ -47,9 +47,9 @@ TEST_F(forks, a_child_that_returns_from_main_leaves_its_parents_disk_alone) {
         auto device = std::make_unique<ublk::device<memory>>(memory{1 * mib}, small());
         device->start();
         const int child = in_child([&] {
-            const std::string said = said_in_child(*device);
+            const std::string outcome = said_in_child(*device);
             device.reset();
-            parent.say(said);
+            parent.say(outcome);
             return 0;
         });
         parent.say(std::to_string(child) + " " + device->path());
@@ -110,7 +110,7 @@ TEST_F(forks, a_child_that_stays_keeps_no_disk_of_a_dead_server) {
 }
 
 TEST_F(forks, a_child_that_stays_keeps_no_disk_in_the_drivers_batches) {
-    kill_beside_a_child<ublk::device<memory, ublk::shared, ublk::driver_batches>>();
+    kill_beside_a_child<ublk::device<memory, ublk::shared, ublk::batch_io>>();
 }
 
 // As daemon(3) does: the parent of the one that goes on ends at once.
@@ -131,8 +131,8 @@ TEST_F(forks, a_server_that_forks_away_from_its_threads_is_told_so) {
         }
     }};
     const std::uint32_t id = number_of(server.hear());
-    const std::string said = server.hear();
-    EXPECT_NE(said.find("fork before start"), std::string::npos) << said;
+    const std::string outcome = server.hear();
+    EXPECT_NE(outcome.find("fork before start"), std::string::npos) << outcome;
     EXPECT_TRUE(server.gone());
     EXPECT_TRUE(eventually([id] {
         return ::access(("/sys/block/ublkb" + std::to_string(id)).c_str(), F_OK) != 0;

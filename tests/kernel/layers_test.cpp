@@ -33,10 +33,10 @@ protected:
     /// Of the same thread.
     template <class Backend>
     [[nodiscard]] std::shared_ptr<ublk::device<Backend, ublk::pooled>> start(Backend backend) {
-        ublk::options asked = small(1);
-        asked.depth = 64;
+        ublk::options requested = small(1);
+        requested.depth = 64;
         auto made = std::make_shared<ublk::device<Backend, ublk::pooled>>(std::move(backend),
-                                                                          threads, asked);
+                                                                          threads, requested);
         bounded("start()", [made] { made->start(); });
         return made;
     }
@@ -48,9 +48,9 @@ void stop(const std::shared_ptr<Device>& disk) {
 }
 
 [[nodiscard]] file upon(const std::string& path, bool direct = false) {
-    ublk::backends::file_options how;
-    how.direct = direct;
-    return bounded("opening " + path, [path, how] { return file{path, how}; });
+    ublk::backends::file_options given;
+    given.direct = direct;
+    return bounded("opening " + path, [path, given] { return file{path, given}; });
 }
 
 /// Small writes at different pages, all at once: each makes the file read its page first, and waits

@@ -98,15 +98,15 @@ TEST_F(lifecycle, devices_of_several_processes_live_side_by_side) {
         children.push_back(std::make_unique<child_process>(
             [i](const child_process::link& parent) { serve_pattern(parent, 50 + i); }));
     }
-    std::vector<std::string> said;
+    std::vector<std::string> outcome;
     for (const auto& child : children) {
-        said.push_back(child->hear());
-        ids.insert(said.back());
+        outcome.push_back(child->hear());
+        ids.insert(outcome.back());
     }
     ASSERT_EQ(ids.size(), 3u) << list(ids);
     for (std::uint64_t i = 0; i < 3; ++i) {
-        client file{"/dev/ublkb" + said[i]};
-        ASSERT_EQ(file.open_error(), 0) << said[i];
+        client file{"/dev/ublkb" + outcome[i]};
+        ASSERT_EQ(file.open_error(), 0) << outcome[i];
         EXPECT_TRUE(holds(file, 0, pattern(0, 1 * mib, 50 + i)));
     }
     for (const auto& child : children) {
@@ -124,11 +124,11 @@ TEST_F(lifecycle, devices_of_several_processes_live_side_by_side) {
 TEST_F(lifecycle, two_hundred_starts_and_stops_leak_nothing) {
     constexpr int warm_up = 20;
     constexpr int times = 200;
-    ublk::options asked = small();
-    asked.depth = 4;
-    asked.max_io_bytes = 64u << 10;
-    const auto cycle = [&asked](const ram& backend) {
-        const auto shared = std::make_shared<ublk::device<ram>>(backend, asked);
+    ublk::options requested = small();
+    requested.depth = 4;
+    requested.max_io_bytes = 64u << 10;
+    const auto cycle = [&requested](const ram& backend) {
+        const auto shared = std::make_shared<ublk::device<ram>>(backend, requested);
         shared->start();
         shared->stop();
     };
@@ -313,8 +313,8 @@ private:
 };
 
 template <class QueuePolicy>
-void stop_under_load(ublk::options asked, hook before) {
-    auto d = start_disk<QueuePolicy>(ram{8 * mib, std::move(before)}, asked);
+void stop_under_load(ublk::options requested, hook before) {
+    auto d = start_disk<QueuePolicy>(ram{8 * mib, std::move(before)}, requested);
     crowd clients{d->path(), 8 * mib, 9};
     EXPECT_TRUE(eventually([&] { return clients.made() >= 50; }));
     d.stop();
@@ -329,9 +329,9 @@ TEST_F(endings, stopping_under_load_hangs_no_client) {
 }
 
 TEST_F(endings, stopping_a_slow_backend_under_load_hangs_no_client) {
-    ublk::options asked = small();
-    asked.depth = 4;  // fewer tags than clients: some wait for one
-    stop_under_load<ublk::per_cpu>(asked, slow(5ms));
+    ublk::options requested = small();
+    requested.depth = 4;  // fewer tags than clients: some wait for one
+    stop_under_load<ublk::per_cpu>(requested, slow(5ms));
 }
 
 TEST_F(endings, stopping_from_several_threads_at_once_is_one_stop) {
@@ -353,9 +353,9 @@ enum class last_close { before_stop, during_stop, after_stop };
 void stop_with_dirty_pages(last_close when) {
     constexpr std::uint64_t size = 32 * mib;
     const ram backend{size, slow(1ms)};
-    ublk::options asked = small();
-    asked.max_io_bytes = 512u << 10;
-    auto d = start_disk(backend, asked);
+    ublk::options requested = small();
+    requested.max_io_bytes = 512u << 10;
+    auto d = start_disk(backend, requested);
     client file{d->path(), O_RDWR};
     ASSERT_EQ(file.open_error(), 0);
     const bytes content = pattern(0, 8 * mib, 70);  // four times
@@ -458,12 +458,12 @@ TEST_F(endings, stop_gives_up_on_a_backend_that_is_too_slow_and_fails_its_client
         std::atomic<long> answer = 0;  // bytes, or -errno
     };
     const gate door;
-    ublk::options asked = small(1);
-    asked.depth = 1;  // the others wait in the kernel
-    asked.stop_deadline = 500ms;
+    ublk::options requested = small(1);
+    requested.depth = 1;  // the others wait in the kernel
+    requested.stop_deadline = 500ms;
     const ram backend{1 * mib, door.as_hook()};
     disk<ublk::device<ram, ublk::per_cpu, ublk::per_wakeup, opening_kernel>> d{
-        backend, asked, opening_kernel{{}, door}};
+        backend, requested, opening_kernel{{}, door}};
     d.start();
     await_partition_scan(d->path());
     client file{d->path()};
@@ -505,10 +505,10 @@ TEST_F(endings, stop_gives_up_on_a_backend_that_is_too_slow_and_fails_its_client
 
 TEST_F(endings, stop_with_a_backend_that_never_returns_ends_in_time_and_the_rest_goes_after_it) {
     const gate door;
-    ublk::options asked = small(1);
-    asked.stop_deadline = 300ms;
-    asked.command_deadline = 5s;
-    auto d = start_disk(ram{1 * mib, door.as_hook()}, asked);
+    ublk::options requested = small(1);
+    requested.stop_deadline = 300ms;
+    requested.command_deadline = 5s;
+    auto d = start_disk(ram{1 * mib, door.as_hook()}, requested);
     const std::uint32_t id = d->id();
     await_partition_scan(d->path());
     client file{d->path()};
@@ -541,26 +541,26 @@ TEST_F(endings, stop_with_a_backend_that_never_returns_ends_in_time_and_the_rest
 /// 16 writes of 100 ms each, with a deadline of 500 ms: it begins anew with each answer.
 TEST_F(endings, a_slow_backend_that_answers_gets_all_its_dirty_pages) {
     const ram backend{1 * mib, slow(100ms)};
-    ublk::options asked = small(1);
-    asked.depth = 1;
-    asked.max_io_bytes = 64 * kib;
-    asked.stop_deadline = 500ms;
-    auto d = start_disk(backend, asked);
+    ublk::options requested = small(1);
+    requested.depth = 1;
+    requested.max_io_bytes = 64 * kib;
+    requested.stop_deadline = 500ms;
+    auto d = start_disk(backend, requested);
     client file{d->path(), O_RDWR};
     ASSERT_EQ(file.open_error(), 0);
     const bytes content = pattern(0, 1 * mib, 71);
     ASSERT_EQ(file.write(0, content), 0);
-    EXPECT_GE(time_of([&] { EXPECT_NO_THROW(d.stop()); }), asked.stop_deadline);
+    EXPECT_GE(time_of([&] { EXPECT_NO_THROW(d.stop()); }), requested.stop_deadline);
     EXPECT_EQ(difference(backend.store(), content), "");
 }
 
 /// Who loses data is told how much.
 TEST_F(endings, a_stop_by_force_tells_what_was_dirty) {
     const gate door;
-    ublk::options asked = small(1);
-    asked.stop_deadline = 300ms;
-    asked.command_deadline = 5s;
-    auto d = start_disk(ram{1 * mib, door.as_hook()}, asked);
+    ublk::options requested = small(1);
+    requested.stop_deadline = 300ms;
+    requested.command_deadline = 5s;
+    auto d = start_disk(ram{1 * mib, door.as_hook()}, requested);
     const std::uint32_t id = d->id();
     await_partition_scan(d->path());
     client file{d->path(), O_RDWR};
@@ -568,10 +568,10 @@ TEST_F(endings, a_stop_by_force_tells_what_was_dirty) {
     door.shut();
     ASSERT_EQ(file.write(0, pattern(0, 64 * kib, 72)), 0);
     const ublk::error refused = error_of([&] { d.stop(); });
-    const std::string said{refused.remedy()};
-    EXPECT_NE(said.find("; 65536 bytes in the page cache of " + d->path()), std::string::npos)
-        << said;
-    EXPECT_NE(said.find("nor what a file system"), std::string::npos) << said;
+    const std::string outcome{refused.remedy()};
+    EXPECT_NE(outcome.find("; 65536 bytes in the page cache of " + d->path()), std::string::npos)
+        << outcome;
+    EXPECT_NE(outcome.find("nor what a file system"), std::string::npos) << outcome;
     door.open();
     EXPECT_EQ(file.close(), 0);
     bounded("DEL_DEV", [id] { open_control().del_dev(id); });
@@ -627,15 +627,15 @@ TEST_F(endings, a_killed_server_fails_its_clients_and_its_device_can_be_deleted_
     EXPECT_TRUE(eventually([&] {
         return ::access(("/sys/block/ublkb" + std::to_string(id)).c_str(), F_OK) != 0;
     })) << "its disk does not";
-    ublk::options asked = small();
-    asked.id = id;
+    ublk::options requested = small();
+    requested.id = id;
     {
-        auto blocked = make_disk(ram{1 * mib}, asked);
+        auto blocked = make_disk(ram{1 * mib}, requested);
         const ublk::error refused = error_of([&] { blocked.start(); });
         EXPECT_EQ(refused.errno_value(), EEXIST) << refused.what();
     }
     bounded("DEL_DEV", [id] { open_control().del_dev(id); });
-    const auto again = start_disk(ram{1 * mib}, asked);
+    const auto again = start_disk(ram{1 * mib}, requested);
     EXPECT_EQ(again->id(), id);
     client file{again->path()};
     EXPECT_EQ(file.write(0, pattern(0, 4096, 81)), 0);
@@ -648,9 +648,9 @@ TEST_F(endings, DISABLED_a_server_killed_while_it_stops_a_disk_that_hangs_still_
     std::uint32_t id = 0;
     child_process server{[](const child_process::link& parent) {
         const gate door;
-        ublk::options asked = small(1);
-        asked.stop_deadline = 60s;
-        ublk::device<ram> device{ram{1 * mib, door.as_hook()}, asked};
+        ublk::options requested = small(1);
+        requested.stop_deadline = 60s;
+        ublk::device<ram> device{ram{1 * mib, door.as_hook()}, requested};
         device.start();
         await_partition_scan(device.path());
         door.shut();
@@ -717,8 +717,8 @@ TEST_F(endings, a_server_that_gave_up_its_privileges_ends_its_threads_when_it_st
         EXPECT_EQ(file.write(0, pattern(0, 4096, 82)), 0);
     }
     server.tell();
-    const std::string said = server.hear();
-    EXPECT_TRUE(said.starts_with(std::to_string(EPERM))) << said;
+    const std::string outcome = server.hear();
+    EXPECT_TRUE(outcome.starts_with(std::to_string(EPERM))) << outcome;
     EXPECT_TRUE(server.gone());
     EXPECT_EQ(server.exit_code(), 0);
     EXPECT_TRUE(eventually([&] {
@@ -860,10 +860,10 @@ TEST_F(tag_buffers, locked_buffers_are_locked_memory) {
     if (with_asan) {
         GTEST_SKIP() << "AddressSanitizer makes mlock do nothing";
     }
-    ublk::options asked = small();
-    asked.lock_buffers = true;
+    ublk::options requested = small();
+    requested.lock_buffers = true;
     const std::size_t before = status_kib("VmLck");
-    const auto d = start_disk(ram{1 * mib}, asked);
+    const auto d = start_disk(ram{1 * mib}, requested);
     const std::size_t wanted = d->info().queues * d->info().depth * (d->info().max_io_bytes / 1024);
     EXPECT_GE(status_kib("VmLck"), before + wanted);
     client file{d->path()};
@@ -872,8 +872,8 @@ TEST_F(tag_buffers, locked_buffers_are_locked_memory) {
 }
 
 TEST_F(tag_buffers, transparent_huge_pages_are_asked_for_and_serve) {
-    ublk::options asked = small();
-    asked.buffer_pages = ublk::pages::transparent;
+    ublk::options requested = small();
+    requested.tag_buffer_memory = ublk::buffer_memory::transparent;
     const auto advised = [] {
         const std::string maps = read_text("/proc/self/smaps");
         std::size_t found = 0;
@@ -884,7 +884,7 @@ TEST_F(tag_buffers, transparent_huge_pages_are_asked_for_and_serve) {
         return found;
     };
     const std::size_t before = advised();
-    const auto d = start_disk(ram{1 * mib}, asked);
+    const auto d = start_disk(ram{1 * mib}, requested);
     EXPECT_GT(advised(), before);
     client file{d->path()};
     EXPECT_EQ(file.write(0, pattern(0, 256 * kib, 92)), 0);
@@ -915,10 +915,10 @@ TEST_F(tag_buffers, huge_pages_serve_and_are_given_back) {
     if (reserved_huge_pages::free() != "4") {
         GTEST_SKIP() << "the kernel has no 4 huge pages of 2 MiB: " << reserved_huge_pages::free();
     }
-    ublk::options asked = small();
-    asked.buffer_pages = ublk::pages::huge;
+    ublk::options requested = small();
+    requested.tag_buffer_memory = ublk::buffer_memory::huge;
     {
-        const auto d = start_disk(ram{1 * mib}, asked);
+        const auto d = start_disk(ram{1 * mib}, requested);
         EXPECT_EQ(reserved_huge_pages::free(), std::to_string(4 - d->info().queues));
         client file{d->path()};
         EXPECT_EQ(file.write(0, pattern(0, 256 * kib, 93)), 0);
@@ -929,9 +929,9 @@ TEST_F(tag_buffers, huge_pages_serve_and_are_given_back) {
 
 TEST_F(tag_buffers, too_few_huge_pages_serve_all_the_same_and_are_told) {
     const reserved_huge_pages none{0};
-    ublk::options asked = small();
-    asked.buffer_pages = ublk::pages::huge;
-    const auto d = start_disk(ram{1 * mib}, asked);
+    ublk::options requested = small();
+    requested.tag_buffer_memory = ublk::buffer_memory::huge;
+    const auto d = start_disk(ram{1 * mib}, requested);
     ASSERT_EQ(d->info().fallbacks.size(), 1u);  // however many threads say so
     EXPECT_NE(d->info().fallbacks[0].find("huge pages failed: "), std::string::npos)
         << d->info().fallbacks[0];
@@ -942,10 +942,10 @@ TEST_F(tag_buffers, too_few_huge_pages_serve_all_the_same_and_are_told) {
 
 TEST_F(tag_buffers, too_few_huge_pages_that_must_be_are_an_error_and_leave_nothing) {
     const reserved_huge_pages none{0};
-    ublk::options asked = small();
-    asked.buffer_pages = ublk::pages::huge;
-    asked.fall_back = false;
-    auto d = make_disk(ram{1 * mib}, asked);
+    ublk::options requested = small();
+    requested.tag_buffer_memory = ublk::buffer_memory::huge;
+    requested.fall_back = false;
+    auto d = make_disk(ram{1 * mib}, requested);
     const ublk::error refused = error_of([&] { d.start(); });
     EXPECT_EQ(refused.errno_value(), ENOMEM);
     EXPECT_EQ(refused.command(), "allocating tag buffers in huge pages");

@@ -52,12 +52,12 @@ protected:
 private:
     template <class BatchPolicy, class Backend>
     static void expect_little_of(const std::shared_ptr<Backend>& backend) {
-        ublk::options asked = ublk_test::patient();
-        asked.queues = 4;
-        asked.depth = depth;
-        asked.max_io_bytes = max_io_bytes;
-        asked.path = GetParam();
-        ublk::device<Backend, ublk::per_cpu, BatchPolicy> disk{backend, asked};
+        ublk::options requested = ublk_test::patient();
+        requested.queues = 4;
+        requested.depth = depth;
+        requested.max_io_bytes = max_io_bytes;
+        requested.path = GetParam();
+        ublk::device<Backend, ublk::per_cpu, BatchPolicy> disk{backend, requested};
         const std::size_t before = own_kib();
         disk.start();
         const std::size_t after = own_kib();
@@ -77,7 +77,7 @@ TEST_P(memory_use, is_little_beside_the_tag_buffers) {
 }
 
 TEST_P(memory_use, is_little_in_the_drivers_batches) {
-    expect_little<ublk::driver_batches>();
+    expect_little<ublk::batch_io>();
 }
 
 INSTANTIATE_TEST_SUITE_P(all, memory_use,

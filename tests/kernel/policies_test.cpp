@@ -92,15 +92,15 @@ private:
     std::map<pid_t, std::set<std::size_t>> threads_;
 };
 
-std::string said;
+std::string outcome;
 
 ublk::options asking(unsigned queues, unsigned threads = 0) {
-    ublk::options asked = ublk_test::patient();
-    asked.queues = queues;
-    asked.depth = 30;  // not divided by the threads without a rest
-    asked.threads = threads;
-    asked.log = [](const std::string& sentence) { said += sentence + "\n"; };
-    return asked;
+    ublk::options requested = ublk_test::patient();
+    requested.queues = queues;
+    requested.depth = 30;  // not divided by the threads without a rest
+    requested.threads = threads;
+    requested.log = [](const std::string& sentence) { outcome += sentence + "\n"; };
+    return requested;
 }
 
 void expect_fio_verifies(const std::string& path) {
@@ -117,11 +117,11 @@ using policies = ublk_test::on_a_clean_system;
 
 /// Serves fio; the threads that did it.
 template <class QueuePolicy, class BatchPolicy = ublk::per_wakeup>
-std::map<pid_t, std::set<std::size_t>> serve_fio(const ublk::options& asked,
+std::map<pid_t, std::set<std::size_t>> serve_fio(const ublk::options& requested,
                                                  ublk::device_info* info = nullptr) {
-    said.clear();
+    outcome.clear();
     const auto store = std::make_shared<witness>();
-    ublk::device<witness, QueuePolicy, BatchPolicy> disk{store, asked};
+    ublk::device<witness, QueuePolicy, BatchPolicy> disk{store, requested};
     disk.start();
     if (info != nullptr) {
         *info = disk.info();
@@ -136,10 +136,10 @@ TEST_F(policies, interleaved_threads_share_one_queue) {
     const bool apart = driver_has(ublk::uapi::feature::per_io_daemon);
     ublk::device_info info;
     const auto threads = serve_fio<ublk::interleaved>(asking(1, 3), &info);
-    EXPECT_EQ(info.tags_apart, apart);
+    EXPECT_EQ(info.per_io_daemon, apart);
     EXPECT_EQ(info.threads, apart ? 3u : 1u);
     EXPECT_EQ(threads.size(), apart ? 3u : 1u);
-    EXPECT_EQ(said.find("each queue has one thread") == std::string::npos, apart) << said;
+    EXPECT_EQ(outcome.find("each queue has one thread") == std::string::npos, apart) << outcome;
 }
 
 TEST_F(policies, interleaved_threads_serve_several_queues) {
@@ -161,21 +161,21 @@ void serve_fio_by_every_path(const ublk::options& wanted, const Set&... set) {
         expect_fio_verifies(disk.path());
         disk.stop();
     };
-    ublk::options asked = wanted;
-    for (const data_path path : {data_path::copy, data_path::user_copy, data_path::lend}) {
-        asked.path = path;
+    ublk::options requested = wanted;
+    for (const data_path path : {data_path::copy, data_path::user_copy, data_path::get_data}) {
+        requested.path = path;
         using disk = ublk::device<ublk::backends::memory, QueuePolicy, BatchPolicy>;
-        serve(disk{ublk::backends::memory{disk_size}, set..., asked}, path);
+        serve(disk{ublk::backends::memory{disk_size}, set..., requested}, path);
     }
     for (const data_path path :
          {data_path::fixed_copy, data_path::zero_copy, data_path::auto_buffer}) {
         const std::uint64_t needed = ublk::features_of(path);
         if (needed == 0 || driver_has(needed)) {
-            asked.path = path;
+            requested.path = path;
             using disk = ublk::device<ublk::backends::file, QueuePolicy, BatchPolicy>;
             serve(disk{ublk::backends::file{"/dev/ram1",
                                             ublk::backends::file_options{.direct = true}},
-                       set..., asked},
+                       set..., requested},
                   path);
         }
     }
@@ -261,9 +261,9 @@ TEST_F(policies, threads_run_on_the_listed_cpus) {
     if (ublk::online_cpus() < 2) {
         GTEST_SKIP() << "there is one CPU only";
     }
-    ublk::options asked = asking(2);
-    asked.cpus = {1};
-    const auto threads = serve_fio<ublk::with<ublk::per_cpu, places::listed_cpus>>(asked);
+    ublk::options requested = asking(2);
+    requested.cpus = {1};
+    const auto threads = serve_fio<ublk::with<ublk::per_cpu, places::listed_cpus>>(requested);
     ASSERT_FALSE(threads.empty());
     for (const auto& [thread, cpus] : threads) {
         EXPECT_EQ(cpus, (std::set<std::size_t>{1})) << "thread " << thread;
@@ -303,10 +303,10 @@ bool second_cpu(bool online) {
 // The kernel lets a thread run anywhere that wakes up while its only CPU is offline, and leaves it
 // at that.
 TEST_F(policies, threads_go_back_to_a_cpu_that_was_away) {
-    ublk::options asked = asking(1);
-    asked.cpus = {1};
+    ublk::options requested = asking(1);
+    requested.cpus = {1};
     const auto store = std::make_shared<witness>();
-    ublk::device<witness, ublk::with<ublk::per_cpu, places::listed_cpus>> disk{store, asked};
+    ublk::device<witness, ublk::with<ublk::per_cpu, places::listed_cpus>> disk{store, requested};
     disk.start();
     const auto use = [&] {
         ublk_test::client file{disk.path()};
@@ -345,10 +345,10 @@ TEST_F(policies, threads_go_back_to_a_cpu_that_was_away) {
 }
 
 TEST_F(policies, threads_run_in_one_domain) {
-    ublk::options asked = asking(2);
-    asked.cpus = {0};
+    ublk::options requested = asking(2);
+    requested.cpus = {0};
     const ublk::cpu_set wanted = ublk::neighbours_of(0, ublk::cpu_domain::node);
-    const auto threads = serve_fio<ublk::with<ublk::per_cpu, places::one_node>>(asked);
+    const auto threads = serve_fio<ublk::with<ublk::per_cpu, places::one_node>>(requested);
     ASSERT_FALSE(threads.empty());
     for (const auto& [thread, cpus] : threads) {
         for (const std::size_t cpu : cpus) {
@@ -358,11 +358,11 @@ TEST_F(policies, threads_run_in_one_domain) {
 }
 
 TEST_F(policies, completions_within_a_delay_go_back) {
-    ublk::options asked = asking(2);
-    asked.batch_delay = std::chrono::nanoseconds{1};
-    (void)serve_fio<ublk::per_cpu, ublk::within>(asked);
-    asked.batch_delay = std::chrono::seconds{1};
-    (void)serve_fio<ublk::shared, ublk::within>(asked);
+    ublk::options requested = asking(2);
+    requested.batch_delay = std::chrono::nanoseconds{1};
+    (void)serve_fio<ublk::per_cpu, ublk::within>(requested);
+    requested.batch_delay = std::chrono::seconds{1};
+    (void)serve_fio<ublk::shared, ublk::within>(requested);
 }
 
 // The copies to and from the tags' buffers are then made by the kernel's thread.
@@ -377,9 +377,9 @@ TEST_F(policies, nobody_makes_a_system_call) {
 }
 
 TEST_F(policies, a_thread_of_the_kernels_wakes_up_again) {
-    ublk::options asked = asking(1);
-    asked.sqpoll_idle = std::chrono::milliseconds{1};
-    ublk::device<witness, ublk::per_cpu, ublk::sqpoll> disk{std::make_shared<witness>(), asked};
+    ublk::options requested = asking(1);
+    requested.sqpoll_idle = std::chrono::milliseconds{1};
+    ublk::device<witness, ublk::per_cpu, ublk::sqpoll> disk{std::make_shared<witness>(), requested};
     disk.start();
     ublk_test::client file{disk.path()};
     ublk_test::bytes buffer(4096);
@@ -451,7 +451,7 @@ TEST_F(policies, devices_of_a_set_come_and_go_under_load) {
     ublk_test::without_scheduler(busy);
     std::thread client{[&] { expect_fio_verifies(busy.path()); }};
     for (int round = 0; round < 6; ++round) {
-        ublk::device<ublk::backends::file, ublk::with<ublk::pooled>, ublk::driver_batches> other{
+        ublk::device<ublk::backends::file, ublk::with<ublk::pooled>, ublk::batch_io> other{
             ublk::backends::file{"/dev/ram1", {.direct = true}}, set, asking(1)};
         other.start();
         ublk_test::client file{other.path()};
@@ -489,9 +489,10 @@ TEST_F(policies, a_set_of_too_many_threads_is_refused) {
 
 /// Starts and stops, with clients at work.
 template <class QueuePolicy, class BatchPolicy>
-void stop_under_load(const ublk::options& asked) {
+void stop_under_load(const ublk::options& requested) {
     for (int round = 0; round < 8; ++round) {
-        ublk::device<witness, QueuePolicy, BatchPolicy> disk{std::make_shared<witness>(), asked};
+        ublk::device<witness, QueuePolicy, BatchPolicy> disk{std::make_shared<witness>(),
+                                                             requested};
         disk.start();
         std::atomic<unsigned> written = 0;
         std::thread client{[path = disk.path(), &written] {

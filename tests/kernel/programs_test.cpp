@@ -54,7 +54,7 @@ finish INT
 TEST_F(programs, EveryPolicyHasAName) {
     EXPECT_TRUE(succeeded(script(R"sh(
 for threads in per_cpu shared; do
-    for batch in per_wakeup driver_batches; do
+    for batch in per_wakeup batch_io; do
         begin memory --size 16M --depth 8 --max-io 64K --threads $threads --batch $batch
         grep -q "$threads $batch" $out
         dd if=/dev/urandom of=/tmp/data bs=64k count=4

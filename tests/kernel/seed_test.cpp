@@ -90,14 +90,14 @@ struct bare {
     std::uint32_t logical_block_size() const noexcept { return seen->store.logical_block_size(); }
     ublk::result read(const ublk::request& r, std::span<std::byte> out) {
         seen->see(r);
-        const ublk::result said = seen->verdict(r);
-        return said.ok() ? seen->store.read(r, out) : said;
+        const ublk::result outcome = seen->verdict(r);
+        return outcome.ok() ? seen->store.read(r, out) : outcome;
     }
     ublk::result write(const ublk::request& r, std::span<const std::byte> in) {
         seen->see(r);
         seen->fua_writes += r.fua() ? 1u : 0u;
-        const ublk::result said = seen->verdict(r);
-        return said.ok() ? seen->store.write(r, in) : said;
+        const ublk::result outcome = seen->verdict(r);
+        return outcome.ok() ? seen->store.write(r, in) : outcome;
     }
 };
 
@@ -129,10 +129,10 @@ struct read_only_full : full {
 };
 
 ublk::options few_tags(unsigned queues = 1) {
-    ublk::options asked = ublk_test::patient();
-    asked.queues = queues;
-    asked.depth = 8;
-    return asked;
+    ublk::options requested = ublk_test::patient();
+    requested.queues = queues;
+    requested.depth = 8;
+    return requested;
 }
 
 /// Memory that a direct read or write takes.
@@ -288,14 +288,14 @@ TEST_F(Seed, TwoClientsOnTwoQueuesEndTogether) {
 // "One queue for each CPU" made one kernel queue and a thread for each CPU, of which all but one
 // ended at once in silence; what the driver had granted was never looked at.
 TEST_F(Seed, FourQueuesAskedAreFourQueuesServedOrFewerGranted) {
-    for (const unsigned asked : {0u, 4u}) {
-        SCOPED_TRACE(testing::Message() << asked << " asked");
+    for (const unsigned requested : {0u, 4u}) {
+        SCOPED_TRACE(testing::Message() << requested << " asked");
         const auto seen = std::make_shared<record>(16 * mebibyte);
-        ublk::device<bare> disk{bare{seen}, few_tags(asked)};
+        ublk::device<bare> disk{bare{seen}, few_tags(requested)};
         ASSERT_NO_THROW(disk.start());
         const unsigned cpus = ublk::online_cpus();
         const unsigned granted = disk.info().queues;
-        EXPECT_EQ(granted, asked == 0 ? cpus : std::min(asked, cpus));
+        EXPECT_EQ(granted, requested == 0 ? cpus : std::min(requested, cpus));
         EXPECT_EQ(disk.info().threads, granted);
         const client opened{disk.path()};
         ASSERT_TRUE(opened.open());
@@ -319,9 +319,9 @@ TEST_F(Seed, RequestsAbove64KiBAreWhole) {
     for (const std::size_t bytes : {128 * kibibyte, 256 * kibibyte, mebibyte}) {
         SCOPED_TRACE(bytes);
         const auto seen = std::make_shared<record>(16 * mebibyte);
-        ublk::options asked = few_tags();
-        asked.max_io_bytes = mebibyte;
-        ublk::device<bare> disk{bare{seen}, asked};
+        ublk::options requested = few_tags();
+        requested.max_io_bytes = mebibyte;
+        ublk::device<bare> disk{bare{seen}, requested};
         ASSERT_NO_THROW(disk.start());
         const client opened{disk.path()};
         ASSERT_TRUE(opened.open());
@@ -358,9 +358,9 @@ TEST_F(Seed, CloseReturnsInALibraryUser) {
 // The same with a client that keeps the disk open, for whose last close DEL_DEV waits.
 TEST_F(Seed, CloseReturnsWhileAClientHasTheDiskOpen) {
     const auto seen = std::make_shared<record>(16 * mebibyte);
-    ublk::options asked = few_tags(2);
-    asked.id = 76;
-    ublk::device<bare> disk{bare{seen}, asked};
+    ublk::options requested = few_tags(2);
+    requested.id = 76;
+    ublk::device<bare> disk{bare{seen}, requested};
     ASSERT_NO_THROW(disk.start());
     block data{4 * kibibyte};
     {
@@ -534,9 +534,9 @@ TEST_F(Seed, StopWritesDirtyDataBack) {
 // A stopped device could not be started: its node was still open.
 TEST_F(Seed, StartAfterStopWorks) {
     const auto seen = std::make_shared<record>(16 * mebibyte);
-    ublk::options asked = few_tags(2);
-    asked.id = 77;
-    ublk::device<bare> disk{bare{seen}, asked};
+    ublk::options requested = few_tags(2);
+    requested.id = 77;
+    ublk::device<bare> disk{bare{seen}, requested};
     block data{4 * kibibyte};
     for (std::uint64_t round = 0; round < 3; ++round) {
         SCOPED_TRACE(round);
@@ -668,7 +668,7 @@ struct bad_fetches : ublk::linux_kernel {
     public:
         using ublk::linux_kernel::port::port;
         void fetch(ublk::queue_id queue, ublk::tag which, ublk::buffer_address buffer,
-                   ublk::token t) noexcept {
+                   ublk::user_data t) noexcept {
             if (queue.value() != 0) {
                 ublk::linux_kernel::port::fetch(queue, which, buffer, t);
             } else if (Sent) {
@@ -680,11 +680,11 @@ struct bad_fetches : ublk::linux_kernel {
 
 template <bool Sent>
 void expect_refused_start(int code, std::chrono::milliseconds deadline) {
-    ublk::options asked = few_tags(2);
-    asked.id = 78;
-    asked.command_deadline = deadline;
+    ublk::options requested = few_tags(2);
+    requested.id = 78;
+    requested.command_deadline = deadline;
     ublk::device<bare, ublk::per_cpu, ublk::per_wakeup, bad_fetches<Sent>> disk{
-        bare{std::make_shared<record>(16 * mebibyte)}, asked};
+        bare{std::make_shared<record>(16 * mebibyte)}, requested};
     const auto took = time_of([&] {
         try {
             disk.start();
@@ -711,9 +711,9 @@ TEST_F(Seed, AQueueThatNobodyFetchesEndsTheStartAtItsDeadline) {
 // A start that failed left its device behind, with the id taken.
 TEST_F(Seed, AfterAFailedStartTheIdIsFree) {
     expect_refused_start<true>(EINVAL, 2min);
-    ublk::options asked = few_tags();
-    asked.id = 78;
-    ublk::device<bare> disk{bare{std::make_shared<record>(16 * mebibyte)}, asked};
+    ublk::options requested = few_tags();
+    requested.id = 78;
+    ublk::device<bare> disk{bare{std::make_shared<record>(16 * mebibyte)}, requested};
     ASSERT_NO_THROW(disk.start());
     EXPECT_EQ(disk.id(), 78u);
 }

@@ -365,11 +365,11 @@ TEST_F(sizes, requests_from_a_sector_to_a_mebibyte_at_both_ends_of_the_disk_are_
 }
 
 TEST_F(sizes, the_largest_request_that_the_driver_knows_is_served_whole) {
-    ublk::options asked = small(1);
-    asked.depth = 2;
-    asked.max_io_bytes = 32u << 20;
+    ublk::options requested = small(1);
+    requested.depth = 2;
+    requested.max_io_bytes = 32u << 20;
     const ram backend{64 * mib};
-    const auto d = start_disk(backend, asked);
+    const auto d = start_disk(backend, requested);
     ASSERT_EQ(d->info().max_io_bytes, 32 * mib);
     ASSERT_TRUE(write_text("/sys/block/ublkb" + std::to_string(d->id()) + "/queue/max_sectors_kb",
                            queue_attribute(d, "max_hw_sectors_kb")));
@@ -410,9 +410,9 @@ TEST_F(sizes, buffered_reads_and_writes_at_any_byte_are_exact) {
 }
 
 TEST_F(sizes, a_null_disk_reads_as_zeroes_even_right_after_writes_through_the_same_tags) {
-    ublk::options asked = small(1);
-    asked.depth = 2;
-    const auto d = start_disk(ublk::backends::null{16 * mib}, asked);
+    ublk::options requested = small(1);
+    requested.depth = 2;
+    const auto d = start_disk(ublk::backends::null{16 * mib}, requested);
     client file{d->path()};
     ASSERT_EQ(file.open_error(), 0);
     for (std::uint64_t i = 0; i < 8; ++i) {

@@ -92,9 +92,9 @@ void expect_counted(const ublk::queue_stats& before, const ublk::queue_stats& af
 class statistics : public on_a_clean_system {
 protected:
     template <class QueuePolicy, class BatchPolicy, class Backend>
-    static void count(Backend backend, bool other_operations, const ublk::options& asked) {
+    static void count(Backend backend, bool other_operations, const ublk::options& requested) {
         const auto d = start_disk<ublk::with<QueuePolicy, ublk::stats>, BatchPolicy>(
-            std::move(backend), asked);
+            std::move(backend), requested);
         await_partition_scan(d->path());
         tallies seen;
         ublk::queue_stats before;
@@ -116,7 +116,7 @@ protected:
         EXPECT_EQ(after.sum().in_flight, 0u);
         for (const ublk::queue_stats& each : after.queues) {
             EXPECT_GE(each.of(op::write).requests(), 20u) << "each CPU has its queue";
-            EXPECT_LE(each.most_in_flight, asked.depth);
+            EXPECT_LE(each.most_in_flight, requested.depth);
             EXPECT_GT(each.of(op::read).latency.quantile(0.5), 0ns);
             EXPECT_LT(each.of(op::read).latency.quantile(1), patience);
         }
@@ -132,20 +132,21 @@ TEST_F(statistics, of_one_thread_for_all_queues) {
 }
 
 TEST_F(statistics, of_queues_that_threads_share) {
-    ublk::options asked = small();
-    asked.threads = 3;
-    count<ublk::interleaved, ublk::per_wakeup>(complete_ram{8 * mib, half_broken()}, true, asked);
+    ublk::options requested = small();
+    requested.threads = 3;
+    count<ublk::interleaved, ublk::per_wakeup>(complete_ram{8 * mib, half_broken()}, true,
+                                               requested);
 }
 
 TEST_F(statistics, of_the_drivers_batches) {
-    count<ublk::per_cpu, ublk::driver_batches>(complete_ram{8 * mib, half_broken()}, true, small());
+    count<ublk::per_cpu, ublk::batch_io>(complete_ram{8 * mib, half_broken()}, true, small());
 }
 
 // Writes come in two steps: first they ask where their bytes belong.
 TEST_F(statistics, of_lent_memory) {
-    ublk::options asked = small();
-    asked.path = ublk::data_path::lend;
-    count<ublk::per_cpu, ublk::per_wakeup>(ublk::backends::memory{8 * mib}, false, asked);
+    ublk::options requested = small();
+    requested.path = ublk::data_path::get_data;
+    count<ublk::per_cpu, ublk::per_wakeup>(ublk::backends::memory{8 * mib}, false, requested);
 }
 
 TEST_F(statistics, show_a_request_that_the_backend_still_has) {

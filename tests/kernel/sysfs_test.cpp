@@ -41,15 +41,15 @@ std::string queue_attribute(const Device& disk, const std::string& name) {
 
 /// Start touches all tag buffers, which takes its time under emulation.
 ublk::options few_tags() {
-    ublk::options asked = ublk_test::patient();
-    asked.depth = 4;
-    return asked;
+    ublk::options requested = ublk_test::patient();
+    requested.depth = 4;
+    return requested;
 }
 
 /// The parameters as the driver has them.
 template <class Device>
 ublk::uapi::params told(const Device& disk) {
-    ublk::control<ublk::linux_kernel> control{ublk::linux_kernel{}, ublk_test::patience};
+    ublk::control_commands<ublk::linux_kernel> control{ublk::linux_kernel{}, ublk_test::patience};
     return control.get_params(disk.id());
 }
 
@@ -238,18 +238,18 @@ TEST_F(Sysfs, TheLogicalBlockSizeIsThePhysicalOneWhereNobodySaysOtherwise) {
 
 TEST_F(Sysfs, MaxIoBytesIsTheLimitOfARequest) {
     struct expected {
-        std::uint32_t asked;
+        std::uint32_t requested;
         std::uint32_t granted;
     };
     for (const expected each :
          {expected{4096, 4096}, expected{65536, 65536}, expected{100'000, 98'304},
           expected{1u << 20, 1u << 20}, expected{32u << 20, 32u << 20}}) {
-        SCOPED_TRACE(each.asked);
-        ublk::options asked = ublk_test::patient();
-        asked.max_io_bytes = each.asked;
-        asked.queues = 1;
-        asked.depth = 2;
-        ublk::device<plain> disk{plain{}, asked};
+        SCOPED_TRACE(each.requested);
+        ublk::options requested = ublk_test::patient();
+        requested.max_io_bytes = each.requested;
+        requested.queues = 1;
+        requested.depth = 2;
+        ublk::device<plain> disk{plain{}, requested};
         ASSERT_NO_THROW(disk.start());
         EXPECT_EQ(disk.info().max_io_bytes, each.granted);
         EXPECT_EQ(queue_attribute(disk, "max_hw_sectors_kb"), text(each.granted / 1024));
@@ -265,11 +265,11 @@ TEST_F(Sysfs, QueuesAndDepthAreThoseThatWereGranted) {
     for (const unsigned queues : {1u, 2u, 4u}) {
         for (const unsigned depth : {1u, 3u, 128u}) {
             SCOPED_TRACE(testing::Message() << queues << " queues of " << depth);
-            ublk::options asked = ublk_test::patient();
-            asked.queues = queues;
-            asked.depth = depth;
-            asked.max_io_bytes = 4096;
-            ublk::device<plain> disk{plain{}, asked};
+            ublk::options requested = ublk_test::patient();
+            requested.queues = queues;
+            requested.depth = depth;
+            requested.max_io_bytes = 4096;
+            ublk::device<plain> disk{plain{}, requested};
             ASSERT_NO_THROW(disk.start());
             EXPECT_EQ(disk.info().queues, std::min(queues, ublk::online_cpus()));
             EXPECT_EQ(disk.info().depth, depth);
@@ -280,11 +280,11 @@ TEST_F(Sysfs, QueuesAndDepthAreThoseThatWereGranted) {
 }
 
 TEST_F(Sysfs, TheRequestsOfTheBlockLayerAreTheTagsOfAQueue) {
-    ublk::options asked = ublk_test::patient();
-    asked.queues = 2;
-    asked.depth = 33;
-    asked.max_io_bytes = 4096;
-    ublk::device<plain> disk{plain{}, asked};
+    ublk::options requested = ublk_test::patient();
+    requested.queues = 2;
+    requested.depth = 33;
+    requested.max_io_bytes = 4096;
+    ublk::device<plain> disk{plain{}, requested};
     ASSERT_NO_THROW(disk.start());
     ASSERT_TRUE(ublk_test::write_text(
         "/sys/block/ublkb" + std::to_string(disk.id()) + "/queue/scheduler", "none"));
@@ -295,10 +295,10 @@ TEST_F(Sysfs, EachQueueCarriesItsOwnCpus) {
     if (ublk::online_cpus() < 2) {
         GTEST_SKIP() << "one CPU has but one queue";
     }
-    ublk::options asked = ublk_test::patient();
-    asked.queues = 2;
-    asked.depth = 4;
-    ublk::device<plain> disk{plain{}, asked};
+    ublk::options requested = ublk_test::patient();
+    requested.queues = 2;
+    requested.depth = 4;
+    ublk::device<plain> disk{plain{}, requested};
     ASSERT_NO_THROW(disk.start());
     const std::string first = attribute(disk, "mq/0/cpu_list");
     const std::string second = attribute(disk, "mq/1/cpu_list");

@@ -7,7 +7,7 @@
 #include <vector>
 
 struct two_threads {
-    static constexpr bool one_queue_a_thread = false;
+    static constexpr bool single_queue = false;
 #ifdef UBLK_REJECT
     static unsigned threads() {
         return 2;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// expect: ublk: a backend's lend must be: std::span<std::byte> lend(const ublk::request&) noexcept;
+// expect: ublk: a backend's get_data must be: std::span<std::byte> memory_for(const ublk::request&) noexcept;
 
 #include "disk.hpp"
 
 struct backend : disk {
 #ifdef UBLK_REJECT
-    std::span<const std::byte> lend(const ublk::request&) noexcept {
+    std::span<const std::byte> memory_for(const ublk::request&) noexcept {
         return {};
     }
 #else
-    std::span<std::byte> lend(const ublk::request&) noexcept {
+    std::span<std::byte> memory_for(const ublk::request&) noexcept {
         return {};
     }
 #endif

@@ -54,8 +54,8 @@ public:
         disk.size = 1u << 20;
         commands_.set_params(id_, ublk::to_params(disk, 8192));
         channel_.emplace(self_.open_channel(id_, self_.now() + 10s));
-        port.emplace(*channel_, waker, needs);
-        port->fetch(queue_0, tag_0, place_, ublk::token::io(0, tag_0));
+        port.emplace(*channel_, wakeup, needs);
+        port->fetch(queue_0, tag_0, place_, ublk::user_data::io(0, tag_0));
         (void)port->flush_and_collect();
         start();
         disk_.emplace(in_, id_);
@@ -71,26 +71,26 @@ public:
 
     /// A client asks for the first page.
     sim::bio& ask(op what) {
-        asked_ = {};
-        asked_.op = what;
-        asked_.sectors = 8;
-        asked_.data = data.data();
-        disk_->submit(asked_);
-        return asked_;
+        requested_ = {};
+        requested_.op = what;
+        requested_.sectors = 8;
+        requested_.data = data.data();
+        disk_->submit(requested_);
+        return requested_;
     }
-    [[nodiscard]] int answer_to(sim::bio& asked) { return disk_->wait(asked); }
+    [[nodiscard]] int answer_to(sim::bio& requested) { return disk_->wait(requested); }
 
     /// The next event of that token.
-    int event(ublk::token of) {
+    int event(ublk::user_data of) {
         while (!events_.contains(of.raw())) {
             EXPECT_EQ(port->wait(), 0);
-            port->drain([this](ublk::token t, int answer) { events_[t.raw()] = answer; });
+            port->drain([this](ublk::user_data t, int answer) { events_[t.raw()] = answer; });
         }
         const int answer = events_.at(of.raw());
         events_.erase(of.raw());
         return answer;
     }
-    int request() { return event(ublk::token::io(0, tag_0)); }
+    int request() { return event(ublk::user_data::io(0, tag_0)); }
 
     void commit(int result) {
         ublk::buffer_address place = place_;
@@ -98,20 +98,20 @@ public:
             place.memory =
                 reinterpret_cast<std::uintptr_t>(data.data());  // a read's has to have one
         }
-        port->commit(queue_0, tag_0, result, place, ublk::token::io(0, tag_0));
+        port->commit(queue_0, tag_0, result, place, ublk::user_data::io(0, tag_0));
         (void)port->flush();
     }
 
     /// What the ring answers to that.
     int perform(opcode code, std::uint64_t address, std::uint16_t buffer) {
-        ublk::operation asked;
-        asked.what = {.code = code,
-                      .file = file.get(),
-                      .address = address,
-                      .length = whole,
-                      .buffer = buffer};
-        port->start(asked);
-        return event(ublk::token::of(asked));
+        ublk::operation requested;
+        requested.submitted = {.code = code,
+                               .file = file.get(),
+                               .address = address,
+                               .length = whole,
+                               .buffer = buffer};
+        port->start(requested);
+        return event(ublk::user_data::of(requested));
     }
 
     [[nodiscard]] std::uint32_t flags_of_request() {
@@ -126,7 +126,7 @@ public:
 
     std::vector<std::byte> data = std::vector<std::byte>(whole, std::byte{0x11});
     ublk::fd file{::memfd_create("ublk-sim-test", MFD_CLOEXEC)};
-    sim::kernel::waker waker;
+    sim::kernel::wakeup wakeup;
     std::optional<sim::kernel::port> port;
 
 private:
@@ -149,12 +149,12 @@ private:
 
     sim::world& in_;
     sim::kernel self_;
-    ublk::control<sim::kernel> commands_;
+    ublk::control_commands<sim::kernel> commands_;
     ublk::buffer_address place_;
     std::uint32_t id_ = 0;
     std::optional<sim::kernel::channel> channel_;
     std::optional<sim::client> disk_;
-    sim::bio asked_;
+    sim::bio requested_;
     std::map<std::uint64_t, int> events_;
 };
 
@@ -214,12 +214,12 @@ TEST(zero_copy, what_cannot_be_registered_is_refused) {
         sim::bio& write = s.ask(op::write);
         EXPECT_EQ(s.request(), 0);
         s.port->register_buffer(queue_0, tag_0, 2);
-        EXPECT_EQ(s.event(ublk::token::nobody()), -EINVAL) << "there are two places";
+        EXPECT_EQ(s.event(ublk::user_data::nobody()), -EINVAL) << "there are two places";
         s.port->register_buffer(queue_0, tag_0, 0);
         s.port->register_buffer(queue_0, tag_0, 0);
-        EXPECT_EQ(s.event(ublk::token::nobody()), -EBUSY);
+        EXPECT_EQ(s.event(ublk::user_data::nobody()), -EBUSY);
         s.port->unregister_buffer(queue_0, tag_0, 1);
-        EXPECT_EQ(s.event(ublk::token::nobody()), -EINVAL);
+        EXPECT_EQ(s.event(ublk::user_data::nobody()), -EINVAL);
         s.port->unregister_buffer(queue_0, tag_0, 0);
         s.commit(whole);
         EXPECT_EQ(s.answer_to(write), 0);
@@ -311,7 +311,7 @@ TEST(need_get_data, a_write_comes_twice) {
         sim::bio& write = s.ask(op::write);
         EXPECT_EQ(s.request(), uapi::io_res_need_get_data);
         s.port->get_data(queue_0, tag_0, reinterpret_cast<std::uintptr_t>(mine.data()),
-                         ublk::token::io(0, tag_0));
+                         ublk::user_data::io(0, tag_0));
         EXPECT_EQ(s.request(), uapi::io_res_ok);
         EXPECT_EQ(mine, s.data);
         s.commit(whole);
@@ -332,7 +332,7 @@ public:
         info.flags = flags;
         id_ = commands_.add_dev(info).dev_id;
         channel_.emplace(self_.open_channel(id_, self_.now() + 10s));
-        wire.emplace(*channel_, waker_, ublk::port_needs{.tags = 2});
+        wire.emplace(*channel_, wakeup_, ublk::port_needs{.tags = 2});
     }
     ~bare_device() {
         wire.reset();
@@ -341,18 +341,18 @@ public:
         commands_.del_dev(id_);
     }
 
-    static constexpr ublk::token of_single = ublk::token::of_queue(0);
+    static constexpr ublk::user_data of_single = ublk::user_data::of_queue(0);
 
     int prepare(const std::vector<std::uint16_t>& tags, uapi::batch_io header = {}) {
         return batch(tags, header, true);
     }
     int commit(const std::vector<std::uint16_t>& tags) { return batch(tags, {}, false); }
 
-    int answer(ublk::token to) {
+    int answer(ublk::user_data to) {
         int found = 1;
         (void)wire->flush_and_collect();
         wire->drain(
-            [&](ublk::token t, int code, std::uint32_t) { found = t == to ? code : found; });
+            [&](ublk::user_data t, int code, std::uint32_t) { found = t == to ? code : found; });
         return found;
     }
 
@@ -360,7 +360,7 @@ public:
 
 private:
     int batch(const std::vector<std::uint16_t>& tags, uapi::batch_io header, bool prepares) {
-        constexpr auto mine = ublk::token::batch(ublk::token::batch_kind::prepared, 0);
+        constexpr auto mine = ublk::user_data::batch(ublk::user_data::batch_kind::prepared, 0);
         std::vector<uapi::elem_header> elements;
         for (const std::uint16_t tag : tags) {
             elements.push_back({.tag = tag});
@@ -374,10 +374,10 @@ private:
 
     sim::world& in_;
     sim::kernel self_;
-    ublk::control<sim::kernel> commands_;
+    ublk::control_commands<sim::kernel> commands_;
     std::uint32_t id_ = 0;
     std::optional<sim::kernel::channel> channel_;
-    sim::kernel::waker waker_;
+    sim::kernel::wakeup wakeup_;
 };
 
 TEST(batches, a_device_with_them_takes_no_commands_of_single_tags) {
@@ -420,11 +420,11 @@ TEST(operations, a_ring_is_not_closed_upon_them) {
     {
         bare_server s{in, feature::user_copy, {.tags = 1, .operations = 1}};
         std::int64_t a_day[2] = {86400, 0};
-        ublk::operation asked;
-        asked.what = {.code = opcode::timeout,
-                      .address = reinterpret_cast<std::uintptr_t>(a_day),
-                      .length = 1};
-        s.port->start(asked);
+        ublk::operation requested;
+        requested.submitted = {.code = opcode::timeout,
+                               .address = reinterpret_cast<std::uintptr_t>(a_day),
+                               .length = 1};
+        s.port->start(requested);
         (void)s.port->flush();
     }
     EXPECT_EQ(blame(in).size(), 1u);
@@ -435,16 +435,16 @@ TEST(operations, those_that_wait_end_when_they_are_cancelled) {
     bare_server s{in, feature::user_copy, {.tags = 1, .operations = 2}};
     int ends[2];
     ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
-    ublk::operation asked;
-    asked.what = {.code = opcode::poll_add, .file = ends[0], .op_flags = POLLIN};
-    s.port->start(asked);
+    ublk::operation requested;
+    requested.submitted = {.code = opcode::poll_add, .file = ends[0], .op_flags = POLLIN};
+    s.port->start(requested);
     (void)s.port->flush();
     in.on().tasks.sleep(1s);
     s.port->cancel_operations();
-    EXPECT_EQ(s.event(ublk::token::of(asked)), -ECANCELED);
+    EXPECT_EQ(s.event(ublk::user_data::of(requested)), -ECANCELED);
     EXPECT_EQ(::write(ends[1], "x", 1), 1);
-    s.port->start(asked);
-    EXPECT_EQ(s.event(ublk::token::of(asked)), POLLIN);
+    s.port->start(requested);
+    EXPECT_EQ(s.event(ublk::user_data::of(requested)), POLLIN);
     ::close(ends[0]);
     ::close(ends[1]);
 }
@@ -453,25 +453,25 @@ TEST(operations, memory_that_may_not_be_locked_is_not_registered) {
     sim::world in{{.seed = 11, .lockable_bytes = 4096}};
     std::vector<std::byte> memory(8192);
     const iovec buffers[] = {{memory.data(), memory.size()}};
-    EXPECT_THROW((bare_server{in, 0, {.tags = 1, .tag_buffers = buffers}}), ublk::way_refused);
+    EXPECT_THROW((bare_server{in, 0, {.tags = 1, .tag_buffers = buffers}}), ublk::setup_refused);
     in.settle();
     EXPECT_EQ(in.forget_devices(), 1u);
 }
 
-TEST(waker, it_wakes_once_for_each_listening) {
+TEST(wakeup, it_wakes_once_for_each_listening) {
     sim::world in{{.seed = 12}};
     bare_server s{in, feature::user_copy, {.tags = 1}};
-    s.waker.wake();
-    s.waker.wake();
-    EXPECT_EQ(s.event(ublk::token::wake()), 1);
-    s.waker.wake();
+    s.wakeup.wake();
+    s.wakeup.wake();
+    EXPECT_EQ(s.event(ublk::user_data::wake()), 1);
+    s.wakeup.wake();
     unsigned more = 0;
     (void)s.port->flush_and_collect();
-    s.port->drain([&more](ublk::token, int) { ++more; });
+    s.port->drain([&more](ublk::user_data, int) { ++more; });
     EXPECT_EQ(more, 0u);
     s.port->listen();
-    s.waker.wake();
-    EXPECT_EQ(s.event(ublk::token::wake()), 1);
+    s.wakeup.wake();
+    EXPECT_EQ(s.event(ublk::user_data::wake()), 1);
 }
 
 }  // namespace

@@ -120,7 +120,7 @@ TEST_F(ordinary_user, names_a_device_by_its_path) {
 TEST(root_user, keeps_his_devices_to_himself) {
     sim::world in{{.seed = 1}};
     const sim::kernel self = in.boot();
-    ublk::control<sim::kernel> commands{self, 60s};
+    ublk::control_commands<sim::kernel> commands{self, 60s};
     uapi::dev_info info;
     info.nr_hw_queues = info.queue_depth = 1;
     info.max_io_buf_bytes = 4096;

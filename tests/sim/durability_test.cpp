@@ -21,8 +21,8 @@ struct forgetful_disk : file_disk {
 struct hasty_disk : file_disk {
     template <class Payload>
     ublk::task write(ublk::io& with, const ublk::request& r, Payload in) {
-        const int said = co_await with.write(file().get(), in, r.offset());
-        co_return said < 0 ? ublk::result::failure(-said) : ublk::ok;
+        const int outcome = co_await with.write(file().get(), in, r.offset());
+        co_return outcome < 0 ? ublk::result::failure(-outcome) : ublk::ok;
     }
 };
 
@@ -84,7 +84,7 @@ public:
     void began(std::uint64_t number, opcode code, std::uint64_t file, std::uint64_t request = 0) {
         book_.add({.what = journal::kind::began,
                    .number = number,
-                   .asked = {.code = code},
+                   .requested = {.code = code},
                    .file = {1, file},
                    .request = request});
     }

@@ -2,8 +2,8 @@
 // A kernel refuses at run time what it has, or what was asked for: the next best way serves.
 #include "../support/async_disks.hpp"
 
-#include <ublk/policy/driver_batches.hpp>
-#include <ublk/policy/pooled.hpp>
+#include <ublk/policy/batch_policy.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/sim/laws/worlds.hpp>
 #include <ublk/thread_set.hpp>
 #include <ublk/ublk.hpp>
@@ -46,11 +46,11 @@ public:
 
     class port : public kernel::port {
     public:
-        port(const channel& device, const waker& rouse, const ublk::port_needs& needs)
-            : kernel::port{device, rouse, needs} {
+        port(const channel& device, const wakeup& wakeup, const ublk::port_needs& needs)
+            : kernel::port{device, wakeup, needs} {
             if (what.tables && needs.reserved_buffers != 0) {
-                throw ublk::way_refused{
-                    ublk::way_refused::kind::path, ENOMEM, "making room", {}, "", ""};
+                throw ublk::setup_refused{
+                    ublk::setup_refused::kind::path, ENOMEM, "making room", {}, "", ""};
             }
         }
     };
@@ -58,7 +58,7 @@ public:
     class batch_wire : public kernel::batch_wire {
     public:
         using kernel::batch_wire::batch_wire;
-        void prepare_tags(uapi::batch_io header, const void* elements, ublk::token t) noexcept {
+        void prepare_tags(uapi::batch_io header, const void* elements, ublk::user_data t) noexcept {
             header.q_id = what.fetches ? std::uint16_t{4000} : header.q_id;
             kernel::batch_wire::prepare_tags(header, elements, t);
         }
@@ -83,18 +83,18 @@ std::vector<std::string> heard;
 /// One start, and the life of what it starts.
 template <class Batch = ublk::per_wakeup>
 struct scene {
-    explicit scene(const conditions& how) : in{how} {
+    explicit scene(const conditions& given) : in{given} {
         refusing_kernel::what = {};
         refusing_kernel::added = 0;
         heard.clear();
-        asked.queues = 2;
-        asked.depth = 4;
-        asked.max_io_bytes = static_cast<std::uint32_t>(2 * ::sysconf(_SC_PAGESIZE));
-        asked.log = [](const std::string& sentence) { heard.push_back(sentence); };
+        requested.queues = 2;
+        requested.depth = 4;
+        requested.max_io_bytes = static_cast<std::uint32_t>(2 * ::sysconf(_SC_PAGESIZE));
+        requested.log = [](const std::string& sentence) { heard.push_back(sentence); };
     }
 
     ublk::device_info start() {
-        disk = std::make_unique<composition_of<Batch>>(std::make_shared<file_disk>(), asked,
+        disk = std::make_unique<composition_of<Batch>>(std::make_shared<file_disk>(), requested,
                                                        refusing_kernel{in.boot()});
         disk->start();
         if (in.on().is.once.step != 0) {
@@ -122,15 +122,15 @@ struct scene {
     }
 
     world in;
-    options asked;
+    options requested;
     std::unique_ptr<composition_of<Batch>> disk;
 };
 
 constexpr ublk::kernel_version without_zero_copy{6, 12};
 constexpr ublk::kernel_version with_everything{7, 3};
 
-bool mentions(const std::string& said, const std::string& what) {
-    return said.find(what) != said.npos;
+bool mentions(const std::string& outcome, const std::string& what) {
+    return outcome.find(what) != outcome.npos;
 }
 
 TEST(fallback, tag_buffers_that_may_not_be_registered_lead_to_the_next_path) {
@@ -146,7 +146,7 @@ TEST(fallback, tag_buffers_that_may_not_be_registered_lead_to_the_next_path) {
 
 TEST(fallback, an_id_that_was_asked_for_is_kept) {
     scene s{{.seed = 2, .version = without_zero_copy, .lockable_bytes = 4096}};
-    s.asked.id = 17;
+    s.requested.id = 17;
     EXPECT_EQ(s.start().id, 17u);
     s.expect_clean();
 }
@@ -165,24 +165,24 @@ TEST(fallback, a_kernel_without_room_for_clients_pages_serves_by_copies) {
 
 TEST(fallback, a_path_that_is_required_is_an_error) {
     scene s{{.seed = 4, .version = without_zero_copy, .lockable_bytes = 4096}};
-    s.asked.path = data_path::fixed_copy;
-    EXPECT_THROW(s.start(), ublk::way_refused);
+    s.requested.path = data_path::fixed_copy;
+    EXPECT_THROW(s.start(), ublk::setup_refused);
     EXPECT_EQ(refusing_kernel::added, 1u);
     s.expect_clean();
 }
 
 TEST(fallback, whoever_wants_no_less_gets_the_error) {
     scene s{{.seed = 5, .version = without_zero_copy, .lockable_bytes = 4096}};
-    s.asked.fall_back = false;
-    EXPECT_THROW(s.start(), ublk::way_refused);
+    s.requested.fall_back = false;
+    EXPECT_THROW(s.start(), ublk::setup_refused);
     s.expect_clean();
 }
 
 TEST(fallback, batches_that_the_driver_refuses_lead_to_single_commands) {
-    scene<ublk::driver_batches> s{{.seed = 6, .version = with_everything}};
+    scene<ublk::batch_io> s{{.seed = 6, .version = with_everything}};
     refusing_kernel::what.fetches = true;
     const ublk::device_info granted = s.start();
-    EXPECT_FALSE(granted.driver_batches);
+    EXPECT_FALSE(granted.batch_io);
     ASSERT_EQ(granted.fallbacks.size(), 1u);
     EXPECT_TRUE(mentions(granted.fallbacks[0], "completions go back once a wake-up: PREP_IO_CMDS "
                                                "failed"))
@@ -191,15 +191,15 @@ TEST(fallback, batches_that_the_driver_refuses_lead_to_single_commands) {
 }
 
 TEST(fallback, batches_that_must_be_are_an_error_where_the_driver_refuses_them) {
-    scene<ublk::driver_batches> s{{.seed = 7, .version = with_everything}};
-    s.asked.fall_back = false;
+    scene<ublk::batch_io> s{{.seed = 7, .version = with_everything}};
+    s.requested.fall_back = false;
     refusing_kernel::what.fetches = true;
-    EXPECT_THROW(s.start(), ublk::way_refused);
+    EXPECT_THROW(s.start(), ublk::setup_refused);
     s.expect_clean();
 }
 
 TEST(fallback, batches_that_the_driver_lacks_are_told) {
-    scene<ublk::driver_batches> s{{.seed = 8, .version = without_zero_copy}};
+    scene<ublk::batch_io> s{{.seed = 8, .version = without_zero_copy}};
     const ublk::device_info granted = s.start();
     ASSERT_EQ(granted.fallbacks.size(), 1u);
     EXPECT_TRUE(mentions(granted.fallbacks[0], "came with Linux 7.0"));
@@ -207,8 +207,8 @@ TEST(fallback, batches_that_the_driver_lacks_are_told) {
 }
 
 TEST(fallback, batches_that_must_be_are_an_error_where_the_driver_lacks_them) {
-    scene<ublk::driver_batches> s{{.seed = 9, .version = without_zero_copy}};
-    s.asked.fall_back = false;
+    scene<ublk::batch_io> s{{.seed = 9, .version = without_zero_copy}};
+    s.requested.fall_back = false;
     EXPECT_THROW(s.start(), ublk::error);
     s.expect_clean();
 }
@@ -225,7 +225,7 @@ TEST(fallback, threads_that_may_not_run_where_they_should_serve_all_the_same) {
 
 TEST(fallback, threads_that_must_run_where_they_should_are_an_error) {
     scene s{{.seed = 11}};
-    s.asked.fall_back = false;
+    s.requested.fall_back = false;
     refusing_kernel::what.places = true;
     EXPECT_THROW(s.start(), ublk::error);
     s.expect_clean();
@@ -240,12 +240,12 @@ TEST(fallback, threads_of_a_set_that_may_not_run_where_they_should_are_told) {
             const refusing_kernel process{in.boot()};
             const ublk::basic_thread_set<refusing_kernel> threads{{.threads = 2, .cpus = {0}},
                                                                   process};
-            options asked;
-            asked.queues = 2;
-            asked.depth = 4;
-            asked.fall_back = !insist;
+            options requested;
+            requested.queues = 2;
+            requested.depth = 4;
+            requested.fall_back = !insist;
             ublk::device<file_disk, ublk::pooled, ublk::per_wakeup, refusing_kernel> disk{
-                std::make_shared<file_disk>(), threads, asked, process};
+                std::make_shared<file_disk>(), threads, requested, process};
             if (insist) {
                 EXPECT_THROW(disk.start(), ublk::error);
             } else {
@@ -273,9 +273,9 @@ TEST(fallback, what_was_granted_is_told_as_such) {
 TEST(fallback, a_second_start_that_fails_leaves_nothing) {
     unsigned failed = 0;
     for (std::uint64_t call = 1; call < 200 && !::testing::Test::HasFailure(); ++call) {
-        conditions how{.seed = 100, .version = without_zero_copy, .lockable_bytes = 4096};
-        how.once = {.step = call, .code = ENOMEM};
-        scene s{how};
+        conditions given{.seed = 100, .version = without_zero_copy, .lockable_bytes = 4096};
+        given.once = {.step = call, .code = ENOMEM};
+        scene s{given};
         try {
             (void)s.start();
             EXPECT_EQ(s.disk->info().path, data_path::copy);

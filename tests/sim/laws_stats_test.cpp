@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "specimens.hpp"
 
-#include <ublk/policy/interleaved.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/policy/with.hpp>
 #include <ublk/stats.hpp>
 

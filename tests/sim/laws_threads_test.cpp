@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "specimens.hpp"
 
-#include <ublk/policy/driver_batches.hpp>
-#include <ublk/policy/interleaved.hpp>
-#include <ublk/policy/pooled.hpp>
-#include <ublk/policy/sqpoll.hpp>
+#include <ublk/policy/batch_policy.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/policy/with.hpp>
-#include <ublk/policy/within.hpp>
 
 using ublk::interleaved;
 using ublk::pooled;
@@ -23,6 +20,6 @@ UBLK_BATCH_POLICY_LAWS(sqpoll)
 UBLK_BATCH_POLICY_LAWS(within)
 
 namespace ublk::inline v0::sim {
-using pooled_in_batches = composition<cached_disk, ublk::pooled, driver_batches>;
+using pooled_in_batches = composition<cached_disk, ublk::pooled, batch_io>;
 }
 UBLK_LAWS_OF(pooled_batches, ::testing::Types<pooled_in_batches>)

@@ -4,9 +4,7 @@
 // what a thread serves is counted thread by thread.
 
 #include <ublk/backends/memory.hpp>
-#include <ublk/policy/interleaved.hpp>
-#include <ublk/policy/pooled.hpp>
-#include <ublk/policy/shared.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/sim/client.hpp>
 #include <ublk/sim/kernel.hpp>
 #include <ublk/thread_set.hpp>
@@ -38,19 +36,19 @@ void serve(sim::world& in, Device& disk) {
 
 /// With default options; what was granted.
 template <class QueuePolicy>
-device_info served_by(unsigned cpus, options asked = {}) {
+device_info served_by(unsigned cpus, options requested = {}) {
     sim::world in{{.cpus = cpus}};
     const sim::kernel process = in.boot();
-    disk_of<QueuePolicy> disk{backends::memory{1u << 20}, asked, process};
+    disk_of<QueuePolicy> disk{backends::memory{1u << 20}, requested, process};
     serve(in, disk);
     return disk.info();
 }
 
-device_info served_by_a_set(unsigned cpus, unsigned threads, options asked = {}) {
+device_info served_by_a_set(unsigned cpus, unsigned threads, options requested = {}) {
     sim::world in{{.cpus = cpus}};
     const sim::kernel process = in.boot();
     const basic_thread_set<sim::kernel> set{{.threads = threads}, process};
-    disk_of<pooled> disk{backends::memory{1u << 20}, set, asked, process};
+    disk_of<pooled> disk{backends::memory{1u << 20}, set, requested, process};
     serve(in, disk);
     return disk.info();
 }
@@ -68,11 +66,11 @@ TEST(many_cpus, every_policy_starts_with_its_defaults) {
 }
 
 options asking(unsigned queues, unsigned depth, unsigned threads) {
-    options asked;
-    asked.queues = queues;
-    asked.depth = depth;
-    asked.threads = threads;
-    return asked;
+    options requested;
+    requested.queues = queues;
+    requested.depth = depth;
+    requested.threads = threads;
+    return requested;
 }
 
 // 65536 requests on 128 threads: 512 on each.

@@ -6,16 +6,9 @@
 // were answered; every answer is compared with a model. Exit status: 0 when nothing was wrong, 1
 // when something was. A violation says with which seed: ublk_sim_marathon 1 SEED runs that world.
 #include <ublk/backends/memory.hpp>
-#include <ublk/policy/driver_batches.hpp>
-#include <ublk/policy/each.hpp>
-#include <ublk/policy/interleaved.hpp>
-#include <ublk/policy/per_cpu.hpp>
-#include <ublk/policy/per_wakeup.hpp>
-#include <ublk/policy/pooled.hpp>
-#include <ublk/policy/shared.hpp>
-#include <ublk/policy/up_to.hpp>
+#include <ublk/policy/batch_policy.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/policy/with.hpp>
-#include <ublk/policy/within.hpp>
 #include <ublk/sim/cached_disk.hpp>
 #include <ublk/sim/medium.hpp>
 #include <ublk/sim/rig.hpp>
@@ -77,16 +70,16 @@ struct tally {
 conditions conditions_of(std::uint64_t seed) {
     constexpr kernel_version versions[] = {{7, 3}, {6, 8}, {6, 12}, {6, 16}, {7, 0}};
     sim::random dice{seed * 2654435761u};
-    conditions how;
-    how.seed = seed;
-    how.version = versions[dice.below(std::size(versions))];
-    how.switches = static_cast<std::uint32_t>(dice.below(6));
-    how.completions = dice.chance(4) ? 1 + static_cast<unsigned>(dice.below(6)) : 0;
+    conditions given;
+    given.seed = seed;
+    given.version = versions[dice.below(std::size(versions))];
+    given.switches = static_cast<std::uint32_t>(dice.below(6));
+    given.completions = dice.chance(4) ? 1 + static_cast<unsigned>(dice.below(6)) : 0;
     const auto now_and_then = [&dice] {
         return dice.chance(2) ? 0 : 3 + static_cast<std::uint32_t>(dice.below(100));
     };
-    how.often = {now_and_then(), now_and_then(), now_and_then(), now_and_then(), now_and_then()};
-    return how;
+    given.often = {now_and_then(), now_and_then(), now_and_then(), now_and_then(), now_and_then()};
+    return given;
 }
 
 /// How a life ends.
@@ -96,13 +89,13 @@ enum class ending { when_done, early, stopped, killed };
 template <class Composition>
 void work(rig<Composition>& r, ending end, tally& sum) {
     sim::random& dice = r.in.dice();
-    habits how;
-    how.submitters = 1 + static_cast<unsigned>(dice.below(4));
-    how.in_flight = 1 + static_cast<unsigned>(dice.below(10));
-    how.requests = 200 + dice.below(1500);
-    how.region = dice.chance(3) ? 32 : 0;
-    how.bears_errors = end == ending::stopped || end == ending::killed;
-    workload clients{r.in, r.server->id(), r.expected, how};
+    habits given;
+    given.submitters = 1 + static_cast<unsigned>(dice.below(4));
+    given.in_flight = 1 + static_cast<unsigned>(dice.below(10));
+    given.requests = 200 + dice.below(1500);
+    given.region = dice.chance(3) ? 32 : 0;
+    given.bears_errors = end == ending::stopped || end == ending::killed;
+    workload clients{r.in, r.server->id(), r.expected, given};
     clients.start();
     if (end != ending::when_done) {
         r.in.on().tasks.sleep(std::chrono::microseconds{dice.below(8000)});
@@ -139,9 +132,9 @@ void live(rig<Composition>& r, tally& sum) {
 
 template <class Composition>
 void run_world(std::uint64_t seed, tally& sum) {
-    conditions how = conditions_of(seed);
-    how.replay = "ublk_sim_marathon 1 " + std::to_string(seed);
-    rig<Composition> r{how};
+    conditions given = conditions_of(seed);
+    given.replay = "ublk_sim_marathon 1 " + std::to_string(seed);
+    rig<Composition> r{given};
     try {
         for (int lives = 0; lives < 3 && r.in.on().blameless(); ++lives) {
             live(r, sum);
@@ -169,13 +162,13 @@ void run_world(std::uint64_t seed, tally& sum) {
     case 2:
         return run_world<composition<memory, interleaved, up_to<3>>>(seed, sum);
     case 3:
-        return run_world<composition<cached_disk, per_cpu, driver_batches>>(seed, sum);
+        return run_world<composition<cached_disk, per_cpu, batch_io>>(seed, sum);
     case 4:
         return run_world<composition<cached_disk, per_cpu, per_wakeup>>(seed, sum);
     case 5:
         return run_world<composition<cached_disk, spins, within>>(seed, sum);
     case 6:
-        return run_world<composition<cached_disk, pooled, driver_batches>>(seed, sum);
+        return run_world<composition<cached_disk, pooled, batch_io>>(seed, sum);
     default:
         return run_world<composition<cached_disk, shared, per_wakeup>>(seed, sum);
     }

@@ -305,8 +305,8 @@ private:
 };
 
 std::uint64_t seeds(std::uint64_t usual) {
-    const char* const asked = std::getenv("UBLK_SIM_SEEDS");
-    return asked != nullptr ? std::strtoull(asked, nullptr, 10) : usual;
+    const char* const requested = std::getenv("UBLK_SIM_SEEDS");
+    return requested != nullptr ? std::strtoull(requested, nullptr, 10) : usual;
 }
 
 TEST(random_worlds, never_complain_about_a_correct_disk) {

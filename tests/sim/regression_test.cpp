@@ -3,8 +3,8 @@
 // Mistakes that servers of other people made and that the laws do not see, each on a simulated
 // driver. tests/bugs/ plants them once more.
 
-#include <ublk/policy/per_cpu.hpp>
-#include <ublk/policy/per_wakeup.hpp>
+#include <ublk/policy/batch_policy.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/sim/cached_disk.hpp>
 #include <ublk/sim/laws/worlds.hpp>
 #include <ublk/sim/medium.hpp>
@@ -69,11 +69,11 @@ public:
 
         [[nodiscard]] ublk::control_ticket begin(ublk::control_command command) {
             if (command.op == uapi::ctrl::add_dev) {
-                uapi::dev_info asked;
-                std::memcpy(&asked, command.payload, sizeof asked);
-                asked.queue_depth =
-                    static_cast<std::uint16_t>(std::min<unsigned>(asked.queue_depth, is.depth_max));
-                std::memcpy(command.payload, &asked, sizeof asked);
+                uapi::dev_info requested;
+                std::memcpy(&requested, command.payload, sizeof requested);
+                requested.queue_depth = static_cast<std::uint16_t>(
+                    std::min<unsigned>(requested.queue_depth, is.depth_max));
+                std::memcpy(command.payload, &requested, sizeof requested);
             }
             return kernel::control::begin(command);
         }
@@ -85,12 +85,12 @@ public:
         using kernel::port::port;
 
         void fetch(ublk::queue_id queue, ublk::tag which, ublk::buffer_address buffer,
-                   ublk::token t) noexcept {
+                   ublk::user_data t) noexcept {
             const bool refused = is.refuses_a_fetch && queue.value() == 1 && which.value() == 2;
             kernel::port::fetch(refused ? no_queue : queue, which, buffer, t);
         }
         void commit(ublk::queue_id queue, ublk::tag which, int result, ublk::buffer_address buffer,
-                    ublk::token t) noexcept {
+                    ublk::user_data t) noexcept {
             kernel::port::commit(is.refuses_commits ? no_queue : queue, which, result, buffer, t);
         }
 
@@ -118,7 +118,7 @@ struct scripted_disk {
 
     [[nodiscard]] std::vector<request> asked_for(uapi::op what) const {
         std::vector<request> found;
-        std::ranges::copy_if(asked, std::back_inserter(found),
+        std::ranges::copy_if(requested, std::back_inserter(found),
                              [what](const request& r) { return r.op() == what; });
         return found;
     }
@@ -127,11 +127,11 @@ struct scripted_disk {
     std::uint64_t discard_max = 1u << 20;
     std::uint64_t zeroes_max = 1u << 20;
     std::function<result(const request&)> answer;
-    std::vector<request> asked;
+    std::vector<request> requested;
 
 private:
     result told(const request& r) {
-        asked.push_back(r);
+        requested.push_back(r);
         return answer ? answer(r) : ublk::ok;
     }
 };
@@ -161,15 +161,15 @@ template <class Backend>
 struct scene : rig<oddly<Backend>> {
     using base = rig<oddly<Backend>>;
 
-    explicit scene(const conditions& how, const oddities& odd = {}) : base{how} {
+    explicit scene(const conditions& given, const oddities& odd = {}) : base{given} {
         odd_kernel::is = odd;
         odd_kernel::threads = 0;
     }
     ~scene() { odd_kernel::is = {}; }
 
-    void start(const options& asked) {
+    void start(const options& requested) {
         this->server = std::make_unique<typename base::device>(
-            this->store, asked, this->process.emplace_back(this->in.boot()));
+            this->store, requested, this->process.emplace_back(this->in.boot()));
         this->server->start();
     }
     using base::start;
@@ -219,8 +219,8 @@ int perform(client& disk, uapi::op what) {
 }
 
 TEST(regression, flags_of_a_request_reach_the_backend) {
-    in_many_worlds([](const conditions& how) {
-        scene<scripted_disk> s{how};
+    in_many_worlds([](const conditions& given) {
+        scene<scripted_disk> s{given};
         s.start();
         {
             client disk = s.open();
@@ -243,8 +243,8 @@ TEST(regression, flags_of_a_request_reach_the_backend) {
 }
 
 TEST(regression, an_errno_reaches_the_client_as_it_is) {
-    in_many_worlds([](const conditions& how) {
-        scene<scripted_disk> s{how};
+    in_many_worlds([](const conditions& given) {
+        scene<scripted_disk> s{given};
         s.start();
         for (const int code : {ENOSPC, EIO, ENOMEM, EOPNOTSUPP}) {
             s.store->answer = [code](const request& r) {
@@ -262,8 +262,8 @@ TEST(regression, an_errno_reaches_the_client_as_it_is) {
 
 /// The client's kernel would retry at once and for ever, or take it for something else.
 TEST(regression, an_errno_that_clients_misread_becomes_EIO) {
-    in_many_worlds([](const conditions& how) {
-        scene<scripted_disk> s{how};
+    in_many_worlds([](const conditions& given) {
+        scene<scripted_disk> s{given};
         s.start();
         for (const int code : {EAGAIN, EINTR, EREMCHG, 5000, 0}) {
             s.store->answer = [code](const request&) { return result::failure(code); };
@@ -277,8 +277,8 @@ TEST(regression, an_errno_that_clients_misread_becomes_EIO) {
 }
 
 TEST(regression, what_a_backend_throws_is_the_error_of_one_request) {
-    in_many_worlds([](const conditions& how) {
-        scene<scripted_disk> s{how};
+    in_many_worlds([](const conditions& given) {
+        scene<scripted_disk> s{given};
         s.start();
         for (int i = 0; i < 3; ++i) {
             client disk = s.open();
@@ -296,8 +296,8 @@ TEST(regression, what_a_backend_throws_is_the_error_of_one_request) {
 }
 
 TEST(regression, what_a_backend_lacks_is_not_advertised) {
-    in_many_worlds([](const conditions& how) {
-        scene<plain_disk> s{how};
+    in_many_worlds([](const conditions& given) {
+        scene<plain_disk> s{given};
         s.start();
         {
             client disk = s.open();
@@ -313,9 +313,9 @@ TEST(regression, what_a_backend_lacks_is_not_advertised) {
 }
 
 TEST(regression, no_request_is_longer_than_the_backend_takes) {
-    in_many_worlds([](const conditions& how) {
+    in_many_worlds([](const conditions& given) {
         constexpr std::uint64_t length = 64u << 10;
-        scene<scripted_disk> s{how};
+        scene<scripted_disk> s{given};
         s.store->discard_max = 8192;
         s.store->zeroes_max = 4096;
         s.start();
@@ -338,8 +338,8 @@ TEST(regression, no_request_is_longer_than_the_backend_takes) {
 }
 
 TEST(regression, blocks_may_be_larger_than_sectors) {
-    in_many_worlds([](const conditions& how) {
-        scene<disk_of_pages> s{how};
+    in_many_worlds([](const conditions& given) {
+        scene<disk_of_pages> s{given};
         s.start();
         EXPECT_EQ(s.open().size(), s.store->size());
         EXPECT_EQ(s.open().block_size(), page());
@@ -349,8 +349,8 @@ TEST(regression, blocks_may_be_larger_than_sectors) {
 }
 
 TEST(regression, a_disk_may_be_larger_than_32_bits_of_sectors) {
-    in_many_worlds([](const conditions& how) {
-        world in{how};
+    in_many_worlds([](const conditions& given) {
+        world in{given};
         auto store = std::make_shared<scripted_disk>();
         store->bytes = 1ull << 43;
         oddly<scripted_disk>::device server{store, options{.queues = 1, .depth = 2}, in.boot()};
@@ -367,14 +367,14 @@ TEST(regression, a_disk_may_be_larger_than_32_bits_of_sectors) {
 }
 
 TEST(regression, what_counts_is_what_was_granted) {
-    in_many_worlds([](conditions how) {
-        how.cpus = 2;
-        scene<disk_of_pages> s{how, {.depth_max = 3}};
-        options asked = s.small();
-        asked.queues = 5;
-        asked.depth = 7;
-        asked.max_io_bytes = 2 * page() + ublk::sector_size;
-        s.start(asked);
+    in_many_worlds([](conditions given) {
+        given.cpus = 2;
+        scene<disk_of_pages> s{given, {.depth_max = 3}};
+        options requested = s.small();
+        requested.queues = 5;
+        requested.depth = 7;
+        requested.max_io_bytes = 2 * page() + ublk::sector_size;
+        s.start(requested);
         EXPECT_EQ(s.server->info().queues, 2u);
         EXPECT_EQ(s.server->info().depth, 3u);
         EXPECT_EQ(s.server->info().max_io_bytes, 2 * page());
@@ -385,9 +385,9 @@ TEST(regression, what_counts_is_what_was_granted) {
 
 /// Unnoticed, START_DEV would wait for that tag until its deadline, and say nothing of the cause.
 TEST(regression, a_refused_fetch_fails_the_start) {
-    in_many_worlds([](conditions how) {
-        how.strict = false;
-        scene<scripted_disk> s{how, {.refuses_a_fetch = true}};
+    in_many_worlds([](conditions given) {
+        given.strict = false;
+        scene<scripted_disk> s{given, {.refuses_a_fetch = true}};
         std::string step;
         const auto took = s.time([&] {
             try {
@@ -406,9 +406,9 @@ TEST(regression, a_refused_fetch_fails_the_start) {
 
 /// Its request would stay with the server for ever, and its client with it.
 TEST(regression, a_refused_commit_ends_the_server) {
-    in_many_worlds([](conditions how) {
-        how.strict = false;
-        scene<scripted_disk> s{how};
+    in_many_worlds([](conditions given) {
+        given.strict = false;
+        scene<scripted_disk> s{given};
         s.start();
         s.in.settle();
         {
@@ -426,8 +426,8 @@ TEST(regression, a_refused_commit_ends_the_server) {
 
 /// It is told to leave before it has anything that could be told.
 TEST(regression, a_thread_that_comes_too_late_leaves_at_once) {
-    in_many_worlds([](const conditions& how) {
-        scene<scripted_disk> s{how, {.second_thread_late = 15s}};
+    in_many_worlds([](const conditions& given) {
+        scene<scripted_disk> s{given, {.second_thread_late = 15s}};
         EXPECT_THROW(s.start(), ublk::error);
         EXPECT_EQ(s.in.devices(), 0u) << "a start that failed leaves a device behind";
         expect_clean(s);
@@ -435,8 +435,8 @@ TEST(regression, a_thread_that_comes_too_late_leaves_at_once) {
 }
 
 TEST(regression, start_and_stop_wait_for_no_deadline) {
-    in_many_worlds([](const conditions& how) {
-        scene<scripted_disk> s{how};
+    in_many_worlds([](const conditions& given) {
+        scene<scripted_disk> s{given};
         EXPECT_LT(s.time([&] { s.start(); }), 500);
         EXPECT_LT(s.time([&] { s.server->stop(); }), 500);
         EXPECT_EQ(s.in.devices(), 0u) << "the number is not free when stop() returns";
@@ -446,18 +446,18 @@ TEST(regression, start_and_stop_wait_for_no_deadline) {
 
 /// However long all of it takes: the deadline of a stop is for a backend that answers no more.
 TEST(regression, a_slow_backend_that_answers_loses_nothing_at_its_stop) {
-    in_many_worlds([](const conditions& how) {
-        scene<scripted_disk> s{how};
+    in_many_worlds([](const conditions& given) {
+        scene<scripted_disk> s{given};
         s.store->answer = [](const request& r) {
             if (r.op() == uapi::op::write) {
                 scheduler::here()->sleep(3s);
             }
             return ublk::ok;
         };
-        options asked = s.small();
-        asked.queues = 1;
-        asked.stop_deadline = 5s;
-        s.start(asked);
+        options requested = s.small();
+        requested.queues = 1;
+        requested.stop_deadline = 5s;
+        s.start(requested);
         unsigned written = 0;
         for (unsigned i = 0; i < 8; ++i) {
             (void)s.in.on().tasks.spawn("client", [&] {
@@ -477,12 +477,12 @@ TEST(regression, a_deadline_that_never_passes_is_none) {
     for (const ublk::time_limit limit :
          {ublk::no_deadline, ublk::time_limit{std::chrono::milliseconds::max()},
           ublk::time_limit{std::chrono::hours::max()}, ublk::time_limit{300 * 8766h}}) {
-        in_many_worlds([limit](const conditions& how) {
-            scene<scripted_disk> s{how};
-            options asked = s.small();
-            asked.command_deadline = limit;
-            asked.stop_deadline = limit;
-            s.start(asked);
+        in_many_worlds([limit](const conditions& given) {
+            scene<scripted_disk> s{given};
+            options requested = s.small();
+            requested.command_deadline = limit;
+            requested.stop_deadline = limit;
+            s.start(requested);
             {
                 client disk = s.open();
                 EXPECT_EQ(perform(disk, uapi::op::write), 0);
@@ -495,17 +495,17 @@ TEST(regression, a_deadline_that_never_passes_is_none) {
 
 /// What the backend has not begun when the deadline passes is answered all the same.
 TEST(regression, a_slow_backend_does_not_make_stop_hang) {
-    in_many_worlds([](const conditions& how) {
-        scene<scripted_disk> s{how};
+    in_many_worlds([](const conditions& given) {
+        scene<scripted_disk> s{given};
         s.store->answer = [](const request& r) {
             if (r.op() == uapi::op::write) {
                 scheduler::here()->sleep(8s);
             }
             return ublk::ok;
         };
-        options asked = s.small();
-        asked.stop_deadline = 5s;
-        s.start(asked);
+        options requested = s.small();
+        requested.stop_deadline = 5s;
+        s.start(requested);
         unsigned answered = 0;
         unsigned refused = 0;
         for (unsigned i = 0; i < 8; ++i) {
@@ -534,11 +534,11 @@ TEST(regression, a_slow_backend_does_not_make_stop_hang) {
 
 /// The library does not ask for longer descriptors yet, but its threads serve them.
 TEST(regression, descriptors_may_be_longer_than_the_known_part) {
-    in_many_worlds([](conditions how) {
-        how.version = {7, 3};
-        scene<disk_of_pages> s{how};
+    in_many_worlds([](conditions given) {
+        given.version = {7, 3};
+        scene<disk_of_pages> s{given};
         const odd_kernel process = s.in.boot();
-        ublk::control<odd_kernel> commands{process, 10s};
+        ublk::control_commands<odd_kernel> commands{process, 10s};
         uapi::dev_info ask;
         ask.dev_id = uapi::any_dev_id;
         ask.nr_hw_queues = 2;
@@ -557,23 +557,24 @@ TEST(regression, descriptors_may_be_longer_than_the_known_part) {
         info.depth = granted.queue_depth;
         info.max_io_bytes = granted.max_io_buf_bytes;
         info.io_desc_size = granted.io_desc_size;
-        const auto threads = std::make_shared<ublk::crew<odd_kernel>>(
+        const auto threads = std::make_shared<ublk::queue_threads<odd_kernel>>(
             process,
-            ublk::service_of<disk_of_pages, ublk::per_cpu, ublk::per_wakeup, odd_kernel>(s.store),
+            ublk::device_ops_of<disk_of_pages, ublk::per_cpu, ublk::per_wakeup, odd_kernel>(
+                s.store),
             process.open_channel(id, ublk::from_now(process, 10s)),
-            ublk::device_plan{.granted = info,
-                              .page_size = page(),
-                              .memory = {},
-                              .affinity = ublk::fixed_array<ublk::cpu_set>{2},
-                              .shape = {.queues = info.queues, .depth = info.depth}});
-        threads->muster();
+            ublk::device_setup{.granted = info,
+                               .page_size = page(),
+                               .requested = {},
+                               .affinity = ublk::fixed_array<ublk::cpu_set>{2},
+                               .shape = {.queues = info.queues, .depth = info.depth}});
+        threads->start();
         ASSERT_TRUE(threads->ready(ublk::from_now(process, 10s)));
         commands.start_dev(id, process.process_id());
-        threads->decided();
+        threads->start_resolved();
         s.work(id);
         commands.stop_dev(id, 10s);
         EXPECT_TRUE(threads->gone(ublk::from_now(process, 10s)));
-        threads->disband();
+        threads->join();
         commands.del_dev(id);
         expect_clean(s);
     });

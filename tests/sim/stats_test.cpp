@@ -2,13 +2,9 @@
 
 // What a device has counted is what its clients saw.
 
-#include <ublk/policy/driver_batches.hpp>
-#include <ublk/policy/each.hpp>
-#include <ublk/policy/interleaved.hpp>
-#include <ublk/policy/pooled.hpp>
-#include <ublk/policy/shared.hpp>
+#include <ublk/policy/batch_policy.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/policy/with.hpp>
-#include <ublk/policy/within.hpp>
 #include <ublk/sim/laws/worlds.hpp>
 #include <ublk/stats.hpp>
 
@@ -139,15 +135,14 @@ using counted = sim::composition<moody, with<QueuePolicy, stats>, BatchPolicy>;
 
 template <class Composition>
 class stats_law : public ::testing::Test {};
-using compositions =
-    ::testing::Types<counted<per_cpu, per_wakeup>, counted<shared, each>,
-                     counted<interleaved, within>, counted<pooled, driver_batches>>;
+using compositions = ::testing::Types<counted<per_cpu, per_wakeup>, counted<shared, each>,
+                                      counted<interleaved, within>, counted<pooled, batch_io>>;
 TYPED_TEST_SUITE(stats_law, compositions);
 
 TYPED_TEST(stats_law, what_is_counted_is_what_clients_saw) {
-    sim::in_many_worlds([](sim::conditions how) {
-        how.often = {5, 5, 5, 5, 5};
-        sim::rig<TypeParam> r{how};
+    sim::in_many_worlds([](sim::conditions given) {
+        given.often = {5, 5, 5, 5, 5};
+        sim::rig<TypeParam> r{given};
         r.start();
         r.in.settle();  // the search for partitions is over
         const stats_snapshot before = r.server->stats();

@@ -5,8 +5,8 @@
 #include "async_specimens.hpp"
 
 #include <ublk/backends/memory.hpp>
-#include <ublk/policy/driver_batches.hpp>
-#include <ublk/policy/pooled.hpp>
+#include <ublk/policy/batch_policy.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/sim/laws.hpp>
 #include <ublk/thread_set.hpp>
 
@@ -30,11 +30,11 @@ template <class Backend, class BatchPolicy = per_wakeup>
 using disk_of = device<Backend, pooled, BatchPolicy, sim::kernel>;
 
 options small() {
-    options asked;
-    asked.queues = 2;
-    asked.depth = 4;
-    asked.max_io_bytes = 8192;
-    return asked;
+    options requested;
+    requested.queues = 2;
+    requested.depth = 4;
+    requested.max_io_bytes = 8192;
+    return requested;
 }
 
 /// Its clients write and read, and compare.
@@ -65,15 +65,15 @@ private:
 };
 
 TEST(thread_set, serves_devices_of_several_types_at_once) {
-    in_many_worlds([](const conditions& how) {
-        sim::world in{how};
+    in_many_worlds([](const conditions& given) {
+        sim::world in{given};
         const sim::kernel process = in.boot();
         {
             const thread_set threads{{.threads = 2}, process};
             disk_of<backends::memory> plain{backends::memory{256u << 10}, threads, small(),
                                             process};
-            disk_of<backends::memory, driver_batches> batched{backends::memory{128u << 10}, threads,
-                                                              small(), process};
+            disk_of<backends::memory, batch_io> batched{backends::memory{128u << 10}, threads,
+                                                        small(), process};
             disk_of<sim::cached_disk> third{sim::specimen<sim::cached_disk>::make(), threads,
                                             small(), process};
             plain.start();
@@ -112,8 +112,8 @@ struct meddler {
 };
 
 TEST(thread_set, refuses_that_a_backend_stops_a_disk_of_the_same_threads) {
-    conditions how;
-    sim::world in{how};
+    conditions given;
+    sim::world in{given};
     const sim::kernel process = in.boot();
     {
         const thread_set threads{{.threads = 1}, process};
@@ -139,8 +139,8 @@ TEST(thread_set, refuses_that_a_backend_stops_a_disk_of_the_same_threads) {
 }
 
 TEST(thread_set, outlives_neither_its_devices_nor_its_owner) {
-    conditions how;
-    sim::world in{how};
+    conditions given;
+    sim::world in{given};
     const sim::kernel process = in.boot();
     auto disk = std::make_unique<disk_of<backends::memory>>(
         backends::memory{1u << 16}, thread_set{{.threads = 2}, process}, small(), process);

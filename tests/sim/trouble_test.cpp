@@ -68,9 +68,9 @@ template <class Backend>
 std::vector<std::string> violations(unsigned reads, unsigned errors) {
     heard.clear();
     rig<composition<Backend, ublk::per_cpu, ublk::each>> r{{.seed = 3}};
-    ublk::options asked = r.small();
-    asked.log = [](const std::string& sentence) { heard.push_back(sentence); };
-    r.boot(asked);
+    ublk::options requested = r.small();
+    requested.log = [](const std::string& sentence) { heard.push_back(sentence); };
+    r.boot(requested);
     r.server->start();
     {
         client disk{r.in, r.server->id()};

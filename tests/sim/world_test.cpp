@@ -49,9 +49,9 @@ public:
         disk.size = 1u << 20;
         commands_.set_params(id, ublk::to_params(disk, buffer_bytes));
         channel_.emplace(self_.open_channel(id, self_.now() + 10s));
-        port.emplace(*channel_, waker_, ublk::port_needs{.tags = 2});
+        port.emplace(*channel_, wakeup_, ublk::port_needs{.tags = 2});
         for (const std::uint16_t t : {std::uint16_t{0}, std::uint16_t{1}}) {
-            port->fetch(queue_0, ublk::tag{t}, address(t), ublk::token::io(0, ublk::tag{t}));
+            port->fetch(queue_0, ublk::tag{t}, address(t), ublk::user_data::io(0, ublk::tag{t}));
         }
         (void)port->flush_and_collect();
     }
@@ -84,17 +84,17 @@ public:
 
     void commit(unsigned tag, int result) {
         const ublk::tag which{static_cast<std::uint16_t>(tag)};
-        port->commit(queue_0, which, result, address(tag), ublk::token::io(0, which));
+        port->commit(queue_0, which, result, address(tag), ublk::user_data::io(0, which));
     }
 
-    /// Waits for so many requests of 4096 bytes and answers each by `how(tag, bytes)`.
+    /// Waits for so many requests of 4096 bytes and answers each by `given(tag, bytes)`.
     template <class How>
-    void serve(How how, unsigned requests) {
+    void serve(How given, unsigned requests) {
         while (requests != 0) {
             ASSERT_EQ(port->wait(), 0);
-            port->drain([&](ublk::token t, int answer) {
+            port->drain([&](ublk::user_data t, int answer) {
                 if (t.is_io() && answer == 0) {
-                    how(t.which().value(), 4096);
+                    given(t.tag().value(), 4096);
                     --requests;
                 }
             });
@@ -108,10 +108,10 @@ public:
 private:
     sim::world& in_;
     sim::kernel self_;
-    ublk::control<sim::kernel> commands_;
+    ublk::control_commands<sim::kernel> commands_;
     std::vector<std::byte> buffers_;
     std::optional<sim::kernel::channel> channel_;
-    sim::kernel::waker waker_;
+    sim::kernel::wakeup wakeup_;
 };
 
 bool mentions(const std::vector<std::string>& violations, const std::string& words) {
@@ -122,20 +122,20 @@ bool mentions(const std::vector<std::string>& violations, const std::string& wor
 
 /// What a world says of a server that answers one request of a client in that way.
 template <class How>
-std::vector<std::string> verdict_on(uapi::op op, How how) {
+std::vector<std::string> verdict_on(uapi::op op, How given) {
     sim::world in{{.seed = 3}};
     {
         // They outlive the server, whose end may be what ends the request.
         std::vector<std::byte> data(4096);
-        sim::bio asked;
-        asked.op = op;
-        asked.sectors = 8;
-        asked.data = data.data();
+        sim::bio requested;
+        requested.op = op;
+        requested.sectors = 8;
+        requested.data = data.data();
         bare_server server{in};
         server.start();
         sim::client disk{in, server.id};
-        disk.submit(asked);
-        server.serve([&](unsigned tag, int bytes) { how(server, tag, bytes); }, 1);
+        disk.submit(requested);
+        server.serve([&](unsigned tag, int bytes) { given(server, tag, bytes); }, 1);
     }
     return in.take_violations();
 }
@@ -209,10 +209,10 @@ TEST(world, reports_a_buffer_touched_while_the_driver_has_it) {
         sim::client disk{in, server.id};
         *server.buffer(0) = *server.buffer(1) = std::byte{1};
         std::vector<std::byte> data(4096);
-        sim::bio asked;
-        asked.sectors = 8;
-        asked.data = data.data();
-        disk.submit(asked);
+        sim::bio requested;
+        requested.sectors = 8;
+        requested.data = data.data();
+        disk.submit(requested);
         server.serve([&](unsigned tag, int bytes) { server.commit(tag, bytes); }, 1);
     }
     EXPECT_TRUE(mentions(in.take_violations(), "was written to while the driver had it"));
@@ -261,7 +261,7 @@ TEST(world_death_test, a_device_that_is_left_ends_the_program) {
     const auto careless = [] {
         sim::world in{{.seed = 1}};
         const sim::kernel self = in.boot();
-        ublk::control<sim::kernel> commands{self, 60s};
+        ublk::control_commands<sim::kernel> commands{self, 60s};
         uapi::dev_info info;
         info.dev_id = uapi::any_dev_id;
         info.nr_hw_queues = info.queue_depth = 1;
@@ -285,9 +285,9 @@ std::string life(std::uint64_t seed) {
     r.start();
     std::string seen;
     {
-        sim::habits how;
-        how.requests = 50;
-        sim::workload clients{r.in, r.server->id(), r.expected, how};
+        sim::habits given;
+        given.requests = 50;
+        sim::workload clients{r.in, r.server->id(), r.expected, given};
         clients.run();
         seen = std::to_string(clients.answered());
     }

@@ -79,19 +79,19 @@ public:
     ublk::task write_zeroes(ublk::io& with, const ublk::request& r) { return zero(with, r); }
 
 private:
-    static ublk::result whole(int said, std::size_t asked) noexcept {
-        return said < 0                                  ? ublk::result::failure(-said)
-               : static_cast<std::size_t>(said) == asked ? ublk::ok
-                                                         : std::errc::io_error;
+    static ublk::result whole(int outcome, std::size_t requested) noexcept {
+        return outcome < 0                                      ? ublk::result::failure(-outcome)
+               : static_cast<std::size_t>(outcome) == requested ? ublk::ok
+                                                                : std::errc::io_error;
     }
 
     ublk::task zero(ublk::io& with, const ublk::request& r) {
         constexpr int hole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-        int said = co_await with.fallocate(file_.get(), hole, r.offset(), r.length());
-        if (said == 0 && r.fua()) {
-            said = co_await with.fdatasync(file_.get());
+        int outcome = co_await with.fallocate(file_.get(), hole, r.offset(), r.length());
+        if (outcome == 0 && r.fua()) {
+            outcome = co_await with.fdatasync(file_.get());
         }
-        co_return whole(said, 0);
+        co_return whole(outcome, 0);
     }
 
     bare_file file_;
@@ -101,10 +101,10 @@ private:
 template <class Work>
 ublk::task elsewhere(ublk::io& with, Work work) {
     // With a name: GCC 12 destroys a closure twice that is made within a co_await.
-    auto give = [work](ublk::return_ticket ticket) {
+    auto give = [work](ublk::completion_handle ticket) {
         ublk::sim::do_in_users_thread(std::move(ticket), work);
     };
-    co_return co_await with.hand_over(give);
+    co_return co_await with.offload(give);
 }
 
 /// Hands all work over to threads of the user's, and sleeps in between.
@@ -131,8 +131,8 @@ public:
         return elsewhere(with, [disk = store_, r, in] { return disk->write(r, in); });
     }
     ublk::task discard(ublk::io& with, const ublk::request& r) {
-        if (const int said = co_await with.sleep(std::chrono::microseconds{100}); said != 0) {
-            co_return ublk::result::failure(-said);
+        if (const int outcome = co_await with.sleep(std::chrono::microseconds{100}); outcome != 0) {
+            co_return ublk::result::failure(-outcome);
         }
         co_return store_->discard(r);
     }
@@ -170,8 +170,8 @@ public:
     }
 
 private:
-    static ublk::result whole(ssize_t said, std::size_t asked) noexcept {
-        return said == static_cast<ssize_t>(asked) ? ublk::ok : std::errc::io_error;
+    static ublk::result whole(ssize_t outcome, std::size_t requested) noexcept {
+        return outcome == static_cast<ssize_t>(requested) ? ublk::ok : std::errc::io_error;
     }
 
     bare_file file_;

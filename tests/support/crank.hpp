@@ -19,8 +19,8 @@ namespace ublk::test {
 class crank {
 public:
     /// What answers an operation. Registered buffers have become addresses by then.
-    std::function<int(const submission&)> kernel = [](const submission& asked) {
-        return asked.code == opcode::timeout ? -ETIME : sim::perform(asked);
+    std::function<int(const submission&)> kernel = [](const submission& requested) {
+        return requested.code == opcode::timeout ? -ETIME : sim::perform(requested);
     };
 
     /// Every operation so far, in the order in which they were submitted.
@@ -33,8 +33,8 @@ public:
 
     /// One request from its begin to its end. Payload: what the backend takes.
     template <class B, class P>
-    [[nodiscard]] result serve(B& backend, const request& asked, P payload) {
-        task running = dispatch(backend, with_, asked, payload);
+    [[nodiscard]] result serve(B& backend, const request& requested, P payload) {
+        task running = dispatch(backend, with_, requested, payload);
         if (!running.done()) {
             running.start(with_);
             turn();
@@ -46,11 +46,11 @@ public:
     /// The same with a registered buffer of these bytes. `base` is the address that it has in
     /// io_uring's eyes.
     template <class B>
-    [[nodiscard]] result serve_registered(B& backend, const request& asked,
+    [[nodiscard]] result serve_registered(B& backend, const request& requested,
                                           std::span<std::byte> bytes, std::uint64_t base = 0) {
         registered_ = bytes;
         base_ = base;
-        return serve(backend, asked, registered_buffer{registered_index, base, bytes.size()});
+        return serve(backend, requested, registered_buffer{registered_index, base, bytes.size()});
     }
 
     [[nodiscard]] io& with() noexcept { return with_; }
@@ -66,15 +66,15 @@ private:
         while (true) {
             std::vector<operation*> submitted;
             while (operation* const next = home_.next_submission()) {
-                seen.push_back(next->what);
+                seen.push_back(next->submitted);
                 submitted.push_back(next);
             }
-            detail::errand* back = home_.take_back();
+            detail::offloaded* back = home_.take_completed();
             if (submitted.empty() && back == nullptr) {
                 return;
             }
             for (operation* each : submitted) {
-                if (home_.ended(*each, kernel(resolved(each->what)))) {
+                if (home_.ended(*each, kernel(resolved(each->submitted)))) {
                     each->waiting.resume();
                 }
             }
@@ -84,17 +84,17 @@ private:
         }
     }
 
-    [[nodiscard]] submission resolved(submission asked) const {
-        if (asked.code == opcode::read_fixed || asked.code == opcode::write_fixed) {
-            UBLK_ASSERT(asked.buffer == registered_index, "the buffer is the request's");
-            const std::uint64_t from = asked.address - base_;
-            UBLK_ASSERT(from + asked.length <= registered_.size(), "it stays in its buffer");
-            asked.address = reinterpret_cast<std::uintptr_t>(registered_.data()) + from;
+    [[nodiscard]] submission resolved(submission requested) const {
+        if (requested.code == opcode::read_fixed || requested.code == opcode::write_fixed) {
+            UBLK_ASSERT(requested.buffer == registered_index, "the buffer is the request's");
+            const std::uint64_t from = requested.address - base_;
+            UBLK_ASSERT(from + requested.length <= registered_.size(), "it stays in its buffer");
+            requested.address = reinterpret_cast<std::uintptr_t>(registered_.data()) + from;
         }
-        return asked;
+        return requested;
     }
 
-    io_thread home_{[](const void*) noexcept {}, nullptr};
+    runtime_queue home_{[](const void*) noexcept {}, nullptr};
     std::vector<std::max_align_t> memory_;
     std::span<std::byte> registered_;
     std::uint64_t base_ = 0;

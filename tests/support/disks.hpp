@@ -47,7 +47,7 @@ struct disk_now {
     explicit disk_now(std::uint64_t bytes) : content(bytes) {}
 
     std::vector<std::byte> content;
-    std::vector<request> asked{};  ///< all requests, while `logs`
+    std::vector<request> requested{};  ///< all requests, while `logs`
     bool logs = false;
     int error = 0;  ///< that everything fails with
 
@@ -77,7 +77,7 @@ private:
     std::byte* at(const request& r) noexcept { return content.data() + r.offset(); }
     result done(const request& r) {
         if (logs) {
-            asked.push_back(r);
+            requested.push_back(r);
         }
         return error == 0 ? ok : result::failure(error);
     }
@@ -139,13 +139,13 @@ struct disk_later {
 private:
     static off_t place(const request& r) noexcept { return static_cast<off_t>(r.offset()); }
 
-    result end(const request& now, const request& before, int said, std::size_t wanted) {
+    result end(const request& now, const request& before, int outcome, std::size_t wanted) {
         spoilt |= now.offset() != before.offset() || now.length() != before.length() ||
                   now.flags() != before.flags() || now.op() != before.op();
-        if (said < 0) {
-            return result::failure(said);
+        if (outcome < 0) {
+            return result::failure(outcome);
         }
-        return static_cast<std::size_t>(said) == wanted ? ok : result{std::errc::io_error};
+        return static_cast<std::size_t>(outcome) == wanted ? ok : result{std::errc::io_error};
     }
 };
 
@@ -166,8 +166,8 @@ public:
     std::size_t operations = 0;
 
     template <class B, class P>
-    [[nodiscard]] result serve(B& backend, const request& asked, P payload) {
-        task running = dispatch(backend, with_, asked, payload);
+    [[nodiscard]] result serve(B& backend, const request& requested, P payload) {
+        task running = dispatch(backend, with_, requested, payload);
         if (!running.done()) {
             running.start(with_);
             while (turn()) {
@@ -179,10 +179,10 @@ public:
 
     /// The same with a registered buffer of these bytes.
     template <class B>
-    [[nodiscard]] result serve_registered(B& backend, const request& asked,
+    [[nodiscard]] result serve_registered(B& backend, const request& requested,
                                           std::span<std::byte> bytes) {
         registered_ = bytes;
-        return serve(backend, asked, registered_buffer{3, base, bytes.size()});
+        return serve(backend, requested, registered_buffer{3, base, bytes.size()});
     }
 
     [[nodiscard]] io& with() noexcept { return with_; }
@@ -204,28 +204,28 @@ private:
             std::exchange(in_flight_.at(draw_.below(count_)), in_flight_.at(count_ - 1));
         --count_;
         ++operations;
-        if (home_.ended(*one, answer(one->what))) {
+        if (home_.ended(*one, answer(one->submitted))) {
             one->waiting.resume();
         }
         return true;
     }
 
-    int answer(submission asked) {
-        if (asked.code == opcode::read_fixed || asked.code == opcode::write_fixed) {
-            UBLK_ASSERT(asked.buffer == 3 && asked.address >= base &&
-                            asked.address - base + asked.length <= registered_.size(),
+    int answer(submission requested) {
+        if (requested.code == opcode::read_fixed || requested.code == opcode::write_fixed) {
+            UBLK_ASSERT(requested.buffer == 3 && requested.address >= base &&
+                            requested.address - base + requested.length <= registered_.size(),
                         "it stays in its buffer");
-            asked.address =
-                reinterpret_cast<std::uintptr_t>(registered_.data()) + (asked.address - base);
+            requested.address =
+                reinterpret_cast<std::uintptr_t>(registered_.data()) + (requested.address - base);
         }
         if (kernel) {
-            return kernel(asked);
+            return kernel(requested);
         }
-        return asked.code == opcode::timeout ? -ETIME : sim::perform(asked);
+        return requested.code == opcode::timeout ? -ETIME : sim::perform(requested);
     }
 
     sim::random draw_;
-    io_thread home_{[](const void*) noexcept {}, nullptr};
+    runtime_queue home_{[](const void*) noexcept {}, nullptr};
     std::vector<std::max_align_t> memory_;
     std::array<operation*, 256> in_flight_{};
     std::size_t count_ = 0;

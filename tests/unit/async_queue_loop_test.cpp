@@ -2,16 +2,10 @@
 #include "../support/allocations.hpp"
 #include "scripted_port.hpp"
 
-#include <ublk/data/auto_buffer.hpp>
-#include <ublk/data/copy.hpp>
-#include <ublk/data/fixed_copy.hpp>
-#include <ublk/data/lend.hpp>
-#include <ublk/data/pages.hpp>
+#include <ublk/data/data_paths.hpp>
 #include <ublk/data/queue_loop.hpp>
-#include <ublk/data/user_copy.hpp>
-#include <ublk/data/zero_copy.hpp>
 #include <ublk/detail/fd.hpp>
-#include <ublk/policy/per_wakeup.hpp>
+#include <ublk/policy/batch_policy.hpp>
 #include <ublk/when_all.hpp>
 
 #include <gtest/gtest.h>
@@ -40,13 +34,13 @@
 namespace async_server_test {
 namespace {
 
+using ublk::completion_handle;
 using ublk::io;
 using ublk::ok;
 using ublk::operation;
 using ublk::registered_buffer;
 using ublk::request;
 using ublk::result;
-using ublk::return_ticket;
 using ublk::task;
 using ublk_test::scripted_port;
 using ublk_test::scripted_queues;
@@ -68,7 +62,7 @@ struct puppet {
     using in = typename ublk::detail::written<P>::type;
 
     std::function<task(io&, const request&)> act = [](io&, const request&) { return task{ok}; };
-    std::vector<request> asked{};
+    std::vector<request> requested{};
     std::map<std::pair<unsigned, unsigned>, P> read_into{};
     std::map<std::pair<unsigned, unsigned>, in> written_from{};
 
@@ -84,7 +78,7 @@ struct puppet {
     [[gnu::noinline]] task flush(io& with, const request& r) { return note(with, r); }
     [[gnu::noinline]] task discard(io& with, const request& r) { return note(with, r); }
     [[gnu::noinline]] task note(io& with, const request& r) {
-        asked.push_back(r);
+        requested.push_back(r);
         return act(with, r);
     }
 };
@@ -93,10 +87,10 @@ struct puppet {
 struct lending : puppet<std::span<std::byte>> {
     static constexpr std::size_t bytes = 1u << 20;
     std::unique_ptr<std::byte[]> memory = std::make_unique<std::byte[]>(bytes);
-    std::size_t less = 0;  ///< by so much what it lends is too short
+    std::size_t less = 0;  ///< by so much what it gets_data is too short
     unsigned lent = 0;
 
-    std::span<std::byte> lend(const request& r) noexcept {
+    std::span<std::byte> memory_for(const request& r) noexcept {
         ++lent;
         return {memory.get() + r.offset(), static_cast<std::size_t>(r.length()) - less};
     }
@@ -106,8 +100,8 @@ struct lending : puppet<std::span<std::byte>> {
 };
 
 template <class Path>
-using backend_of =
-    std::conditional_t<Path::id == ublk::data_path::lend, lending, puppet<typename Path::payload>>;
+using backend_of = std::conditional_t<Path::id == ublk::data_path::get_data, lending,
+                                      puppet<typename Path::payload>>;
 
 template <class Path, bool SingleQueue = false, class Backend = backend_of<Path>>
 struct bench {
@@ -125,7 +119,7 @@ struct bench {
                  std::uint32_t sectors = 8) {
         shelf.describe(queue, tag, op_flags, sector, sectors);
         const bool asks =
-            Path::id == ublk::data_path::lend && uapi::op_of(op_flags) == uapi::op::write;
+            Path::id == ublk::data_path::get_data && uapi::op_of(op_flags) == uapi::op::write;
         port.deliver(queue, tag, asks ? uapi::io_res_need_get_data : uapi::io_res_ok);
     }
 
@@ -138,8 +132,8 @@ struct bench {
     }
 
     void order(unsigned what) {
-        orders |= what;
-        scripted_port::rouse(&port);
+        flags |= what;
+        scripted_port::wakeup(&port);
     }
 
     // The script: one move after the other, each when the server has nothing else to do, and then
@@ -164,16 +158,16 @@ struct bench {
     scripted_port port{};
     scripted_queues shelf;
     Backend backend{};
-    std::atomic<unsigned> orders{ublk::orders::serve};
-    ublk::server<Backend, ublk::per_wakeup, scripted_port, SingleQueue, Path> server{
-        backend, port, shelf.queues, orders, ublk::rouser{&scripted_port::rouse, &port}};
+    std::atomic<unsigned> flags{ublk::loop_flags::serve};
+    ublk::queue_loop<Backend, ublk::per_wakeup, scripted_port, SingleQueue, Path> server{
+        backend, port, shelf.queues, flags, ublk::wakeup_call{&scripted_port::wakeup, &port}};
 };
 
 // ---------------------------------------------------------------- tasks
 
 [[gnu::noinline]] task one_operation(io& with) {
-    const int said = co_await with.read_some(3, {});
-    co_return said < 0 ? result::failure(said) : ok;
+    const int outcome = co_await with.read_some(3, {});
+    co_return outcome < 0 ? result::failure(outcome) : ok;
 }
 
 TEST(async_server, a_task_that_ends_at_once_is_committed_at_once) {
@@ -216,10 +210,10 @@ TEST(async_server, tasks_end_in_any_order) {
                          }
                      },
                      [&] {
-                         const auto asked = b.port.in_flight;
-                         ASSERT_EQ(asked.size(), 4u);
+                         const auto requested = b.port.in_flight;
+                         ASSERT_EQ(requested.size(), 4u);
                          for (const std::size_t i : {2u, 0u, 3u, 1u}) {
-                             b.port.answer(*asked[i], i == 3 ? -ENOSPC : 1);
+                             b.port.answer(*requested[i], i == 3 ? -ENOSPC : 1);
                          }
                      }}),
               0);
@@ -248,8 +242,8 @@ TEST(async_server, the_same_tag_is_served_again_in_the_same_memory) {
 
 [[gnu::noinline]] task refusing(io& with, bool later) {
     if (later) {
-        const int said = co_await with.read_some(3, {});
-        EXPECT_EQ(said, 1);
+        const int outcome = co_await with.read_some(3, {});
+        EXPECT_EQ(outcome, 1);
     }
     throw std::runtime_error{"no"};
     co_return ok;
@@ -313,8 +307,8 @@ TEST(async_server, several_queues_share_a_thread_and_do_not_get_mixed_up) {
                          }
                      }}),
               0);
-    ASSERT_EQ(b.backend.asked.size(), 15u);
-    for (const request& r : b.backend.asked) {
+    ASSERT_EQ(b.backend.requested.size(), 15u);
+    for (const request& r : b.backend.requested) {
         EXPECT_EQ(r.offset(), (1000 * r.queue().value() + r.tag().value()) * 512);
         const auto& out = b.backend.read_into.at({r.queue().value(), r.tag().value()});
         EXPECT_EQ(out.data(), b.shelf.queues[r.queue().value()].data[r.tag()]);
@@ -334,7 +328,7 @@ TEST(async_server, a_descriptor_longer_than_the_buffer_is_answered_with_eio) {
               0);
     EXPECT_EQ(copying.port.at(0, 0).answer, -EIO);
     EXPECT_EQ(copying.port.at(0, 1).answer, static_cast<int>(scripted_queues::stride));
-    EXPECT_EQ(copying.backend.asked.size(), 1u);
+    EXPECT_EQ(copying.backend.requested.size(), 1u);
 }
 
 // ---------------------------------------------------------------- what goes with a tag
@@ -359,16 +353,16 @@ template <class Path>
 std::uint64_t registration_of(unsigned q, unsigned t) {
     bench<Path> b{2, 4};
     EXPECT_EQ(b.run({[&] { b.request(q, t, reading); }}), 0);
-    std::optional<std::uint64_t> said;
+    std::optional<std::uint64_t> outcome;
     for (const auto& each : b.port.log) {
         EXPECT_EQ(each.memory, 0u);
         const bool offers = each.what == verb::fetch || each.what == verb::commit;
         if (offers && each.queue == q && each.tag == t) {
-            EXPECT_EQ(said.value_or(each.registration), each.registration);  // fetch and commit
-            said = each.registration;
+            EXPECT_EQ(outcome.value_or(each.registration), each.registration);  // fetch and commit
+            outcome = each.registration;
         }
     }
-    return said.value_or(~0ull);
+    return outcome.value_or(~0ull);
 }
 
 TEST(data_paths, other_than_that_offer_tags_without_memory) {
@@ -380,9 +374,9 @@ TEST(data_paths, other_than_that_offer_tags_without_memory) {
 TEST(data_paths, of_auto_buffer_name_the_place_in_the_table_of_their_thread) {
     for (unsigned q = 0; q < 2; ++q) {
         for (unsigned t = 0; t < 4; ++t) {
-            const uapi::auto_buf_reg place{.index = static_cast<std::uint16_t>(q * 4 + t),
-                                           .flags = uapi::auto_buf_reg_fallback};
-            EXPECT_EQ(registration_of<paths::auto_buffer>(q, t), place.sqe_addr());
+            const uapi::auto_buf_reg queue_index{.index = static_cast<std::uint16_t>(q * 4 + t),
+                                                 .flags = uapi::auto_buf_reg_fallback};
+            EXPECT_EQ(registration_of<paths::auto_buffer>(q, t), queue_index.sqe_addr());
         }
     }
 }
@@ -430,8 +424,8 @@ TEST(data_paths, of_fixed_copy_name_the_registered_buffer_of_the_tag) {
 // ---------------------------------------------------------------- registered pages
 
 [[gnu::noinline]] task from_its_pages(io& with, registered_buffer bytes) {
-    const int said = co_await with.read(3, bytes, 0);
-    co_return said < 0 ? result::failure(said) : ok;
+    const int outcome = co_await with.read(3, bytes, 0);
+    co_return outcome < 0 ? result::failure(outcome) : ok;
 }
 
 template <class Path>
@@ -451,8 +445,8 @@ TEST(zero_copy, pages_are_registered_before_the_operation_and_given_back_before_
     EXPECT_EQ(b.run({[&] { b.request(1, 2, reading); },
                      [&] {
                          ASSERT_EQ(b.port.in_flight.size(), 1u);
-                         EXPECT_EQ(b.port.in_flight[0]->what.buffer, 6);
-                         EXPECT_EQ(b.port.in_flight[0]->what.address, 0u);
+                         EXPECT_EQ(b.port.in_flight[0]->submitted.buffer, 6);
+                         EXPECT_EQ(b.port.in_flight[0]->submitted.address, 0u);
                          EXPECT_TRUE(b.port.at(1, 2).registered);
                          EXPECT_EQ(b.port.log.back().what, verb::start);
                          b.port.answer(*b.port.in_flight[0], 4096);
@@ -526,7 +520,7 @@ TEST(auto_buffer, registers_only_what_the_driver_could_not) {
 // ---------------------------------------------------------------- lent memory
 
 TEST(lend_path, a_write_is_told_where_its_bytes_belong_and_then_committed) {
-    bench<paths::lend> b{2, 4};
+    bench<paths::get_data> b{2, 4};
     EXPECT_EQ(b.port.at(1, 3).memory, 0u);
     EXPECT_EQ(b.run({[&] { b.request(1, 3, writing, 16, 8); },
                      [&] {
@@ -538,33 +532,33 @@ TEST(lend_path, a_write_is_told_where_its_bytes_belong_and_then_committed) {
     EXPECT_EQ(b.port.said_of(1, 3), (std::vector<verb>{verb::fetch, verb::get_data, verb::commit}));
     EXPECT_EQ(b.port.at(1, 3).answer, 4096);
     EXPECT_EQ(b.port.at(1, 3).memory, 0u);  // with the commit of a write goes none
-    EXPECT_TRUE(b.backend.asked.empty());
+    EXPECT_TRUE(b.backend.requested.empty());
 }
 
 TEST(lend_path, a_read_is_committed_with_the_place_of_its_bytes) {
-    bench<paths::lend> b;
+    bench<paths::get_data> b;
     EXPECT_EQ(b.run({[&] { b.request(0, 1, reading, 24, 8); }}), 0);
     EXPECT_EQ(b.port.said_of(0, 1), (std::vector<verb>{verb::fetch, verb::commit}));
     EXPECT_EQ(b.port.at(0, 1).memory, b.backend.address(24 * 512));
     EXPECT_EQ(b.port.at(0, 1).answer, 4096);
-    EXPECT_TRUE(b.backend.asked.empty());
+    EXPECT_TRUE(b.backend.requested.empty());
 }
 
 TEST(lend_path, everything_else_reaches_the_backend) {
-    bench<paths::lend> b;
+    bench<paths::get_data> b;
     EXPECT_EQ(b.run({[&] {
         b.request(0, 0, flushing, 0, 0);
         b.request(0, 1, op(uapi::op::discard), 8, 1024);
     }}),
               0);
-    EXPECT_EQ(b.backend.asked.size(), 2u);
+    EXPECT_EQ(b.backend.requested.size(), 2u);
     EXPECT_EQ(b.backend.lent, 0u);
     EXPECT_EQ(b.port.at(0, 1).answer, 0);
 }
 
 // A kernel that meets a fault in the middle shortens the descriptor and goes on as if nothing was.
 TEST(lend_path, a_write_whose_descriptor_was_shortened_is_answered_with_eio) {
-    bench<paths::lend> b;
+    bench<paths::get_data> b;
     EXPECT_EQ(b.run({[&] { b.request(0, 0, writing, 0, 8); },
                      [&] {
                          b.shelf.describe(0, 0, writing, 0, 7);
@@ -580,7 +574,7 @@ TEST(lend_path, a_write_whose_descriptor_was_shortened_is_answered_with_eio) {
 }
 
 TEST(lend_path, memory_of_a_wrong_size_is_answered_with_eio) {
-    bench<paths::lend> b;
+    bench<paths::get_data> b;
     b.backend.less = 512;
     EXPECT_EQ(b.run({[&] {
         b.request(0, 0, writing);
@@ -594,8 +588,8 @@ TEST(lend_path, memory_of_a_wrong_size_is_answered_with_eio) {
 }
 
 TEST(lend_path, that_is_to_refuse_asks_for_no_bytes) {
-    bench<paths::lend> b;
-    b.orders = ublk::orders::refuse;
+    bench<paths::get_data> b;
+    b.flags = ublk::loop_flags::refuse;
     EXPECT_EQ(b.run({[&] {
         b.request(0, 0, writing);
         b.request(0, 1, reading);
@@ -616,18 +610,18 @@ TEST(async_orders, to_refuse_cancel_what_is_in_flight_and_answer_the_rest_with_e
                          b.request(0, 0, reading);
                          b.request(0, 1, reading);
                      },
-                     [&] { b.order(ublk::orders::refuse); },
+                     [&] { b.order(ublk::loop_flags::refuse); },
                      [&] {
                          EXPECT_EQ(b.port.at(0, 0).answer, -ECANCELED);
                          EXPECT_EQ(b.port.at(0, 1).answer, -ECANCELED);
                          b.request(0, 0, reading);
                          b.request(0, 2, flushing, 0, 0);
                      },
-                     [&] { b.order(ublk::orders::refuse); }}),
+                     [&] { b.order(ublk::loop_flags::refuse); }}),
               0);
     EXPECT_EQ(b.port.at(0, 0).answer, -EIO);
     EXPECT_EQ(b.port.at(0, 2).answer, -EIO);
-    EXPECT_EQ(b.backend.asked.size(), 2u);
+    EXPECT_EQ(b.backend.requested.size(), 2u);
     EXPECT_EQ(b.port.count(verb::cancel), 1u);
 }
 
@@ -636,7 +630,7 @@ TEST(async_orders, to_leave_wait_for_operations_in_flight) {
     b.port.cancels_at_once = false;  // a kernel that takes its time
     b.backend.act = [](io& with, const request&) { return one_operation(with); };
     bool waited = false;
-    EXPECT_EQ(b.run({[&] { b.request(0, 0, reading); }, [&] { b.order(ublk::orders::leave); },
+    EXPECT_EQ(b.run({[&] { b.request(0, 0, reading); }, [&] { b.order(ublk::loop_flags::leave); },
                      [&] {
                          EXPECT_EQ(b.port.count(verb::cancel), 1u);
                          EXPECT_EQ(b.port.at(0, 0).commits, 0u);
@@ -650,16 +644,16 @@ TEST(async_orders, to_leave_wait_for_operations_in_flight) {
     EXPECT_GE(b.port.flushes, 1u);            // its answer is handed over
 }
 
-[[gnu::noinline]] task handing(io& with, std::vector<return_ticket>& to) {
-    co_return co_await with.hand_over(
-        [&to](return_ticket ticket) { to.push_back(std::move(ticket)); });
+[[gnu::noinline]] task handing(io& with, std::vector<completion_handle>& to) {
+    co_return co_await with.offload(
+        [&to](completion_handle ticket) { to.push_back(std::move(ticket)); });
 }
 
 TEST(async_orders, to_leave_wait_for_tickets) {
     bench<paths::copy> b;
-    std::vector<return_ticket> given;
+    std::vector<completion_handle> given;
     b.backend.act = [&](io& with, const request&) { return handing(with, given); };
-    EXPECT_EQ(b.run({[&] { b.request(0, 0, reading); }, [&] { b.order(ublk::orders::leave); },
+    EXPECT_EQ(b.run({[&] { b.request(0, 0, reading); }, [&] { b.order(ublk::loop_flags::leave); },
                      [&] {
                          EXPECT_EQ(b.port.at(0, 0).commits, 0u);
                          EXPECT_TRUE(given.at(0).cancelled());
@@ -678,7 +672,8 @@ TEST(async_orders, to_leave_wait_for_tickets) {
 TEST(async_orders, to_leave_abandon_a_task_that_waits_for_what_never_comes) {
     bench<paths::zero_copy> b;
     b.backend.act = [](io& with, const request&) { return lost(with); };
-    EXPECT_EQ(b.run({[&] { b.request(0, 0, reading); }, [&] { b.order(ublk::orders::leave); }}), 0);
+    EXPECT_EQ(b.run({[&] { b.request(0, 0, reading); }, [&] { b.order(ublk::loop_flags::leave); }}),
+              0);
     EXPECT_EQ(b.port.at(0, 0).answer, -EIO);
     EXPECT_EQ(b.port.said_of(0, 0), (std::vector<verb>{verb::fetch, verb::register_buffer,
                                                        verb::unregister_buffer, verb::commit}));
@@ -696,7 +691,7 @@ TEST(async_server, tickets_come_back_from_other_threads) {
     bench<paths::copy> b{1, 8};
     std::vector<std::thread> threads;
     const auto hand = [&](io& with) -> task {
-        co_return co_await with.hand_over([&threads](return_ticket ticket) {
+        co_return co_await with.offload([&threads](completion_handle ticket) {
             threads.emplace_back([mine = std::move(ticket)]() mutable {
                 std::this_thread::yield();
                 std::move(mine).answer(std::errc::no_link);
@@ -736,7 +731,7 @@ TEST(async_server, tickets_come_back_from_other_threads) {
 // at once, exceptions.
 struct chance {
     std::mt19937 random;
-    std::list<return_ticket> tickets{};
+    std::list<completion_handle> tickets{};
     unsigned started = 0;
     unsigned ended = 0;
 
@@ -758,39 +753,39 @@ struct counted {
     for (unsigned i = 0; i < steps; ++i) {
         switch (world.below(depth == 0 ? 3 : 5)) {
         case 0: {
-            const int said = co_await with.read(3, bytes, i);
-            if (said < 0) {
-                co_return result::failure(said);
+            const int outcome = co_await with.read(3, bytes, i);
+            if (outcome < 0) {
+                co_return result::failure(outcome);
             }
             break;
         }
         case 1: {
-            const int said = co_await with.write_some(3, bytes);
-            if (said == -EIO) {
+            const int outcome = co_await with.write_some(3, bytes);
+            if (outcome == -EIO) {
                 throw std::runtime_error{"disappointed"};
             }
             break;
         }
         case 2: {
-            const result said = co_await with.hand_over(
-                [&world](return_ticket ticket) { world.tickets.push_back(std::move(ticket)); });
-            if (!said.ok()) {
-                co_return said;
+            const result outcome = co_await with.offload(
+                [&world](completion_handle ticket) { world.tickets.push_back(std::move(ticket)); });
+            if (!outcome.ok()) {
+                co_return outcome;
             }
             break;
         }
         case 3: {
-            const result said = co_await wandering(with, world, depth - 1);
-            if (!said.ok()) {
-                co_return said;
+            const result outcome = co_await wandering(with, world, depth - 1);
+            if (!outcome.ok()) {
+                co_return outcome;
             }
             break;
         }
         default: {
-            const result said = co_await ublk::when_all(
+            const result outcome = co_await ublk::when_all(
                 wandering(with, world, depth - 1), wandering(with, world, depth - 1), task{ok});
-            if (!said.ok()) {
-                co_return said;
+            if (!outcome.ok()) {
+                co_return outcome;
             }
         }
         }
@@ -863,11 +858,12 @@ struct interleaving {
             return false;
         }
         const auto count = static_cast<unsigned>(b.port.in_flight.size());
-        const operation& asked = *b.port.in_flight[world.below(count)];
+        const operation& requested = *b.port.in_flight[world.below(count)];
         constexpr std::array failures{-EIO, -ECANCELED, -EINTR, -EAGAIN, 0};
         const bool fails = world.below(6) == 0;
-        b.port.answer(asked, fails ? failures[world.below(failures.size())]
-                                   : static_cast<int>(1 + world.below(asked.what.length)));
+        b.port.answer(requested,
+                      fails ? failures[world.below(failures.size())]
+                            : static_cast<int>(1 + world.below(requested.submitted.length)));
         return true;
     }
 
@@ -877,7 +873,7 @@ struct interleaving {
         }
         left = true;
         if (world.below(2) == 0) {
-            b.order(ublk::orders::leave);
+            b.order(ublk::loop_flags::leave);
         } else {
             b.take_all_back();
         }
@@ -936,7 +932,7 @@ TEST(async_server, commits_each_request_once_whenever_it_is_told_to_go) {
         SCOPED_TRACE(seed);
         interleaving<paths::zero_copy> any{seed};
         const unsigned when = 1 + seed * 3;
-        const unsigned what = seed % 2 == 0 ? ublk::orders::leave : ublk::orders::refuse;
+        const unsigned what = seed % 2 == 0 ? ublk::loop_flags::leave : ublk::loop_flags::refuse;
         any.b.port.step = [&any, when, what] {
             if (any.moves == when) {
                 any.b.order(what);
@@ -959,7 +955,7 @@ TEST(async_server, takes_nothing_from_the_heap_while_it_serves) {
     b.backend.act = [](io& with, const request&) { return one_operation(with); };
     // What the test itself keeps has its room before, and what it does is the same each time.
     b.port.log.reserve(10'000);
-    b.backend.asked.reserve(10'000);
+    b.backend.requested.reserve(10'000);
     std::uint64_t before = 0;
     unsigned sent = 0;
     b.port.step = [&] {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/coroutine/tag_coroutine.hpp>
+#include <ublk/coroutine/coroutine_runtime.hpp>
 #include <ublk/data/dispatch.hpp>
 
 #include <gtest/gtest.h>
@@ -282,8 +282,8 @@ struct reads_buffers {
     std::uint64_t size() const noexcept { return 1u << 20; }
     task read(io&, const request&, registered_buffer) { return ublk::ok; }
 };
-struct lender : least {
-    bytes lend(const request&) noexcept { return {}; }
+struct get_data_state : least {
+    bytes memory_for(const request&) noexcept { return {}; }
 };
 
 static_assert(ublk::backend<later> && ublk::check_backend<later>());
@@ -292,13 +292,13 @@ static_assert(ublk::backend<by_position> && ublk::check_backend<by_position>());
 static_assert(ublk::backend<by_buffer> && ublk::check_backend<by_buffer>());
 static_assert(ublk::backend<by_both> && ublk::check_backend<by_both>());
 static_assert(ublk::backend<reads_buffers> && ublk::check_backend<reads_buffers>());
-static_assert(ublk::backend<lender> && ublk::check_backend<lender>());
+static_assert(ublk::backend<get_data_state> && ublk::check_backend<get_data_state>());
 
 static_assert(ublk::accepts<later, bytes> && !ublk::accepts<later, user_copy>);
 static_assert(ublk::accepts<by_position, user_copy> && !ublk::accepts<by_position, bytes>);
 static_assert(ublk::accepts<by_both, bytes> && ublk::accepts<by_both, registered_buffer>);
 static_assert(ublk::accepts<reads_buffers, registered_buffer>);
-static_assert(ublk::detail::lends<lender> && !ublk::detail::lends<least>);
+static_assert(ublk::detail::gets_data<get_data_state> && !ublk::detail::gets_data<least>);
 
 // Of one payload and not of another; flush and its like count for all.
 static_assert(ublk::asynchronous<later, bytes> && !ublk::asynchronous<least, bytes>);
@@ -471,7 +471,7 @@ struct mixed {
 };
 
 struct one_tag {
-    ublk::io_thread home{[](const void*) noexcept {}, nullptr};
+    ublk::runtime_queue home{[](const void*) noexcept {}, nullptr};
     std::array<std::max_align_t, 64> memory;
     io with{home, std::as_writable_bytes(std::span{memory})};
 };

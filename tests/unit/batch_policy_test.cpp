@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <ublk/policy/batch_policy.hpp>
-#include <ublk/policy/each.hpp>
-#include <ublk/policy/per_wakeup.hpp>
-#include <ublk/policy/up_to.hpp>
 
 #include <gtest/gtest.h>
 

@@ -51,7 +51,7 @@ protected:
     }
 
     fake_kernel kernel{};
-    ublk::control<fake_kernel> control{kernel, 100ms};
+    ublk::control_commands<fake_kernel> control{kernel, 100ms};
 };
 
 TEST_F(control_test, get_features_asks_for_eight_bytes) {
@@ -63,15 +63,15 @@ TEST_F(control_test, get_features_asks_for_eight_bytes) {
 TEST_F(control_test, add_dev_asks_with_the_id_twice_and_no_queue) {
     kernel.driver->exists = false;
     kernel.driver->depth_max = 8;
-    uapi::dev_info asked;
-    asked.dev_id = 77;
-    asked.nr_hw_queues = 2;
-    asked.queue_depth = 64;
-    asked.max_io_buf_bytes = 65536;
-    const uapi::dev_info granted = control.add_dev(asked);
-    expect_sent(ctrl::add_dev, 77, sizeof asked);
+    uapi::dev_info requested;
+    requested.dev_id = 77;
+    requested.nr_hw_queues = 2;
+    requested.queue_depth = 64;
+    requested.max_io_buf_bytes = 65536;
+    const uapi::dev_info granted = control.add_dev(requested);
+    expect_sent(ctrl::add_dev, 77, sizeof requested);
     EXPECT_EQ(last().header.queue_id, uapi::no_queue_id);
-    EXPECT_EQ(std::memcmp(last().payload.data(), &asked, sizeof asked), 0);
+    EXPECT_EQ(std::memcmp(last().payload.data(), &requested, sizeof requested), 0);
     EXPECT_EQ(granted.dev_id, 77u);
     EXPECT_EQ(granted.queue_depth, 8u);
     EXPECT_NE(granted.flags, 0u);
@@ -80,10 +80,10 @@ TEST_F(control_test, add_dev_asks_with_the_id_twice_and_no_queue) {
 TEST_F(control_test, add_dev_names_the_device_only_where_its_id_was_chosen) {
     for (const auto& [id, text] :
          {std::pair{9u, "ADD_DEV for device 9 failed"}, {uapi::any_dev_id, "ADD_DEV failed"}}) {
-        uapi::dev_info asked;
-        asked.dev_id = id;
+        uapi::dev_info requested;
+        requested.dev_id = id;
         try {
-            (void)control.add_dev(asked);  // there is one already
+            (void)control.add_dev(requested);  // there is one already
             FAIL();
         } catch (const ublk::error& e) {
             EXPECT_NE(std::string{e.what()}.find(text), std::string::npos) << e.what();
@@ -128,9 +128,9 @@ TEST_F(control_test, set_params_sends_and_get_params_returns_them_all) {
 
     const uapi::params back = control.get_params(5);
     expect_sent(ctrl::get_params, 5, sizeof params);
-    uapi::params asked;
-    std::memcpy(&asked, last().payload.data(), sizeof asked);
-    EXPECT_EQ(asked.len, sizeof asked);
+    uapi::params requested;
+    std::memcpy(&requested, last().payload.data(), sizeof requested);
+    EXPECT_EQ(requested.len, sizeof requested);
     EXPECT_EQ(std::memcmp(&back, &params, sizeof params), 0);
 }
 
@@ -181,7 +181,7 @@ TEST_F(control_test, a_delete_with_a_limit_tells_when_somebody_still_holds_the_d
 }
 
 // Every command that takes an id, by its name.
-using call = std::pair<const char*, std::function<void(ublk::control<fake_kernel>&)>>;
+using call = std::pair<const char*, std::function<void(ublk::control_commands<fake_kernel>&)>>;
 const call calls[] = {
     {"GET_FEATURES", [](auto& c) { (void)c.get_features(); }},
     {"ADD_DEV", [](auto& c) { (void)c.add_dev({}); }},
@@ -222,7 +222,7 @@ TEST_F(control_test, a_command_without_an_answer_is_cancelled_at_its_deadline) {
     for (const std::uint32_t op : all_commands) {
         kernel.driver->script[op] = {manner::silent, 0};
     }
-    ublk::control<fake_kernel> hasty{kernel, 20ms};
+    ublk::control_commands<fake_kernel> hasty{kernel, 20ms};
     for (const auto& [name, run] : calls) {
         const auto begun = std::chrono::steady_clock::now();
         try {
@@ -240,7 +240,7 @@ TEST_F(control_test, a_command_without_an_answer_is_cancelled_at_its_deadline) {
 
 TEST_F(control_test, an_answer_at_the_last_moment_counts) {
     kernel.driver->script[ctrl::get_dev_info] = {manner::late, 0};
-    ublk::control<fake_kernel> hasty{kernel, 20ms};
+    ublk::control_commands<fake_kernel> hasty{kernel, 20ms};
     EXPECT_EQ(hasty.get_dev_info(5).max_io_buf_bytes, 4096u);
     kernel.driver->exists = false;
     try {
@@ -269,7 +269,7 @@ TEST_F(control_test, a_stop_that_takes_longer_can_be_waited_for_again) {
 TEST(control, says_why_the_control_node_cannot_be_opened) {
     fake_kernel kernel;
     kernel.driver->control_errno = ENOENT;
-    EXPECT_THROW((ublk::control<fake_kernel>{kernel, 1s}), ublk::error);
+    EXPECT_THROW((ublk::control_commands<fake_kernel>{kernel, 1s}), ublk::error);
 }
 
 }  // namespace

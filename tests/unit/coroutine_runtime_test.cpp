@@ -32,6 +32,7 @@ namespace workshop_test {
 namespace {
 
 using namespace std::chrono_literals;
+using ublk::completion_handle;
 using ublk::fd;
 using ublk::file_ref;
 using ublk::io;
@@ -39,12 +40,11 @@ using ublk::ok;
 using ublk::registered_buffer;
 using ublk::registered_file;
 using ublk::result;
-using ublk::return_ticket;
 using ublk::ring;
 using ublk::tag;
-using ublk::tag_work;
+using ublk::tag_coroutine;
 using ublk::task;
-using ublk::token;
+using ublk::user_data;
 
 // ---------------------------------------------------------------- by hand
 
@@ -52,13 +52,13 @@ using ublk::token;
 struct shelf {
     std::vector<const ublk::operation*> started{};
     unsigned cancelled = 0;
-    void start(const ublk::operation& asked) noexcept { started.push_back(&asked); }
+    void start(const ublk::operation& requested) noexcept { started.push_back(&requested); }
     void cancel_operations() noexcept { ++cancelled; }
 };
 
 struct noting {
-    std::vector<std::pair<tag_work*, result>>* ended;
-    void operator()(tag_work& work) const noexcept {
+    std::vector<std::pair<tag_coroutine*, result>>* ended;
+    void operator()(tag_coroutine& work) const noexcept {
         ended->emplace_back(&work, work.running.answer());
         work.running = task{ok};
     }
@@ -74,22 +74,22 @@ struct bench {
         return const_cast<ublk::operation&>(*port.started.at(i));
     }
     shelf port{};
-    std::vector<std::pair<tag_work*, result>> ended{};
-    ublk::workshop<shelf, noting> shop{port, ublk::rouser{}, noting{&ended}};
+    std::vector<std::pair<tag_coroutine*, result>> ended{};
+    ublk::coroutine_runtime<shelf, noting> shop{port, ublk::wakeup_call{}, noting{&ended}};
 };
 
 task reading(io& with) {
-    const int said = co_await with.read_some(3, {});
-    co_return said < 0 ? result::failure(said) : ok;
+    const int outcome = co_await with.read_some(3, {});
+    co_return outcome < 0 ? result::failure(outcome) : ok;
 }
 
-TEST(workshop, each_tag_has_a_work_of_its_own_and_knows_its_queue) {
+TEST(coroutine_runtime, each_tag_has_a_work_of_its_own_and_knows_its_queue) {
     bench b{3, 4};
-    std::vector<tag_work*> all;
+    std::vector<tag_coroutine*> all;
     for (std::uint16_t q = 0; q < 3; ++q) {
         for (std::uint16_t t = 0; t < 4; ++t) {
-            tag_work& work = b.shop.work(q, tag{t});
-            EXPECT_EQ(work.place, q);
+            tag_coroutine& work = b.shop.work(q, tag{t});
+            EXPECT_EQ(work.queue_index, q);
             EXPECT_EQ(&work, &b.shop.work(q, tag{t}));
             all.push_back(&work);
         }
@@ -99,16 +99,16 @@ TEST(workshop, each_tag_has_a_work_of_its_own_and_knows_its_queue) {
 }
 
 // Frames of one tag must not share cache lines with another's, nor all compete for a few sets.
-TEST(workshop, the_memory_of_each_tag_begins_on_a_line_and_is_its_own) {
-    ublk::io_thread home{[](const void*) noexcept {}, nullptr};
+TEST(coroutine_runtime, the_memory_of_each_tag_begins_on_a_line_and_is_its_own) {
+    ublk::runtime_queue home{[](const void*) noexcept {}, nullptr};
     for (const std::size_t bytes : {64u, 100u, 2048u, 4096u}) {
-        ublk::tag_works works{home, 0, 16, bytes};
+        ublk::queue_coroutines works{home, 0, 16, bytes};
         std::vector<std::uintptr_t> first;
         for (std::uint16_t t = 0; t < 16; ++t) {
             void* const frame = works[tag{t}].frames().allocate(1);
             first.push_back(reinterpret_cast<std::uintptr_t>(frame) -
                             (works[tag{t}].frames().used() - 16));
-            ublk::task_stack::release(frame);
+            ublk::frame_memory::release(frame);
         }
         for (std::size_t i = 1; i < first.size(); ++i) {
             const std::uintptr_t stride = first[i] - first[i - 1];
@@ -119,7 +119,7 @@ TEST(workshop, the_memory_of_each_tag_begins_on_a_line_and_is_its_own) {
     }
 }
 
-TEST(workshop, hears_of_each_end_once_whenever_it_comes) {
+TEST(coroutine_runtime, hears_of_each_end_once_whenever_it_comes) {
     bench b;
     b.shop.begin(b.shop.work(0, tag{0}), std::errc::no_link);
     b.shop.begin(b.shop.work(0, tag{1}), reading(b.shop.work(0, tag{1})));
@@ -128,34 +128,34 @@ TEST(workshop, hears_of_each_end_once_whenever_it_comes) {
     EXPECT_EQ(b.ended[0].second.error(), ENOLINK);
     ASSERT_EQ(b.port.started.size(), 2u);
     EXPECT_TRUE(b.shop.busy());
-    b.shop.go_on(b.started(1), 5);
+    b.shop.resume(b.started(1), 5);
     ASSERT_EQ(b.ended.size(), 2u);
     EXPECT_EQ(b.ended[1].first, &b.shop.work(0, tag{2}));
-    b.shop.go_on(b.started(0), -ENOSPC);
+    b.shop.resume(b.started(0), -ENOSPC);
     ASSERT_EQ(b.ended.size(), 3u);
     EXPECT_EQ(b.ended[2].second.error(), ENOSPC);
     EXPECT_FALSE(b.shop.busy());
 }
 
-TEST(workshop, what_is_not_whole_is_started_again) {
+TEST(coroutine_runtime, what_is_not_whole_is_started_again) {
     bench b;
     std::array<std::byte, 1024> memory;
     const auto whole = [&](io& with) -> task {
-        const int said = co_await with.read(3, memory, 0);
-        co_return said == 1024 ? ok : result{std::errc::io_error};
+        const int outcome = co_await with.read(3, memory, 0);
+        co_return outcome == 1024 ? ok : result{std::errc::io_error};
     };
     b.shop.begin(b.shop.work(0, tag{0}), whole(b.shop.work(0, tag{0})));
-    b.shop.go_on(b.started(0), 1000);
+    b.shop.resume(b.started(0), 1000);
     ASSERT_EQ(b.port.started.size(), 2u);
     EXPECT_EQ(b.port.started[0], b.port.started[1]);
-    EXPECT_EQ(b.port.started[1]->what.length, 24u);
+    EXPECT_EQ(b.port.started[1]->submitted.length, 24u);
     EXPECT_TRUE(b.shop.busy());
-    b.shop.go_on(b.started(1), 24);
+    b.shop.resume(b.started(1), 24);
     ASSERT_EQ(b.ended.size(), 1u);
     EXPECT_TRUE(b.ended[0].second.ok());
 }
 
-TEST(workshop, cancels_once) {
+TEST(coroutine_runtime, cancels_once) {
     bench b;
     b.shop.begin(b.shop.work(0, tag{0}), reading(b.shop.work(0, tag{0})));
     b.shop.cancel();
@@ -165,11 +165,11 @@ TEST(workshop, cancels_once) {
     b.shop.begin(b.shop.work(0, tag{1}), reading(b.shop.work(0, tag{1})));
     ASSERT_EQ(b.ended.size(), 1u);
     EXPECT_EQ(b.ended[0].second.error(), ECANCELED);
-    b.shop.go_on(b.started(0), -ECANCELED);
+    b.shop.resume(b.started(0), -ECANCELED);
     EXPECT_EQ(b.ended.size(), 2u);
 }
 
-TEST(workshop, abandons_what_never_ends_and_nothing_else) {
+TEST(coroutine_runtime, abandons_what_never_ends_and_nothing_else) {
     bench b;
     const auto lost = [](io&) -> task {
         co_await std::suspend_always{};
@@ -189,42 +189,42 @@ TEST(workshop, abandons_what_never_ends_and_nothing_else) {
 
 // ---------------------------------------------------------------- on a real ring
 
-// The port of a workshop, with nothing of ublk: what `linux_kernel::port` does for operations.
+// The port of a coroutine_runtime, with nothing of ublk: what `linux_kernel::port` does for operations.
 class ring_port {
 public:
     explicit ring_port(unsigned entries) : io_{ring::kind::queue, entries} {
-        io_.poll_readable(bell_.get(), token::wake());
+        io_.poll_readable(bell_.get(), user_data::wake());
     }
 
-    void start(const ublk::operation& asked) noexcept { io_.start(asked); }
+    void start(const ublk::operation& requested) noexcept { io_.start(requested); }
     void cancel_operations() noexcept {
         using enum ublk::opcode;
         for (const ublk::opcode each : {readv, writev, fsync, read_fixed, write_fixed, poll_add,
                                         timeout, fallocate, read, write, send, recv}) {
-            io_.cancel(each, token::nobody());
+            io_.cancel(each, user_data::nobody());
         }
     }
 
-    static void rouse(const void* port) noexcept {
+    static void wakeup(const void* port) noexcept {
         (void)::eventfd_write(static_cast<const ring_port*>(port)->bell_.get(), 1);
     }
 
     [[nodiscard]] ring& io() noexcept { return io_; }
 
-    /// Hands over, sleeps, and passes what came to the workshop.
+    /// Hands over, sleeps, and passes what came to the coroutine_runtime.
     template <class Shop>
     void turn(Shop& shop) {
         const int code = io_.submit_and_wait();
         ASSERT_TRUE(code == 0 || code == -EINTR || code == -EAGAIN || code == -EBUSY) << code;
         io_.drain([&](std::uint64_t user, int answer, std::uint32_t) {
-            const token t{user};
+            const user_data t{user};
             if (t.is_operation()) {
-                shop.go_on(t.which_operation(), answer);
-            } else if (t == token::wake()) {
+                shop.resume(t.operation_of(), answer);
+            } else if (t == user_data::wake()) {
                 eventfd_t times = 0;
                 (void)::eventfd_read(bell_.get(), &times);
-                io_.poll_readable(bell_.get(), token::wake());
-                shop.resume_returned();
+                io_.poll_readable(bell_.get(), user_data::wake());
+                shop.resume_completed();
             }
         });
     }
@@ -252,15 +252,15 @@ protected:
     void open(unsigned entries) {
         shop.reset();
         port = std::make_unique<ring_port>(entries);
-        shop = std::make_unique<ublk::workshop<ring_port, noting>>(
-            *port, ublk::rouser{&ring_port::rouse, port.get()}, noting{&ended});
+        shop = std::make_unique<ublk::coroutine_runtime<ring_port, noting>>(
+            *port, ublk::wakeup_call{&ring_port::wakeup, port.get()}, noting{&ended});
         shop->add_queue(tags, 8192);
     }
 
     // Begins on the next tag what `make` makes of its io.
     template <class Make>
     void begin(Make make) {
-        tag_work& work = shop->work(0, tag{static_cast<std::uint16_t>(begun++ % tags)});
+        tag_coroutine& work = shop->work(0, tag{static_cast<std::uint16_t>(begun++ % tags)});
         shop->begin(work, make(work));
     }
 
@@ -293,9 +293,9 @@ protected:
         return all;
     }
 
-    std::vector<std::pair<tag_work*, result>> ended{};
+    std::vector<std::pair<tag_coroutine*, result>> ended{};
     std::unique_ptr<ring_port> port{};
-    std::unique_ptr<ublk::workshop<ring_port, noting>> shop{};
+    std::unique_ptr<ublk::coroutine_runtime<ring_port, noting>> shop{};
     unsigned begun = 0;
 };
 
@@ -303,10 +303,10 @@ protected:
 template <class Ask>
 [[nodiscard]] auto answers(Ask ask, int expected) {
     return [ask, expected](io& with) -> task {
-        return [](io& same, Ask asked, int wanted) -> task {
-            const int said = co_await asked(same);
-            EXPECT_EQ(said, wanted);
-            co_return said == wanted ? ok : result{std::errc::io_error};
+        return [](io& same, Ask requested, int wanted) -> task {
+            const int outcome = co_await requested(same);
+            EXPECT_EQ(outcome, wanted);
+            co_return outcome == wanted ? ok : result{std::errc::io_error};
         }(with, ask, expected);
     };
 }
@@ -374,11 +374,11 @@ TEST_F(workshop_ring, sleeps_for_as_long_as_it_is_told) {
 }
 
 TEST_F(workshop_ring, polls_until_there_is_something) {
-    const fd bell{::eventfd(0, EFD_CLOEXEC)};
-    begin(answers([&](io& w) { return w.poll(bell.get(), POLLIN); }, POLLIN));
+    const fd wakeup_event{::eventfd(0, EFD_CLOEXEC)};
+    begin(answers([&](io& w) { return w.poll(wakeup_event.get(), POLLIN); }, POLLIN));
     EXPECT_TRUE(serve(answers([](io& w) { return w.sleep(1ms); }, 0)).ok());
     EXPECT_EQ(ended.size(), 1u);
-    ASSERT_EQ(::eventfd_write(bell.get(), 1), 0);
+    ASSERT_EQ(::eventfd_write(wakeup_event.get(), 1), 0);
     run_until(2);
     EXPECT_TRUE(ended.back().second.ok());
 }
@@ -549,7 +549,7 @@ TEST_F(workshop_ring, work_of_another_thread_rouses_it) {
     std::thread worker;
     const auto hand = [&worker](io& with) -> task {
         return [](io& same, std::thread& to) -> task {
-            co_return co_await same.hand_over([&to](return_ticket ticket) {
+            co_return co_await same.offload([&to](completion_handle ticket) {
                 to = std::thread{[mine = std::move(ticket), waiting = ::gettid()]() mutable {
                     EXPECT_TRUE(ublk::test::falls_asleep(waiting));
                     std::move(mine).answer(std::errc::no_link);
@@ -570,14 +570,14 @@ TEST_F(workshop_ring, cancelling_ends_all_that_is_in_flight) {
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
     const fd one{ends[0]};
     const fd two{ends[1]};
-    const fd bell{::eventfd(0, EFD_CLOEXEC)};
+    const fd wakeup_event{::eventfd(0, EFD_CLOEXEC)};
     std::vector<std::byte> memory(1u << 20);
     std::array<iovec, 1> vector{{{memory.data(), 100}}};
 
     begin(answers([&](io& w) { return w.read_some(out.get(), memory); }, -ECANCELED));
     begin(answers([&](io& w) { return w.readv(out.get(), vector, ~0ull); }, -ECANCELED));
     begin(answers([&](io& w) { return w.recv(two.get(), memory, MSG_WAITALL); }, -ECANCELED));
-    begin(answers([&](io& w) { return w.poll(bell.get(), POLLIN); }, -ECANCELED));
+    begin(answers([&](io& w) { return w.poll(wakeup_event.get(), POLLIN); }, -ECANCELED));
     begin(answers([](io& w) { return w.sleep(1h); }, -ECANCELED));
     begin(answers([](io& w) { return w.sleep(2h); }, -ECANCELED));
     const std::size_t waiting = begun;

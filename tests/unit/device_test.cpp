@@ -46,20 +46,20 @@ template <class Backend, class Queue = ublk::per_cpu, class Batch = ublk::per_wa
 using device = ublk::device<Backend, Queue, Batch, fake_kernel>;
 
 ublk::options small() {
-    ublk::options asked;
-    asked.queues = 2;
-    asked.depth = 4;
-    asked.max_io_bytes = 64u << 10;
-    asked.command_deadline = 10s;  // a loaded machine is slow, a passing test is not
-    asked.stop_deadline = 10s;
-    return asked;
+    ublk::options requested;
+    requested.queues = 2;
+    requested.depth = 4;
+    requested.max_io_bytes = 64u << 10;
+    requested.command_deadline = 10s;  // a loaded machine is slow, a passing test is not
+    requested.stop_deadline = 10s;
+    return requested;
 }
 
 ublk::options hasty() {
-    ublk::options asked = small();
-    asked.command_deadline = 30ms;  // which does not pass as long as a thread is on its way
-    asked.stop_deadline = 20ms;
-    return asked;
+    ublk::options requested = small();
+    requested.command_deadline = 30ms;  // which does not pass as long as a thread is on its way
+    requested.stop_deadline = 20ms;
+    return requested;
 }
 
 // Without the workers of io_uring, which other tests leave behind for some seconds.
@@ -128,9 +128,9 @@ protected:
         EXPECT_TRUE(threads_come_down_to(threads_before));
     }
 
-    void script(std::uint32_t which, manner how, int code = 0) {
+    void script(std::uint32_t which, manner given, int code = 0) {
         const std::lock_guard lock{kernel.driver->mutex};
-        kernel.driver->script[which] = {how, code};
+        kernel.driver->script[which] = {given, code};
     }
     void forget_script() {
         const std::lock_guard lock{kernel.driver->mutex};
@@ -269,19 +269,19 @@ TEST_F(device_test, one_thread_serves_all_queues_where_they_are_shared) {
 
 // This driver knows no tags of their own.
 TEST_F(device_test, interleaved_threads_deal_out_the_queues) {
-    ublk::options asked = small();
-    asked.threads = 8;
-    device<memory, ublk::interleaved> disk{memory{1u << 20}, asked, kernel};
+    ublk::options requested = small();
+    requested.threads = 8;
+    device<memory, ublk::interleaved> disk{memory{1u << 20}, requested, kernel};
     disk.start();
     EXPECT_EQ(disk.info().threads, disk.info().queues);
-    EXPECT_FALSE(disk.info().tags_apart);
+    EXPECT_FALSE(disk.info().per_io_daemon);
     disk.stop();
 }
 
 TEST_F(device_test, a_number_of_threads_that_the_policy_has_no_use_for_is_refused) {
-    ublk::options asked = small();
-    asked.threads = 3;
-    device<memory> disk{memory{1u << 20}, asked, kernel};
+    ublk::options requested = small();
+    requested.threads = 3;
+    device<memory> disk{memory{1u << 20}, requested, kernel};
     const failure f = failure_of([&] { disk.start(); });
     EXPECT_EQ(f.code, EINVAL);
     EXPECT_NE(f.text.find("the queue policy has a number of its own"), std::string::npos) << f.text;
@@ -502,13 +502,14 @@ TEST_F(device_test, a_forked_child_does_not_serve_on_the_threads_of_its_parent) 
 }
 
 TEST_F(device_test, control_commands_belong_to_a_process_too) {
-    ublk::control<fake_kernel> commands{kernel, 10s};
+    ublk::control_commands<fake_kernel> commands{kernel, 10s};
     const std::size_t sent = kernel.driver->log.size();
     EXPECT_EQ(ublk_test::in_child([&] {
-                  const int asked = failure_of([&] { (void)commands.get_features(); }).code;
+                  const int requested = failure_of([&] { (void)commands.get_features(); }).code;
                   const int begun = failure_of([&] { (void)commands.begin_stop(7); }).code;
-                  return asked == EPERM && begun == EPERM && kernel.driver->log.size() == sent ? 0
-                                                                                               : 1;
+                  return requested == EPERM && begun == EPERM && kernel.driver->log.size() == sent
+                             ? 0
+                             : 1;
               }),
               0);
 }
@@ -516,12 +517,12 @@ TEST_F(device_test, control_commands_belong_to_a_process_too) {
 // ---------------------------------------------------------------- what is asked and granted
 
 TEST_F(device_test, what_is_asked_reaches_the_driver) {
-    ublk::options asked = small();
-    asked.id = 42;
-    asked.queues = 3;
-    asked.depth = 17;
-    asked.max_io_bytes = 128u << 10;
-    device<memory> disk{memory{1u << 20, {4096, false}}, asked, kernel};
+    ublk::options requested = small();
+    requested.id = 42;
+    requested.queues = 3;
+    requested.depth = 17;
+    requested.max_io_bytes = 128u << 10;
+    device<memory> disk{memory{1u << 20, {4096, false}}, requested, kernel};
     disk.start();
     EXPECT_EQ(disk.path(), "/dev/ublkb42");
     uapi::dev_info sent;
@@ -538,9 +539,9 @@ TEST_F(device_test, what_is_asked_reaches_the_driver) {
 }
 
 TEST_F(device_test, one_queue_a_cpu_is_asked_for_by_default) {
-    ublk::options asked = small();
-    asked.queues = 0;
-    device<memory> disk{memory{1u << 20}, asked, kernel};
+    ublk::options requested = small();
+    requested.queues = 0;
+    device<memory> disk{memory{1u << 20}, requested, kernel};
     disk.start();
     EXPECT_EQ(disk.info().queues, std::min(64u, ublk::online_cpus()));
     disk.stop();
@@ -567,9 +568,9 @@ TEST_F(device_test, less_than_asked_is_honoured) {
 TEST_F(device_test, a_flag_that_is_not_granted_fails_the_start) {
     kernel.driver->features |= uapi::feature::no_auto_part_scan;
     kernel.driver->dropped_flags = uapi::feature::no_auto_part_scan;
-    ublk::options asked = small();
-    asked.partition_scan = false;
-    device<memory> disk{memory{1u << 20}, asked, kernel};
+    ublk::options requested = small();
+    requested.partition_scan = false;
+    device<memory> disk{memory{1u << 20}, requested, kernel};
     const failure f = failure_of([&] { disk.start(); });
     EXPECT_EQ(f.code, EOPNOTSUPP);
     EXPECT_NE(f.text.find("NO_AUTO_PART_SCAN"), std::string::npos) << f.text;
@@ -577,19 +578,19 @@ TEST_F(device_test, a_flag_that_is_not_granted_fails_the_start) {
 }
 
 TEST_F(device_test, a_flag_that_the_driver_does_not_know_is_not_asked_for) {
-    ublk::options asked = small();
-    asked.partition_scan = false;
-    device<memory> disk{memory{1u << 20}, asked, kernel};
+    ublk::options requested = small();
+    requested.partition_scan = false;
+    device<memory> disk{memory{1u << 20}, requested, kernel};
     EXPECT_EQ(failure_of([&] { disk.start(); }).code, EOPNOTSUPP);
     EXPECT_EQ(kernel.times(ctrl::add_dev), 0u);
 }
 
 TEST_F(device_test, more_tags_than_a_ring_holds_are_refused_for_one_thread) {
-    ublk::options asked = small();
-    asked.queues = 9;
-    asked.depth = 4096;
-    asked.max_io_bytes = 4096;
-    device<memory, ublk::shared> disk{memory{1u << 20}, asked, kernel};
+    ublk::options requested = small();
+    requested.queues = 9;
+    requested.depth = 4096;
+    requested.max_io_bytes = 4096;
+    device<memory, ublk::shared> disk{memory{1u << 20}, requested, kernel};
     EXPECT_EQ(failure_of([&] { disk.start(); }).code, EINVAL);
     EXPECT_FALSE(kernel.driver->exists);
 }
@@ -607,9 +608,9 @@ TEST_F(device_test, an_old_kernel_is_refused_before_anything_is_opened) {
 
 TEST_F(device_test, bad_options_and_attributes_are_refused_before_anything_is_opened) {
     kernel.driver->control_errno = EACCES;
-    ublk::options asked = small();
-    asked.depth = 0;
-    device<memory> shallow{memory{1u << 20}, asked, kernel};
+    ublk::options requested = small();
+    requested.depth = 0;
+    device<memory> shallow{memory{1u << 20}, requested, kernel};
     EXPECT_EQ(failure_of([&] { shallow.start(); }).command, "checking the options");
     device<memory> empty{memory{0}, small(), kernel};
     EXPECT_EQ(failure_of([&] { empty.start(); }).command, "checking the backend's attributes");
@@ -620,8 +621,8 @@ TEST_F(device_test, bad_options_and_attributes_are_refused_before_anything_is_op
 class device_start_fails : public device_test {
 protected:
     // A start that fails leaves nothing behind, and the next one works.
-    failure try_start(ublk::options asked = small()) {
-        device<memory> disk{memory{1u << 20}, asked, kernel};
+    failure try_start(ublk::options requested = small()) {
+        device<memory> disk{memory{1u << 20}, requested, kernel};
         const failure f = failure_of([&] { disk.start(); });
         EXPECT_NE(f.code, 0);
         EXPECT_EQ(disk.state(), ublk::device_state::idle);
@@ -749,9 +750,9 @@ TEST_F(device_start_fails, where_the_last_thread_has_no_descriptors) {
 TEST_F(device_start_fails, where_every_thread_fails_at_once) {
     for (int i = 0; i < 10; ++i) {
         kernel.driver->map_errno = EPERM;
-        ublk::options asked = small();
-        asked.queues = 32;
-        device<memory> disk{memory{1u << 20}, asked, kernel};
+        ublk::options requested = small();
+        requested.queues = 32;
+        device<memory> disk{memory{1u << 20}, requested, kernel};
         EXPECT_EQ(failure_of([&] { disk.start(); }).code, EPERM);
         expect_nothing_left();
     }
@@ -806,9 +807,9 @@ TEST_F(device_test, a_client_that_keeps_the_removed_disk_open_is_no_failure) {
 }
 
 TEST_F(device_test, a_device_that_cannot_be_deleted_is_reported) {
-    for (const auto& [how, code] :
+    for (const auto& [given, code] :
          {std::pair{manner::deaf, ETIMEDOUT}, std::pair{manner::refuse, EPERM}}) {
-        script(ctrl::del_dev, how, code);
+        script(ctrl::del_dev, given, code);
         device<memory> disk{memory{1u << 20}, hasty(), kernel};
         disk.start();
         const failure f = failure_of([&] { disk.stop(); });
@@ -855,28 +856,28 @@ TEST_F(device_test, a_ring_that_fails_ends_a_wait_that_is_under_way) {
 
 /// Hands its read to whoever has the ticket; after that its ring fails.
 struct handing {
-    std::shared_ptr<std::promise<ublk::return_ticket>> ticket;
+    std::shared_ptr<std::promise<ublk::completion_handle>> ticket;
     fake_kernel kernel;
     std::uint64_t size() const { return 1u << 20; }
     ublk::task read(ublk::io& with, const ublk::request&, std::span<std::byte>) {
-        const auto give = [this](ublk::return_ticket t) {
+        const auto give = [this](ublk::completion_handle t) {
             const std::lock_guard lock{kernel.driver->mutex};
             kernel.driver->wait_codes = {-EBADF, -EBADF};
             ticket->set_value(std::move(t));
         };
-        co_return co_await with.hand_over(give);
+        co_return co_await with.offload(give);
     }
     ublk::result write(const ublk::request&, std::span<const std::byte>) { return ublk::ok; }
 };
 
 // The thread may still copy bytes by the number of /dev/ublkcN, which another file must not get.
 TEST_F(device_test, a_users_thread_that_is_late_meets_no_other_file) {
-    const auto ticket = std::make_shared<std::promise<ublk::return_ticket>>();
+    const auto ticket = std::make_shared<std::promise<ublk::completion_handle>>();
     auto given = ticket->get_future();
     {
-        ublk::options asked = small();
-        asked.queues = 1;
-        device<handing> disk{handing{ticket, kernel}, asked, kernel};
+        ublk::options requested = small();
+        requested.queues = 1;
+        device<handing> disk{handing{ticket, kernel}, requested, kernel};
         disk.start();
         kernel.post({{0, 0, op(uapi::op::read), 0, 1}});
         (void)failure_of([&] { disk.wait(); });
@@ -928,9 +929,9 @@ TEST_F(device_test, a_backend_that_throws_answers_eio) {
 /// Serves with a backend while `use` goes on; what options::log is told meanwhile, apart from the
 /// start.
 template <class Backend, class Use>
-std::vector<std::string> told_of(const fake_kernel& kernel, ublk::options asked, Use use) {
-    asked.log = listener::log;
-    device<Backend> disk{Backend{}, asked, kernel};
+std::vector<std::string> told_of(const fake_kernel& kernel, ublk::options requested, Use use) {
+    requested.log = listener::log;
+    device<Backend> disk{Backend{}, requested, kernel};
     disk.start();
     (void)listener::take();
     use();
@@ -997,13 +998,13 @@ TEST_F(device_test, frames_that_outgrow_their_memory_fail_their_request_and_say_
         }
     });
     ASSERT_EQ(count_of(told, "failed with EIO"), 1u) << ::testing::PrintToString(told);
-    const std::string& said = told.back();
-    const std::size_t at = said.find("coroutines take ");
-    ASSERT_NE(at, said.npos) << said;
-    EXPECT_GT(std::stoul(said.substr(at + std::strlen("coroutines take "))), 4096u) << said;
-    const std::size_t remedy = said.find("static constexpr std::size_t task_bytes = ");
-    ASSERT_NE(remedy, said.npos) << said;
-    EXPECT_EQ(std::stoul(said.substr(said.rfind('=') + 1)) % 256, 0u) << said;
+    const std::string& outcome = told.back();
+    const std::size_t at = outcome.find("coroutines take ");
+    ASSERT_NE(at, outcome.npos) << outcome;
+    EXPECT_GT(std::stoul(outcome.substr(at + std::strlen("coroutines take "))), 4096u) << outcome;
+    const std::size_t remedy = outcome.find("static constexpr std::size_t task_bytes = ");
+    ASSERT_NE(remedy, outcome.npos) << outcome;
+    EXPECT_EQ(std::stoul(outcome.substr(outcome.rfind('=') + 1)) % 256, 0u) << outcome;
 }
 
 #if !defined(__clang__) && __GNUC__ == 12

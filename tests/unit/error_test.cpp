@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <ublk/error.hpp>
+#include <ublk/result.hpp>
 
 #include <gtest/gtest.h>
 

@@ -19,14 +19,14 @@ namespace {
 
 using namespace std::chrono_literals;
 using ublk::request;
-using ublk::request_trouble;
+using ublk::request_failure;
 using ublk_test::listener;
-using report = ublk::trouble_report<ublk::linux_kernel>;
+using report = ublk::failure_report<ublk::linux_kernel>;
 namespace uapi = ublk::uapi;
 
-request_trouble trouble(request_trouble::kind what = request_trouble::kind::exception) {
-    request_trouble made;
-    made.what = what;
+request_failure trouble(request_failure::kind what = request_failure::kind::exception) {
+    request_failure made;
+    made.why = what;
     made.op = uapi::op::discard;
     made.queue = 3;
     made.tag = 17;
@@ -39,53 +39,53 @@ request_trouble trouble(request_trouble::kind what = request_trouble::kind::exce
 
 // ---------------------------------------------------------------- in words
 
-TEST(request_trouble, names_the_request_and_the_reason) {
+TEST(request_failure, names_the_request_and_the_reason) {
     EXPECT_EQ(sentence(trouble()), "DISCARD of 512 bytes at 4096 (queue 3, tag 17) failed with "
                                    "EIO: the backend threw: no");
-    const std::string much = sentence(trouble(request_trouble::kind::task_memory));
+    const std::string much = sentence(trouble(request_failure::kind::task_memory));
     EXPECT_NE(much.find("take 3000 bytes or more"), much.npos) << much;
     EXPECT_NE(much.find("task_bytes = 3072;"), much.npos) << much;
-    const std::string never = sentence(trouble(request_trouble::kind::never_ran));
+    const std::string never = sentence(trouble(request_failure::kind::never_ran));
     EXPECT_NE(never.find("const auto answer = co_await ...;"), never.npos) << never;
 }
 
-TEST(request_trouble, cuts_off_what_is_long) {
-    request_trouble made;
+TEST(request_failure, cuts_off_what_is_long) {
+    request_failure made;
     made.say(std::string(5000, 'x'));
     EXPECT_EQ(std::strlen(made.words.data()), made.words.size() - 1);
     made.say("short");
     EXPECT_STREQ(made.words.data(), "short");
 }
 
-TEST(request_trouble, says_what_an_exception_says) {
-    request_trouble made;
+TEST(request_failure, says_what_an_exception_says) {
+    request_failure made;
     made.say(std::make_exception_ptr(std::runtime_error{"the cable"}));
     EXPECT_STREQ(made.words.data(), "the cable");
     made.say(std::make_exception_ptr(7));
     EXPECT_STREQ(made.words.data(), "an exception that is no std::exception");
 }
 
-TEST(request_trouble, an_unknown_operation_has_a_number) {
-    request_trouble made;
+TEST(request_failure, an_unknown_operation_has_a_number) {
+    request_failure made;
     made.op = static_cast<uapi::op>(99);
     EXPECT_EQ(sentence(made).rfind("operation 99 of ", 0), 0u);
 }
 
 // ---------------------------------------------------------------- who is told, and how often
 
-TEST(trouble_report, without_trouble_there_is_no_thread) {
+TEST(failure_report, without_trouble_there_is_no_thread) {
     (void)listener::take();
     { const report quiet{ublk::linux_kernel{}, listener::log, 5}; }
     EXPECT_TRUE(listener::take().empty());
 }
 
-TEST(trouble_report, without_a_listener_nothing_happens) {
+TEST(failure_report, without_a_listener_nothing_happens) {
     report nobody{ublk::linux_kernel{}, nullptr, 5};
     nobody.note(trouble());
     nobody.finish(1h);
 }
 
-TEST(trouble_report, tells_at_once_and_names_the_device) {
+TEST(failure_report, tells_at_once_and_names_the_device) {
     (void)listener::take();
     report some{ublk::linux_kernel{}, listener::log, 5};
     some.note(trouble());
@@ -98,18 +98,18 @@ TEST(trouble_report, tells_at_once_and_names_the_device) {
     EXPECT_EQ(told[0], "ublk: device 5: " + sentence(trouble()));
 }
 
-TEST(trouble_report, a_fault_of_the_program_is_told_once) {
+TEST(failure_report, a_fault_of_the_program_is_told_once) {
     (void)listener::take();
     report some{ublk::linux_kernel{}, listener::log, 5};
     for (int i = 0; i < 100; ++i) {
-        some.note(trouble(request_trouble::kind::task_memory));
-        some.note(trouble(request_trouble::kind::never_ran));
+        some.note(trouble(request_failure::kind::task_memory));
+        some.note(trouble(request_failure::kind::never_ran));
     }
     some.finish(1min);
     EXPECT_EQ(listener::take().size(), 2u);
 }
 
-TEST(trouble_report, what_comes_fast_is_told_slowly_and_counted) {
+TEST(failure_report, what_comes_fast_is_told_slowly_and_counted) {
     (void)listener::take();
     report some{ublk::linux_kernel{}, listener::log, 5};
     const auto begun = std::chrono::steady_clock::now();
@@ -129,7 +129,7 @@ TEST(trouble_report, what_comes_fast_is_told_slowly_and_counted) {
     some.finish(1min);
 }
 
-TEST(trouble_report, after_its_end_nobody_is_told) {
+TEST(failure_report, after_its_end_nobody_is_told) {
     (void)listener::take();
     report some{ublk::linux_kernel{}, listener::log, 5};
     some.note(trouble());
@@ -140,7 +140,7 @@ TEST(trouble_report, after_its_end_nobody_is_told) {
     EXPECT_TRUE(listener::take().empty());
 }
 
-TEST(trouble_report, goes_on_after_a_listener_that_throws) {
+TEST(failure_report, goes_on_after_a_listener_that_throws) {
     static std::atomic<unsigned> came{0};
     report some{ublk::linux_kernel{},
                 [](const std::string&) {
@@ -154,7 +154,7 @@ TEST(trouble_report, goes_on_after_a_listener_that_throws) {
     EXPECT_EQ(came, 2u);
 }
 
-TEST(trouble_report, leaves_a_listener_behind_that_does_not_return) {
+TEST(failure_report, leaves_a_listener_behind_that_does_not_return) {
     static std::atomic<bool> over{false};
     static std::atomic<bool> gone{false};
     static std::atomic<unsigned> came{0};

@@ -78,7 +78,7 @@ struct reply {
         late,    ///< carried out only once it is cancelled
         tardy,   ///< only when it has been given up on after that
     };
-    manner how = manner::normal;
+    manner given = manner::normal;
     int code = 0;
 };
 
@@ -97,7 +97,7 @@ public:
     class control;
     class channel;
     class port;
-    class waker;
+    class wakeup;
 
     class thread : public std::thread {
     public:
@@ -140,18 +140,18 @@ public:
     };
 
     /// Events of one port, and the means to rouse it.
-    struct bell {
+    struct wakeup_event {
         std::mutex mutex;
         std::condition_variable rung;
-        std::vector<std::pair<ublk::token, int>> events;
+        std::vector<std::pair<ublk::user_data, int>> events;
         bool woken = false;
         bool asleep = false;  ///< who waits for it
-        void ring(ublk::token t, int answer) {
+        void ring(ublk::user_data t, int answer) {
             const std::lock_guard lock{mutex};
             events.emplace_back(t, answer);
-            rouse();
+            wakeup();
         }
-        void rouse() {
+        void wakeup() {
             busy_threads += std::exchange(asleep, false) ? 1 : 0;
             rung.notify_all();
         }
@@ -161,10 +161,10 @@ public:
         enum class stage { free, fetched, serving, gone };
         stage at = stage::free;
         std::thread::id daemon{};
-        ublk::token event{0};
+        ublk::user_data event{0};
         const std::byte* buffer = nullptr;
-        std::shared_ptr<bell> to{};
-        client_io asked{};
+        std::shared_ptr<wakeup_event> to{};
+        client_io requested{};
         std::optional<int> answer{};
     };
 
@@ -267,7 +267,7 @@ public:
             if (!io.data.empty()) {
                 std::memcpy(const_cast<std::byte*>(s.buffer), io.data.data(), io.data.size());
             }
-            s.asked = io;
+            s.requested = io;
             s.answer.reset();
             s.at = slot_state::stage::serving;
             s.to->ring(s.event, uapi::io_res_ok);
@@ -346,30 +346,30 @@ public:
         }
 
         int add(ublk::control_command& c) {
-            uapi::dev_info asked;
-            std::memcpy(&asked, c.payload, sizeof asked);
-            if (c.header.queue_id != uapi::no_queue_id || c.header.len != sizeof asked ||
-                c.header.dev_id != asked.dev_id) {
+            uapi::dev_info requested;
+            std::memcpy(&requested, c.payload, sizeof requested);
+            if (c.header.queue_id != uapi::no_queue_id || c.header.len != sizeof requested ||
+                c.header.dev_id != requested.dev_id) {
                 return -EINVAL;
             }
             if (exists) {
                 return -EEXIST;
             }
-            asked.dev_id = asked.dev_id == uapi::any_dev_id ? 7 : asked.dev_id;
-            asked.nr_hw_queues =
-                static_cast<std::uint16_t>(std::min<unsigned>(asked.nr_hw_queues, queues_max));
-            asked.queue_depth =
-                static_cast<std::uint16_t>(std::min<unsigned>(asked.queue_depth, depth_max));
-            asked.max_io_buf_bytes = std::min(asked.max_io_buf_bytes, io_bytes_max) /
-                                     static_cast<std::uint32_t>(page()) *
-                                     static_cast<std::uint32_t>(page());
-            asked.flags &= ~dropped_flags;
-            asked.flags |= uapi::feature::cmd_ioctl_encode;
+            requested.dev_id = requested.dev_id == uapi::any_dev_id ? 7 : requested.dev_id;
+            requested.nr_hw_queues =
+                static_cast<std::uint16_t>(std::min<unsigned>(requested.nr_hw_queues, queues_max));
+            requested.queue_depth =
+                static_cast<std::uint16_t>(std::min<unsigned>(requested.queue_depth, depth_max));
+            requested.max_io_buf_bytes = std::min(requested.max_io_buf_bytes, io_bytes_max) /
+                                         static_cast<std::uint32_t>(page()) *
+                                         static_cast<std::uint32_t>(page());
+            requested.flags &= ~dropped_flags;
+            requested.flags |= uapi::feature::cmd_ioctl_encode;
             if (desc_size != 0) {
-                asked.flags |= uapi::feature::io_desc_size;
-                asked.io_desc_size = desc_size;
+                requested.flags |= uapi::feature::io_desc_size;
+                requested.io_desc_size = desc_size;
             }
-            create(asked);
+            create(requested);
             std::memcpy(c.payload, &info, sizeof info);
             return 0;
         }
@@ -398,7 +398,7 @@ public:
             }
             const auto found = script.find(f.command.op);
             const reply r = found == script.end() ? reply{} : found->second;
-            switch (r.how) {
+            switch (r.given) {
             case reply::manner::deaf:
                 return;
             case reply::manner::refuse:
@@ -408,7 +408,7 @@ public:
                 break;
             case reply::manner::late:
             case reply::manner::tardy:
-                if (r.how == reply::manner::late ? !f.cancelled : f.given_up < 2) {
+                if (r.given == reply::manner::late ? !f.cancelled : f.given_up < 2) {
                     return;
                 }
                 [[fallthrough]];
@@ -454,7 +454,7 @@ public:
             return -ETIMEDOUT;
         }
         if (data != nullptr) {
-            *data = s.asked.data;
+            *data = s.requested.data;
         }
         return *s.answer;
     }
@@ -611,24 +611,24 @@ private:
     std::shared_ptr<state> driver_;
 };
 
-class fake_kernel::waker {
+class fake_kernel::wakeup {
 public:
     void wake() const noexcept {
         const std::lock_guard lock{bell_->mutex};
         bell_->woken = true;
-        bell_->rouse();
+        bell_->wakeup();
     }
-    [[nodiscard]] const std::shared_ptr<bell>& rings() const { return bell_; }
+    [[nodiscard]] const std::shared_ptr<wakeup_event>& rings() const { return bell_; }
 
 private:
-    std::shared_ptr<bell> bell_ = std::make_shared<bell>();
+    std::shared_ptr<wakeup_event> bell_ = std::make_shared<wakeup_event>();
 };
 
 // The server's loop flattens whatever it calls; out of line this costs a compiler minutes less.
 class fake_kernel::port {
 public:
-    port(const channel& device, const waker& rouse, const ublk::port_needs& needs)
-        : driver_{device.driver()}, bell_{rouse.rings()}, room_{needs.tags} {}
+    port(const channel& device, const wakeup& wakeup, const ublk::port_needs& needs)
+        : driver_{device.driver()}, bell_{wakeup.rings()}, room_{needs.tags} {}
     port(const port&) = delete;
     ~port() {
         const std::lock_guard lock{driver_->mutex};
@@ -646,7 +646,7 @@ public:
     }
 
     [[gnu::noinline]] void fetch(ublk::queue_id q, ublk::tag t, ublk::buffer_address to,
-                                 ublk::token e) noexcept {
+                                 ublk::user_data e) noexcept {
         pending_.push_back({false, q.value(), t.value(), 0, pointer(to), e});
         if (++offered_ > room_) {
             const std::lock_guard lock{driver_->mutex};
@@ -654,12 +654,12 @@ public:
         }
     }
     [[gnu::noinline]] void commit(ublk::queue_id q, ublk::tag t, int result,
-                                  ublk::buffer_address to, ublk::token e) noexcept {
+                                  ublk::buffer_address to, ublk::user_data e) noexcept {
         pending_.push_back({true, q.value(), t.value(), result, pointer(to), e});
     }
 
     // This driver knows one data path and no operations.
-    void get_data(ublk::queue_id, ublk::tag, std::uint64_t, ublk::token) noexcept { unknown(); }
+    void get_data(ublk::queue_id, ublk::tag, std::uint64_t, ublk::user_data) noexcept { unknown(); }
     void register_buffer(ublk::queue_id, ublk::tag, std::uint16_t) noexcept { unknown(); }
     void unregister_buffer(ublk::queue_id, ublk::tag, std::uint16_t) noexcept { unknown(); }
     void start(const ublk::operation&) noexcept { unknown(); }
@@ -673,13 +673,13 @@ public:
     [[gnu::noinline]] int flush() noexcept {
         const std::lock_guard lock{driver_->mutex};
         driver_->flushes += pending_.empty() ? 0 : 1;
-        hand_over();
+        offload();
         return 0;
     }
 
     int flush_and_collect() noexcept {
         const std::lock_guard lock{driver_->mutex};
-        hand_over();
+        offload();
         return 0;
     }
 
@@ -698,7 +698,7 @@ public:
         {
             const std::lock_guard lock{driver_->mutex};
             ++driver_->waits;
-            hand_over();
+            offload();
             if (!driver_->wait_codes.empty()) {
                 const int code = driver_->wait_codes.front();
                 driver_->wait_codes.pop_front();
@@ -731,7 +731,7 @@ private:
         unsigned tag;
         int result;
         const std::byte* buffer;
-        ublk::token event;
+        ublk::user_data event;
     };
 
     [[nodiscard]] static const std::byte* pointer(ublk::buffer_address to) noexcept {
@@ -749,11 +749,11 @@ private:
         now_.swap(bell_->events);
         if (bell_->woken && !roused_) {
             roused_ = true;  // a poll is armed once
-            now_.emplace_back(ublk::token::wake(), 1);
+            now_.emplace_back(ublk::user_data::wake(), 1);
         }
     }
 
-    void hand_over() {
+    void offload() {
         for (const io_command& c : pending_) {
             if (c.queue >= driver_->tags.size() || c.tag >= driver_->info.queue_depth) {
                 driver_->complain("no such queue or tag");
@@ -766,7 +766,7 @@ private:
             if (s.at == slot_state::stage::gone) {
                 driver_->complain("a command after the abort");
             }
-            const int refusal = c.commit ? take_back(s, c) : take(s, c);
+            const int refusal = c.commit ? take_completed(s, c) : take(s, c);
             if (refusal != 0) {
                 bell_->ring(c.event, refusal);
                 continue;
@@ -790,7 +790,7 @@ private:
         return last ? -driver_->refuse_fetch : 0;
     }
 
-    int take_back(slot_state& s, const io_command& c) {
+    int take_completed(slot_state& s, const io_command& c) {
         if (s.at != slot_state::stage::serving) {
             driver_->complain("a commit of a tag that the server does not own");
             return -EBUSY;
@@ -802,26 +802,26 @@ private:
         if (driver_->refuse_commit != 0) {
             return -std::exchange(driver_->refuse_commit, 0);
         }
-        const auto op = uapi::op_of(s.asked.op_flags);
+        const auto op = uapi::op_of(s.requested.op_flags);
         const bool data = op == uapi::op::read || op == uapi::op::write;
-        const std::size_t bytes = std::size_t{s.asked.sectors} * 512;
+        const std::size_t bytes = std::size_t{s.requested.sectors} * 512;
         if (c.result > 0 ? !data || static_cast<std::size_t>(c.result) != bytes
                          : data && bytes != 0 && c.result == 0) {
             driver_->complain("a result that is neither the full length nor an errno");
         }
         if (op == uapi::op::read && c.result > 0) {
-            s.asked.data.assign(c.buffer, c.buffer + c.result);
+            s.requested.data.assign(c.buffer, c.buffer + c.result);
         }
         s.answer = c.result;
         ++driver_->commits;
-        driver_->order.push_back(s.asked);
+        driver_->order.push_back(s.requested);
         return 0;
     }
 
     std::shared_ptr<state> driver_;
-    std::shared_ptr<bell> bell_;
+    std::shared_ptr<wakeup_event> bell_;
     std::vector<io_command> pending_{};
-    std::vector<std::pair<ublk::token, int>> now_{};
+    std::vector<std::pair<ublk::user_data, int>> now_{};
     unsigned room_;
     unsigned offered_ = 0;
     bool roused_ = false;

@@ -66,7 +66,7 @@ static_assert(!ublk::accepts<faulty_now, registered_buffer>);
 static_assert(ublk::accepts<faulty_later, registered_buffer>);
 static_assert(!ublk::detail::has_flush<faulty_now> && ublk::detail::flushes_later<faulty_later>);
 static_assert(ublk::detail::discards_later<faulty_now>);
-static_assert(!ublk::detail::lends<fault<memory>>, "what goes past the backend cannot fail");
+static_assert(!ublk::detail::gets_data<fault<memory>>, "what goes past the backend cannot fail");
 static_assert(faulty_later::operations_in_flight == 1);
 static_assert(std::is_same_v<decltype(fault{memory{0}}), fault<memory>>);
 
@@ -149,7 +149,7 @@ struct bench {
     const std::vector<std::byte>& disk_content() const {
         return const_cast<bench*>(this)->disk.inner().content;
     }
-    std::vector<request>& asked() { return disk.inner().asked; }
+    std::vector<request>& requested() { return disk.inner().requested; }
 
     faulty_now disk;
     crank ring{faulty_now::task_bytes};
@@ -181,7 +181,7 @@ TEST(fault, fails_the_requests_of_a_rule) {
     EXPECT_EQ(b.write(12288 - 512, 512), ENOSPC) << "the third";
     EXPECT_EQ(b.write(8192, 512), 0) << "the fourth";
     EXPECT_EQ(b.disk.injected(), 2u);
-    EXPECT_EQ(b.asked().size(), 5u) << "what fails does not reach the backend";
+    EXPECT_EQ(b.requested().size(), 5u) << "what fails does not reach the backend";
 }
 
 TEST(fault, of_a_rule_without_an_operation_hits_all) {
@@ -190,7 +190,7 @@ TEST(fault, of_a_rule_without_an_operation_hits_all) {
          {uapi::op::read, uapi::op::write, uapi::op::discard, uapi::op::write_zeroes}) {
         EXPECT_EQ(b.ask(op, 0, 4096), EIO);
     }
-    EXPECT_TRUE(b.asked().empty());
+    EXPECT_TRUE(b.requested().empty());
 }
 
 TEST(fault, of_a_place_does_not_ask_where_a_flush_is) {
@@ -206,10 +206,10 @@ TEST(fault, delays_by_the_sum_of_its_rules) {
     bench b{{{.kind = fault_kind::delay, .delay = 1500ms},
              {.kind = fault_kind::delay, .count = 2, .delay = 2s}}};
     std::vector<std::pair<std::int64_t, std::int64_t>> slept;
-    b.ring.kernel = [&](const ublk::submission& asked) {
-        EXPECT_EQ(asked.code, opcode::timeout);
-        EXPECT_EQ(b.asked().size(), slept.size()) << "the delay comes first";
-        const auto* time = reinterpret_cast<const std::int64_t*>(asked.address);
+    b.ring.kernel = [&](const ublk::submission& requested) {
+        EXPECT_EQ(requested.code, opcode::timeout);
+        EXPECT_EQ(b.requested().size(), slept.size()) << "the delay comes first";
+        const auto* time = reinterpret_cast<const std::int64_t*>(requested.address);
         slept.emplace_back(time[0], time[1]);
         return -ETIME;
     };
@@ -268,8 +268,8 @@ TEST(fault, cuts_at_blocks_where_memory_may_begin) {
         crank ring{decltype(disk)::task_bytes};
         std::vector<std::byte> data(65536);
         EXPECT_TRUE(ring.serve(disk, make_request(uapi::op::write, 0, 65536), bytes{data}).ok());
-        ASSERT_EQ(disk.inner().asked.size(), 2u);
-        EXPECT_EQ(disk.inner().asked[1].offset() % 4096, 0u);
+        ASSERT_EQ(disk.inner().requested.size(), 2u);
+        EXPECT_EQ(disk.inner().requested[1].offset() % 4096, 0u);
     }
 }
 
@@ -277,21 +277,21 @@ TEST(fault, splits_a_transfer_in_two) {
     bench b{{{.kind = fault_kind::split, .count = 3, .cut = 1024}}};
     EXPECT_EQ(b.write(4096, 4096), 0);
     EXPECT_EQ(b.written(), 4096u);
-    ASSERT_EQ(b.asked().size(), 2u);
-    EXPECT_EQ(b.asked()[0].offset(), 4096u);
-    EXPECT_EQ(b.asked()[0].length(), 1024u);
-    EXPECT_EQ(b.asked()[1].offset(), 5120u);
-    EXPECT_EQ(b.asked()[1].length(), 3072u);
+    ASSERT_EQ(b.requested().size(), 2u);
+    EXPECT_EQ(b.requested()[0].offset(), 4096u);
+    EXPECT_EQ(b.requested()[0].length(), 1024u);
+    EXPECT_EQ(b.requested()[1].offset(), 5120u);
+    EXPECT_EQ(b.requested()[1].length(), 3072u);
     EXPECT_EQ(b.ask(uapi::op::read, 0, 512), 0) << "of one block, in one";
     EXPECT_EQ(b.ask(uapi::op::discard, 0, 2048), 0);
-    EXPECT_EQ(b.asked().size(), 5u);
+    EXPECT_EQ(b.requested().size(), 5u);
 }
 
 TEST(fault, hands_on_the_error_of_the_first_piece) {
     bench b{{{.kind = fault_kind::split, .cut = 512}}};
     b.disk.inner().error = ENOSPC;
     EXPECT_EQ(b.write(0, 4096), ENOSPC);
-    EXPECT_EQ(b.asked().size(), 1u);
+    EXPECT_EQ(b.requested().size(), 1u);
 }
 
 TEST(fault, takes_the_first_rule_that_applies) {
@@ -409,8 +409,8 @@ TEST(fault, delays_no_longer_than_it_may) {
     fault disk{disk_now{disk_size}, {.seed = 1, .odds = {.delay = 1, .longest = 1ms}}};
     crank ring{faulty_now::task_bytes};
     std::int64_t longest = 0;
-    ring.kernel = [&](const ublk::submission& asked) {
-        const auto* time = reinterpret_cast<const std::int64_t*>(asked.address);
+    ring.kernel = [&](const ublk::submission& requested) {
+        const auto* time = reinterpret_cast<const std::int64_t*>(requested.address);
         EXPECT_EQ(time[0], 0);
         EXPECT_GT(time[1], 0);
         longest = std::max(longest, time[1]);

@@ -153,22 +153,22 @@ struct served {
     payload in = payload::span;
 
     /// Through the ring, where a test can stand in for the kernel.
-    explicit served(const std::string& path, file_options asked = {})
-        : disk{path, (asked.at_once = false, asked)} {}
+    explicit served(const std::string& path, file_options requested = {})
+        : disk{path, (requested.at_once = false, requested)} {}
     explicit served(file&& other) : disk{std::move(other)} {}
 
     /// Without the ring where that is possible.
-    static served itself(const std::string& path, const file_options& asked) {
-        return served{file{path, asked}};
+    static served itself(const std::string& path, const file_options& requested) {
+        return served{file{path, requested}};
     }
 
     [[nodiscard]] result data(op what, std::uint64_t offset, std::span<std::byte> memory,
                               std::uint32_t flags = 0) {
-        const ublk::request asked = make_request(what, offset, memory.size(), flags);
+        const ublk::request requested = make_request(what, offset, memory.size(), flags);
         if (in == payload::span) {
-            return turn.serve(disk, asked, memory);
+            return turn.serve(disk, requested, memory);
         }
-        return turn.serve_registered(disk, asked, memory,
+        return turn.serve_registered(disk, requested, memory,
                                      in == payload::registered ? 0 : 0x7000'0000'1000);
     }
     [[nodiscard]] result write(std::uint64_t offset, const bytes& what, std::uint32_t flags = 0) {
@@ -201,24 +201,24 @@ struct served {
     }
 };
 
-const std::function<int(const submission&)> real = [](const submission& asked) {
-    return ublk::sim::perform(asked);
+const std::function<int(const submission&)> real = [](const submission& requested) {
+    return ublk::sim::perform(requested);
 };
 
 /// Answers the first `times` operations of a kind with an errno, the others as they are.
 std::function<int(const submission&)> failing(opcode code, int error, int times = 1 << 30) {
-    return [=](const submission& asked) mutable {
-        return asked.code == code && times-- > 0 ? -error : real(asked);
+    return [=](const submission& requested) mutable {
+        return requested.code == code && times-- > 0 ? -error : real(requested);
     };
 }
 
-ublk::error refusal(const std::string& path, const file_options& asked = {}) {
+ublk::error refusal(const std::string& path, const file_options& requested = {}) {
     const auto open_files = [] {
         return std::distance(fs::directory_iterator{"/proc/self/fd"}, fs::directory_iterator{});
     };
     const auto before = open_files();
     try {
-        const file disk{path, asked};
+        const file disk{path, requested};
     } catch (const ublk::error& failed) {
         EXPECT_EQ(open_files(), before) << "something is left open";
         EXPECT_NE(std::string{failed.command()}.find(path), std::string::npos) << failed.what();
@@ -281,20 +281,20 @@ protected:
 
 TEST_P(file_on, is_described_so_that_the_driver_takes_it) {
     const file disk{here->make("disk", 1u << 20), options};
-    const ublk::disk_attributes said = ublk::attributes_of(disk);
-    EXPECT_NO_THROW(ublk::validate(said, page));
-    EXPECT_EQ(said.size, 1u << 20);
-    EXPECT_EQ(said.physical_block_size, page);
-    EXPECT_FALSE(said.read_only);
-    EXPECT_TRUE(said.volatile_cache);
-    EXPECT_TRUE(said.fua);
-    EXPECT_TRUE(said.discards);
-    EXPECT_NE(said.max_write_zeroes_size, 0u);
+    const ublk::disk_attributes outcome = ublk::attributes_of(disk);
+    EXPECT_NO_THROW(ublk::validate(outcome, page));
+    EXPECT_EQ(outcome.size, 1u << 20);
+    EXPECT_EQ(outcome.physical_block_size, page);
+    EXPECT_FALSE(outcome.read_only);
+    EXPECT_TRUE(outcome.volatile_cache);
+    EXPECT_TRUE(outcome.fua);
+    EXPECT_TRUE(outcome.discards);
+    EXPECT_NE(outcome.max_write_zeroes_size, 0u);
     if (!options.direct) {
-        EXPECT_EQ(said.logical_block_size, 512u);
-        EXPECT_EQ(said.dma_alignment, 0u);
+        EXPECT_EQ(outcome.logical_block_size, 512u);
+        EXPECT_EQ(outcome.dma_alignment, 0u);
     } else {
-        EXPECT_GE(said.dma_alignment, 4u);
+        EXPECT_GE(outcome.dma_alignment, 4u);
     }
 }
 
@@ -311,11 +311,11 @@ TEST_P(file_on, read_only_needs_no_permission_to_write_and_offers_nothing_that_w
     ASSERT_EQ(::chmod(path.c_str(), 0444), 0);
     options.read_only = true;
     served made{path, options};
-    const ublk::disk_attributes said = ublk::attributes_of(made.disk);
-    EXPECT_NO_THROW(ublk::validate(said, page));
-    EXPECT_TRUE(said.read_only);
-    EXPECT_FALSE(said.discards);
-    EXPECT_EQ(said.max_write_zeroes_size, 0u);
+    const ublk::disk_attributes outcome = ublk::attributes_of(made.disk);
+    EXPECT_NO_THROW(ublk::validate(outcome, page));
+    EXPECT_TRUE(outcome.read_only);
+    EXPECT_FALSE(outcome.discards);
+    EXPECT_EQ(outcome.max_write_zeroes_size, 0u);
     EXPECT_EQ(made.read(0, 4096), bytes(4096));
     EXPECT_EQ(made.flush(), ublk::ok);
     EXPECT_FALSE(made.write(0, bytes(4096)).ok());  // never asked for; and nothing happens
@@ -426,9 +426,9 @@ TEST_F(file_test, refuses_direct_io_where_there_is_none) {
 TEST_F(file_test, refuses_block_sizes_that_cannot_be) {
     const std::string path = here.make("disk", 1u << 20);
     for (const std::uint32_t wrong : {1u, 256u, 513u, 1536u, 2 * page, 1u << 31}) {
-        file_options asked = impatient;
-        asked.logical_block_size = wrong;
-        EXPECT_EQ(refusal(path, asked).errno_value(), EINVAL) << wrong;
+        file_options requested = impatient;
+        requested.logical_block_size = wrong;
+        EXPECT_EQ(refusal(path, requested).errno_value(), EINVAL) << wrong;
     }
     EXPECT_EQ(detail::choose_block_size("x", 4096, 0), 4096u);
     EXPECT_THROW((void)detail::choose_block_size("x", 4096, 512), ublk::error);
@@ -575,17 +575,21 @@ TEST_F(file_test, the_end_of_a_registered_buffer_is_cleared_by_reading_zeroes_in
         EXPECT_EQ(seen[2].length, 3096u);
         EXPECT_EQ(seen[2].offset, 0u);
     }
-    made.turn.kernel = [path](const submission& asked) {  // zeroes that come in small portions
-        submission less = asked;
+    made.turn.kernel = [path](const submission& requested) {  // zeroes that come in small portions
+        submission less = requested;
         less.length = std::min(less.length, 100u);
         return real(less);
     };
     EXPECT_EQ(made.read(0, 4096), bytes(4096));
     int calls = 0;
-    made.turn.kernel = [&](const submission& asked) { return ++calls == 3 ? -EIO : real(asked); };
+    made.turn.kernel = [&](const submission& requested) {
+        return ++calls == 3 ? -EIO : real(requested);
+    };
     EXPECT_EQ(made.read_result(0, 4096).error(), EIO);
     calls = 0;
-    made.turn.kernel = [&](const submission& asked) { return ++calls == 3 ? 0 : real(asked); };
+    made.turn.kernel = [&](const submission& requested) {
+        return ++calls == 3 ? 0 : real(requested);
+    };
     EXPECT_EQ(made.read_result(0, 4096).error(), EIO);  // there is no end of /dev/zero
 }
 
@@ -597,9 +601,9 @@ TEST_P(file_on, takes_nothing_for_the_end_that_is_not) {
     for (const payload in : payloads) {
         made.in = in;
         int odd = 3;
-        made.turn.kernel = [&](const submission& asked) {
-            const int said = real(asked);
-            return odd-- > 0 && said > 5000 ? 5000 : said;
+        made.turn.kernel = [&](const submission& requested) {
+            const int outcome = real(requested);
+            return odd-- > 0 && outcome > 5000 ? 5000 : outcome;
         };
         EXPECT_EQ(made.read(0, data.size()), data);
     }
@@ -624,9 +628,10 @@ TEST_P(file_on, goes_on_after_short_transfers_at_every_point) {
         for (std::uint32_t most = unit; most < size; most += options.direct ? unit : 97) {
             for (const bool once : {false, true}) {
                 bool shortened = false;
-                made.turn.kernel = [&](const submission& asked) {
-                    submission less = asked;
-                    less.length = once && shortened ? asked.length : std::min(asked.length, most);
+                made.turn.kernel = [&](const submission& requested) {
+                    submission less = requested;
+                    less.length =
+                        once && shortened ? requested.length : std::min(requested.length, most);
                     shortened = true;
                     return real(less);
                 };
@@ -646,8 +651,8 @@ TEST_P(file_on, signals_and_full_queues_are_no_errors) {
         made.in = in;
         for (const int refusal : {EINTR, EAGAIN}) {
             int calls = 0;
-            made.turn.kernel = [&](const submission& asked) {
-                return ++calls % 3 == 0 ? real(asked) : -refusal;
+            made.turn.kernel = [&](const submission& requested) {
+                return ++calls % 3 == 0 ? real(requested) : -refusal;
             };
             EXPECT_EQ(made.write(0, data), ublk::ok);
             EXPECT_EQ(made.write(4096, data, uapi::io_flag::fua), ublk::ok);
@@ -655,8 +660,8 @@ TEST_P(file_on, signals_and_full_queues_are_no_errors) {
         }
     }
     int calls = 0;
-    made.turn.kernel = [&](const submission& asked) {
-        return ++calls % 3 == 0 ? real(asked) : -EINTR;
+    made.turn.kernel = [&](const submission& requested) {
+        return ++calls % 3 == 0 ? real(requested) : -EINTR;
     };
     EXPECT_EQ(made.flush(), ublk::ok);
     EXPECT_EQ(made.space(op::discard, 0, 4096), ublk::ok);
@@ -744,9 +749,9 @@ TEST_P(file_on, flush_is_fdatasync_and_fua_is_dsync) {
     // What is left of a write with FUA has the flag, too.
     const std::uint32_t first = made.disk.logical_block_size();
     bool shortened = false;
-    made.turn.kernel = [&](const submission& asked) {
-        submission less = asked;
-        less.length = std::exchange(shortened, true) ? asked.length : first;
+    made.turn.kernel = [&](const submission& requested) {
+        submission less = requested;
+        less.length = std::exchange(shortened, true) ? requested.length : first;
         return real(less);
     };
     made.submitted();
@@ -841,8 +846,8 @@ TEST_P(file_on, zeroes_make_a_hole_unless_they_must_not) {
     EXPECT_EQ(fs::file_size(path), 4u << 20);
 }
 
-std::uint32_t mode_of(const submission& asked) {
-    return asked.code == opcode::fallocate ? asked.length : 0;
+std::uint32_t mode_of(const submission& requested) {
+    return requested.code == opcode::fallocate ? requested.length : 0;
 }
 
 constexpr std::uint32_t punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
@@ -874,8 +879,8 @@ TEST_F(file_test, what_the_filesystem_cannot_zero_is_written_and_asked_for_once)
     EXPECT_EQ(made.space(op::write_zeroes, 0, 4096, uapi::io_flag::nounmap), ublk::ok);
     EXPECT_EQ(made.codes(), (std::vector{opcode::write, opcode::write}));
     int calls = 0;
-    made.turn.kernel = [&](const submission& asked) {
-        return ++calls == 2 ? -ENOSPC : real(asked);
+    made.turn.kernel = [&](const submission& requested) {
+        return ++calls == 2 ? -ENOSPC : real(requested);
     };
     EXPECT_EQ(made.space(op::write_zeroes, 0, 4u << 20).error(), ENOSPC);
     EXPECT_EQ(calls, 2);
@@ -885,8 +890,8 @@ TEST_F(file_test, what_the_filesystem_cannot_zero_is_written_and_asked_for_once)
 
 TEST_F(file_test, nounmap_never_makes_a_hole_and_other_errors_are_no_reason_to_write) {
     served made{here.make("disk", 4u << 20), impatient};
-    made.turn.kernel = [](const submission& asked) {
-        return mode_of(asked) == zero ? -EOPNOTSUPP : real(asked);
+    made.turn.kernel = [](const submission& requested) {
+        return mode_of(requested) == zero ? -EOPNOTSUPP : real(requested);
     };
     EXPECT_EQ(made.space(op::write_zeroes, 0, 4096, uapi::io_flag::nounmap), ublk::ok);
     EXPECT_EQ(made.codes(), (std::vector{opcode::fallocate, opcode::write}));
@@ -976,16 +981,16 @@ TEST_P(file_on, behaves_like_a_vector_of_bytes_under_random_requests) {
         compared pair{made, seed};
         const std::uint32_t unit = options.direct ? made.disk.logical_block_size() : 1;
         if (hostile) {  // signals, and less than was asked for
-            made.turn.kernel = [&](const submission& asked) {
-                submission less = asked;
+            made.turn.kernel = [&](const submission& requested) {
+                submission less = requested;
                 const bool transfer =
-                    asked.code != opcode::fallocate && asked.code != opcode::fsync;
+                    requested.code != opcode::fallocate && requested.code != opcode::fsync;
                 if (pair.below(4) == 0) {
                     return -EINTR;
                 }
-                if (transfer && asked.length > unit && pair.below(2) == 0) {
+                if (transfer && requested.length > unit && pair.below(2) == 0) {
                     less.length = unit * static_cast<std::uint32_t>(
-                                             1 + pair.below((asked.length - 1) / unit));
+                                             1 + pair.below((requested.length - 1) / unit));
                 }
                 return real(less);
             };
@@ -1054,9 +1059,9 @@ TEST_F(file_test, its_tasks_fit_into_the_memory_that_it_asks_for) {
     for (const payload in : payloads) {
         served made{path, impatient};
         made.in = in;
-        made.turn.kernel = [&](const submission& asked) {
+        made.turn.kernel = [&](const submission& requested) {
             peak = std::max(peak, made.turn.frames());
-            return asked.code == opcode::fallocate ? -EOPNOTSUPP : real(asked);
+            return requested.code == opcode::fallocate ? -EOPNOTSUPP : real(requested);
         };
         EXPECT_EQ(made.write(0, bytes(4096), uapi::io_flag::fua), ublk::ok);
         EXPECT_EQ(made.flush(), ublk::ok);
@@ -1118,12 +1123,12 @@ TEST_P(file_on_device, has_the_limits_of_the_device) {
             GTEST_SKIP() << "no loop device to be had";
         }
         const file disk{loop.path(), options};
-        const ublk::disk_attributes said = ublk::attributes_of(disk);
-        EXPECT_NO_THROW(ublk::validate(said, page));
-        EXPECT_EQ(said.logical_block_size, block);
-        EXPECT_EQ(said.size, (4u << 20) + (block == 512 ? 512u : 0u));
-        EXPECT_GE(said.physical_block_size, block);
-        EXPECT_FALSE(said.read_only);
+        const ublk::disk_attributes outcome = ublk::attributes_of(disk);
+        EXPECT_NO_THROW(ublk::validate(outcome, page));
+        EXPECT_EQ(outcome.logical_block_size, block);
+        EXPECT_EQ(outcome.size, (4u << 20) + (block == 512 ? 512u : 0u));
+        EXPECT_GE(outcome.physical_block_size, block);
+        EXPECT_FALSE(outcome.read_only);
         file_options small = options;
         small.logical_block_size = 512;
         small.read_only = true;
@@ -1145,9 +1150,9 @@ TEST_P(file_on_device, offers_what_its_queue_can_do) {
     fs::create_directories(here / "device/queue");
     const auto limits_with = [&](const std::string& name, std::uint64_t value) {
         std::ofstream{here / ("device/" + name)} << value << '\n';
-        const auto said = detail::limits_of_device(device.get(), "x", here / "device", options);
-        EXPECT_NO_THROW(ublk::validate(said, page)) << name;
-        return said;
+        const auto outcome = detail::limits_of_device(device.get(), "x", here / "device", options);
+        EXPECT_NO_THROW(ublk::validate(outcome, page)) << name;
+        return outcome;
     };
     // A hole in a device is a write of zeroes that may unmap: it takes both.
     EXPECT_EQ(limits_with("queue/discard_max_bytes", 1u << 30).max_discard_size, 0u);

@@ -14,7 +14,7 @@
 namespace lender_test {
 namespace {
 
-using ublk::lender;
+using ublk::get_data_state;
 using ublk::ok;
 using ublk::request;
 using ublk::result;
@@ -23,10 +23,10 @@ namespace uapi = ublk::uapi;
 
 struct store {
     std::array<std::byte, 1u << 16> memory{};
-    std::size_t bytes = 0;  ///< that it lends, whatever is asked for; 0: as many as asked for
+    std::size_t bytes = 0;  ///< that it gets_data, whatever is asked for; 0: as many as asked for
     unsigned lent = 0;
 
-    std::span<std::byte> lend(const request& r) noexcept {
+    std::span<std::byte> memory_for(const request& r) noexcept {
         ++lent;
         return {memory.data() + r.offset(), bytes != 0 ? bytes : r.length()};
     }
@@ -36,19 +36,19 @@ const request write = make_request(uapi::op::write, 4096, 8192);
 const request read = make_request(uapi::op::read, 4096, 8192);
 const request flush = make_request(uapi::op::flush, 0, 0);
 
-TEST(lender, says_where_the_bytes_of_a_write_belong) {
+TEST(get_data_state, says_where_the_bytes_of_a_write_belong) {
     store disk;
-    lender l;
+    get_data_state l;
     l.add_queue(4);
     EXPECT_EQ(l.for_write(disk, write, 3), disk.memory.data() + 4096);
     EXPECT_TRUE(l.arrived(write, 3).ok());
 }
 
-TEST(lender, takes_no_memory_of_another_size) {
+TEST(get_data_state, takes_no_memory_of_another_size) {
     for (const std::size_t wrong : {512u, 7680u, 8193u, 16384u}) {
         store disk;
         disk.bytes = wrong;
-        lender l;
+        get_data_state l;
         l.add_queue(4);
         EXPECT_EQ(l.for_write(disk, write, 0), nullptr);
         result answer = ok;
@@ -57,18 +57,18 @@ TEST(lender, takes_no_memory_of_another_size) {
     }
 }
 
-TEST(lender, a_write_that_was_cut_has_not_arrived) {
+TEST(get_data_state, a_write_that_was_cut_has_not_arrived) {
     store disk;
-    lender l;
+    get_data_state l;
     l.add_queue(2);
     (void)l.for_write(disk, write, 1);
     EXPECT_EQ(l.arrived(make_request(uapi::op::write, 4096, 7680), 1).error(), EIO);
     EXPECT_TRUE(l.arrived(write, 1).ok());
 }
 
-TEST(lender, tags_of_all_queues_of_a_thread_are_told_apart) {
+TEST(get_data_state, tags_of_all_queues_of_a_thread_are_told_apart) {
     store disk;
-    lender l;
+    get_data_state l;
     l.add_queue(4);
     l.add_queue(4);
     for (std::uint16_t i = 0; i < 8; ++i) {
@@ -80,9 +80,9 @@ TEST(lender, tags_of_all_queues_of_a_thread_are_told_apart) {
     }
 }
 
-TEST(lender, the_place_of_a_read_goes_with_its_commit) {
+TEST(get_data_state, the_place_of_a_read_goes_with_its_commit) {
     store disk;
-    lender l;
+    get_data_state l;
     l.add_queue(1);
     result answer = ok;
     EXPECT_EQ(l.for_read(disk, read, answer),
@@ -92,9 +92,9 @@ TEST(lender, the_place_of_a_read_goes_with_its_commit) {
 }
 
 // The driver refuses the commit of a read without an address, even of one that failed.
-TEST(lender, a_read_that_failed_names_a_place_without_asking_for_one) {
+TEST(get_data_state, a_read_that_failed_names_a_place_without_asking_for_one) {
     store disk;
-    lender l;
+    get_data_state l;
     l.add_queue(1);
     result answer = std::errc::no_link;
     EXPECT_NE(l.for_read(disk, read, answer), 0u);
@@ -102,9 +102,9 @@ TEST(lender, a_read_that_failed_names_a_place_without_asking_for_one) {
     EXPECT_EQ(disk.lent, 0u);
 }
 
-TEST(lender, nothing_else_has_a_place) {
+TEST(get_data_state, nothing_else_has_a_place) {
     store disk;
-    lender l;
+    get_data_state l;
     l.add_queue(1);
     for (const request& each : {write, flush, make_request(uapi::op::discard, 0, 1u << 20)}) {
         result answer = ok;
@@ -112,7 +112,7 @@ TEST(lender, nothing_else_has_a_place) {
         EXPECT_TRUE(answer.ok());
     }
     EXPECT_EQ(disk.lent, 0u);
-    EXPECT_TRUE(ublk::no_lender::arrived(write, 0).ok());
+    EXPECT_TRUE(ublk::no_get_data_state::arrived(write, 0).ok());
 }
 
 }  // namespace

@@ -75,9 +75,9 @@ TEST(histogram, a_quantile_is_at_most_an_eighth_above_the_exact_one) {
         for (const double q : {0.0, 0.01, 0.5, 0.9, 0.99, 0.999, 1.0}) {
             const auto rank = std::ceil(q * static_cast<double>(exact.size()));
             const std::uint64_t right = exact[static_cast<std::size_t>(std::max(rank, 1.0)) - 1];
-            const auto said = static_cast<std::uint64_t>(seen.quantile(q).count());
-            EXPECT_GE(said, right) << "seed " << seed << ", quantile " << q;
-            EXPECT_LE(said - right, right / 8) << "seed " << seed << ", quantile " << q;
+            const auto outcome = static_cast<std::uint64_t>(seen.quantile(q).count());
+            EXPECT_GE(outcome, right) << "seed " << seed << ", quantile " << q;
+            EXPECT_LE(outcome - right, right / 8) << "seed " << seed << ", quantile " << q;
         }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "desk.hpp"
+#include "io_fixture.hpp"
 
 #include <ublk/io.hpp>
 #include <ublk/kernel/ring.hpp>
@@ -32,20 +32,20 @@ namespace io_test {
 namespace {
 
 using namespace std::chrono_literals;
+using ublk::completion_handle;
 using ublk::io;
 using ublk::ok;
 using ublk::operation;
 using ublk::registered_buffer;
 using ublk::result;
-using ublk::return_ticket;
 using ublk::submission;
 using ublk::task;
-using ublk_test::desk;
+using ublk_test::io_fixture;
 
 // Awaits whatever `ask` makes of an io, and keeps its answer.
 template <class Ask>
-task awaiting(io& with, Ask ask, int* said) {
-    *said = co_await ask(with);
+task awaiting(io& with, Ask ask, int* outcome) {
+    *outcome = co_await ask(with);
     co_return ok;
 }
 
@@ -62,17 +62,17 @@ io_uring_sqe prepared(Prepare prepare) {
     return sqe;
 }
 
-void expect_equal(const submission& asked, const io_uring_sqe& sqe) {
-    EXPECT_EQ(static_cast<unsigned>(asked.code), sqe.opcode);
-    EXPECT_EQ(asked.flags, sqe.flags);
-    EXPECT_EQ(asked.priority, sqe.ioprio);
-    EXPECT_EQ(asked.file, sqe.fd);
-    EXPECT_EQ(asked.offset, sqe.off);
-    EXPECT_EQ(asked.address, sqe.addr);
-    EXPECT_EQ(asked.length, sqe.len);
-    EXPECT_EQ(asked.op_flags, static_cast<std::uint32_t>(sqe.rw_flags));
-    EXPECT_EQ(asked.buffer, sqe.buf_index);
-    EXPECT_EQ(std::memcmp(&asked, &sqe, offsetof(submission, buffer)), 0);
+void expect_equal(const submission& requested, const io_uring_sqe& sqe) {
+    EXPECT_EQ(static_cast<unsigned>(requested.code), sqe.opcode);
+    EXPECT_EQ(requested.flags, sqe.flags);
+    EXPECT_EQ(requested.priority, sqe.ioprio);
+    EXPECT_EQ(requested.file, sqe.fd);
+    EXPECT_EQ(requested.offset, sqe.off);
+    EXPECT_EQ(requested.address, sqe.addr);
+    EXPECT_EQ(requested.length, sqe.len);
+    EXPECT_EQ(requested.op_flags, static_cast<std::uint32_t>(sqe.rw_flags));
+    EXPECT_EQ(requested.buffer, sqe.buf_index);
+    EXPECT_EQ(std::memcmp(&requested, &sqe, offsetof(submission, buffer)), 0);
     // And nothing in the words that `ring` leaves at zero.
     EXPECT_EQ(sqe.personality, 0);
     EXPECT_EQ(sqe.file_index, 0u);
@@ -81,16 +81,16 @@ void expect_equal(const submission& asked, const io_uring_sqe& sqe) {
 
 template <class Ask, class Prepare>
 void compare(Ask ask, Prepare prepare) {
-    desk d;
-    int said = unanswered;
-    task t = awaiting(d.with, ask, &said);
+    io_fixture d;
+    int outcome = unanswered;
+    task t = awaiting(d.with, ask, &outcome);
     d.start(t);
-    operation& asked = d.the_operation();
-    expect_equal(asked.what, prepared(prepare));
-    EXPECT_EQ(said, unanswered);
-    asked.transfer_whole(0, 0);
-    d.answer(asked, 7);
-    EXPECT_EQ(said, 7);
+    operation& requested = d.the_operation();
+    expect_equal(requested.submitted, prepared(prepare));
+    EXPECT_EQ(outcome, unanswered);
+    requested.transfer_whole(0, 0);
+    d.answer(requested, 7);
+    EXPECT_EQ(outcome, 7);
 }
 
 std::array<std::byte, 8192> memory;
@@ -165,16 +165,16 @@ TEST(submission, of_more_than_the_kernel_moves_at_once_is_clamped) {
 // The kernel may take part of it, and then the rest.
 TEST(submission, of_more_than_that_answers_a_count_that_an_int_can_hold) {
     const std::span<std::byte> huge{memory.data(), std::size_t{6} << 30};
-    desk d;
-    int said = unanswered;
+    io_fixture d;
+    int outcome = unanswered;
     task t = awaiting(
-        d.with, [&](io& with) { return with.read(5, huge, 0); }, &said);
+        d.with, [&](io& with) { return with.read(5, huge, 0); }, &outcome);
     d.start(t);
-    operation& asked = d.the_operation();
-    d.answer(asked, 0x4000'0000);
-    EXPECT_EQ(asked.what.length, 0x3fff'f000u);
+    operation& requested = d.the_operation();
+    d.answer(requested, 0x4000'0000);
+    EXPECT_EQ(requested.submitted.length, 0x3fff'f000u);
     d.answer(d.the_operation(), 0x3fff'f000);
-    EXPECT_EQ(said, 0x7fff'f000);
+    EXPECT_EQ(outcome, 0x7fff'f000);
 }
 
 TEST(submission, of_what_has_no_position_is_liburings) {
@@ -206,50 +206,51 @@ TEST(submission, of_what_concerns_a_whole_file_is_liburings) {
 
 TEST(submission, of_a_sleep_is_liburings_and_its_time_lives_in_the_frame) {
     for (const auto time : {0ns, 1ns, 999'999'999ns, 1'000'000'000ns, 3'000'000'007ns}) {
-        desk d;
-        int said = unanswered;
+        io_fixture d;
+        int outcome = unanswered;
         task t = awaiting(
-            d.with, [time](io& with) { return with.sleep(time); }, &said);
+            d.with, [time](io& with) { return with.sleep(time); }, &outcome);
         d.start(t);
-        operation& asked = d.the_operation();
+        operation& requested = d.the_operation();
         __kernel_timespec limit{time.count() / 1'000'000'000, time.count() % 1'000'000'000};
-        const auto* const kept = reinterpret_cast<const __kernel_timespec*>(asked.what.address);
+        const auto* const kept =
+            reinterpret_cast<const __kernel_timespec*>(requested.submitted.address);
         ASSERT_EQ(reinterpret_cast<std::uintptr_t>(kept) % alignof(__kernel_timespec), 0u);
         EXPECT_EQ(std::memcmp(kept, &limit, sizeof limit), 0);
         EXPECT_GE(static_cast<const void*>(kept), d.memory.data());
         EXPECT_LT(static_cast<const void*>(kept), d.memory.data() + d.memory.size());
         io_uring_sqe same =
             prepared([&](io_uring_sqe* sqe) { io_uring_prep_timeout(sqe, &limit, 0, 0); });
-        same.addr = asked.what.address;
-        expect_equal(asked.what, same);
-        d.answer(asked, -ETIME);
-        EXPECT_EQ(said, 0);
+        same.addr = requested.submitted.address;
+        expect_equal(requested.submitted, same);
+        d.answer(requested, -ETIME);
+        EXPECT_EQ(outcome, 0);
     }
 }
 
 TEST(sleep, cut_short_says_so) {
-    desk d;
-    int said = unanswered;
+    io_fixture d;
+    int outcome = unanswered;
     task t = awaiting(
-        d.with, [](io& with) { return with.sleep(1h); }, &said);
+        d.with, [](io& with) { return with.sleep(1h); }, &outcome);
     d.start(t);
     d.answer(d.the_operation(), -ECANCELED);
-    EXPECT_EQ(said, -ECANCELED);
+    EXPECT_EQ(outcome, -ECANCELED);
 }
 
 // ---------------------------------------------------------------- which answers are the end
 
 template <class Ask>
 void expect_whole(Ask ask) {
-    desk d;
-    int said = unanswered;
-    task t = awaiting(d.with, ask, &said);
+    io_fixture d;
+    int outcome = unanswered;
+    task t = awaiting(d.with, ask, &outcome);
     d.start(t);
     EXPECT_FALSE(d.answer(d.the_operation(), 512));
     EXPECT_FALSE(d.answer(d.the_operation(), -EINTR));
-    EXPECT_EQ(said, unanswered);
+    EXPECT_EQ(outcome, unanswered);
     EXPECT_TRUE(d.answer(d.the_operation(), 512));
-    EXPECT_EQ(said, 1024);
+    EXPECT_EQ(outcome, 1024);
     EXPECT_EQ(d.home.in_flight(), 0u);
 }
 
@@ -272,12 +273,12 @@ TEST(io, reads_and_writes_of_files_go_on_until_they_are_whole) {
 template <class Ask>
 void expect_single(Ask ask) {
     for (const int answer : {512, 0, -EINTR, -EAGAIN}) {
-        desk d;
-        int said = unanswered;
-        task t = awaiting(d.with, ask, &said);
+        io_fixture d;
+        int outcome = unanswered;
+        task t = awaiting(d.with, ask, &outcome);
         d.start(t);
         EXPECT_TRUE(d.answer(d.the_operation(), answer));
-        EXPECT_EQ(said, answer);
+        EXPECT_EQ(outcome, answer);
     }
 }
 
@@ -293,20 +294,20 @@ TEST(io, everything_else_ends_with_what_the_kernel_says) {
 template <class Ask>
 void expect_repeated(Ask ask) {
     for (const int answer : {0, -EIO, -EOPNOTSUPP}) {
-        desk d;
-        int said = unanswered;
-        task t = awaiting(d.with, ask, &said);
+        io_fixture d;
+        int outcome = unanswered;
+        task t = awaiting(d.with, ask, &outcome);
         d.start(t);
-        operation& asked = d.the_operation();
-        const submission first = asked.what;
+        operation& requested = d.the_operation();
+        const submission first = requested.submitted;
         for (const int passing : {-EINTR, -EAGAIN, -EINTR}) {
-            EXPECT_FALSE(d.answer(asked, passing));
-            EXPECT_EQ(&d.the_operation(), &asked);
-            EXPECT_EQ(std::memcmp(&first, &asked.what, sizeof first), 0);
+            EXPECT_FALSE(d.answer(requested, passing));
+            EXPECT_EQ(&d.the_operation(), &requested);
+            EXPECT_EQ(std::memcmp(&first, &requested.submitted, sizeof first), 0);
         }
-        EXPECT_EQ(said, unanswered);
-        EXPECT_TRUE(d.answer(asked, answer));
-        EXPECT_EQ(said, answer);
+        EXPECT_EQ(outcome, unanswered);
+        EXPECT_TRUE(d.answer(requested, answer));
+        EXPECT_EQ(outcome, answer);
     }
 }
 
@@ -317,23 +318,24 @@ TEST(io, what_concerns_a_whole_file_is_asked_again_after_a_signal) {
 }
 
 TEST(io, operations_are_submitted_in_their_order_and_counted_until_they_end) {
-    desk d;
-    std::array<int, 3> said{};
+    io_fixture d;
+    std::array<int, 3> outcome{};
     std::vector<task> tasks;
     for (int i = 0; i < 3; ++i) {
         tasks.push_back(awaiting(
-            d.with, [i](io& with) { return with.fsync(i); }, &said[static_cast<std::size_t>(i)]));
+            d.with, [i](io& with) { return with.fsync(i); },
+            &outcome[static_cast<std::size_t>(i)]));
         d.start(tasks.back());
     }
     EXPECT_EQ(d.home.in_flight(), 0u);  // not yet with the kernel
-    const std::vector<operation*> asked = d.submitted();
-    ASSERT_EQ(asked.size(), 3u);
+    const std::vector<operation*> requested = d.submitted();
+    ASSERT_EQ(requested.size(), 3u);
     for (int i = 0; i < 3; ++i) {
-        EXPECT_EQ(asked[static_cast<std::size_t>(i)]->what.file, i);
+        EXPECT_EQ(requested[static_cast<std::size_t>(i)]->submitted.file, i);
     }
     for (unsigned i = 0; i < 3; ++i) {
         EXPECT_EQ(d.home.in_flight(), 3 - i);
-        d.answer(*asked[2 - i], 0);
+        d.answer(*requested[2 - i], 0);
     }
     EXPECT_EQ(d.home.in_flight(), 0u);
 }
@@ -341,82 +343,82 @@ TEST(io, operations_are_submitted_in_their_order_and_counted_until_they_end) {
 // ---------------------------------------------------------------- cancelled
 
 TEST(io, once_cancelled_nothing_is_submitted_any_more) {
-    desk d;
+    io_fixture d;
     EXPECT_FALSE(d.with.cancelled());
     d.home.cancel();
     EXPECT_TRUE(d.with.cancelled());
     const std::span<std::byte> some{memory.data(), 1024};
-    int said = 0;
+    int outcome = 0;
     task read = awaiting(
-        d.with, [&](io& with) { return with.read(5, some, 0); }, &said);
+        d.with, [&](io& with) { return with.read(5, some, 0); }, &outcome);
     d.start(read);
     EXPECT_TRUE(read.done());
-    EXPECT_EQ(said, -ECANCELED);
+    EXPECT_EQ(outcome, -ECANCELED);
     task asleep = awaiting(
-        d.with, [](io& with) { return with.sleep(1h); }, &said);
-    said = 0;
+        d.with, [](io& with) { return with.sleep(1h); }, &outcome);
+    outcome = 0;
     d.start(asleep);
     EXPECT_TRUE(asleep.done());
-    EXPECT_EQ(said, -ECANCELED);
+    EXPECT_EQ(outcome, -ECANCELED);
     EXPECT_TRUE(d.submitted().empty());
     EXPECT_EQ(d.home.in_flight(), 0u);
 }
 
 // A kernel's worker that is told to give up says EINTR.
 TEST(io, what_is_interrupted_by_the_cancelling_is_cancelled) {
-    desk d;
+    io_fixture d;
     const std::span<std::byte> some{memory.data(), 1024};
-    int said = 0;
+    int outcome = 0;
     task t = awaiting(
-        d.with, [&](io& with) { return with.read(5, some, 0); }, &said);
+        d.with, [&](io& with) { return with.read(5, some, 0); }, &outcome);
     d.start(t);
-    operation& asked = d.the_operation();
+    operation& requested = d.the_operation();
     d.home.cancel();
-    EXPECT_TRUE(d.answer(asked, -EINTR));
-    EXPECT_EQ(said, -ECANCELED);
+    EXPECT_TRUE(d.answer(requested, -EINTR));
+    EXPECT_EQ(outcome, -ECANCELED);
 }
 
 // The rest would be submitted behind the cancelling, and nobody would cancel that.
 TEST(io, what_is_cancelled_in_the_middle_does_not_go_on) {
     for (const int answer : {512, -EAGAIN}) {
-        desk d;
+        io_fixture d;
         const std::span<std::byte> some{memory.data(), 1024};
-        int said = 0;
+        int outcome = 0;
         task t = awaiting(
-            d.with, [&](io& with) { return with.read(5, some, 0); }, &said);
+            d.with, [&](io& with) { return with.read(5, some, 0); }, &outcome);
         d.start(t);
-        operation& asked = d.the_operation();
+        operation& requested = d.the_operation();
         d.home.cancel();
-        EXPECT_TRUE(d.answer(asked, answer));
+        EXPECT_TRUE(d.answer(requested, answer));
         EXPECT_TRUE(d.submitted().empty());
-        EXPECT_EQ(said, -ECANCELED);
+        EXPECT_EQ(outcome, -ECANCELED);
     }
 }
 
 TEST(io, what_ends_in_spite_of_the_cancelling_keeps_its_answer) {
-    desk d;
+    io_fixture d;
     const std::span<std::byte> some{memory.data(), 1024};
-    int said = 0;
+    int outcome = 0;
     task t = awaiting(
-        d.with, [&](io& with) { return with.read(5, some, 0); }, &said);
+        d.with, [&](io& with) { return with.read(5, some, 0); }, &outcome);
     d.start(t);
-    operation& asked = d.the_operation();
+    operation& requested = d.the_operation();
     d.home.cancel();
-    EXPECT_TRUE(d.answer(asked, 1024));
-    EXPECT_EQ(said, 1024);
+    EXPECT_TRUE(d.answer(requested, 1024));
+    EXPECT_EQ(outcome, 1024);
 }
 
 // ---------------------------------------------------------------- other threads
 
-using tickets = std::vector<return_ticket>;
+using tickets = std::vector<completion_handle>;
 
 task handing(io& with, tickets& to) {
-    co_return co_await with.hand_over(
-        [&to](return_ticket ticket) { to.push_back(std::move(ticket)); });
+    co_return co_await with.offload(
+        [&to](completion_handle ticket) { to.push_back(std::move(ticket)); });
 }
 
-TEST(hand_over, resumes_with_the_answer_of_the_ticket) {
-    desk d;
+TEST(offload, resumes_with_the_answer_of_the_ticket) {
+    io_fixture d;
     tickets given;
     task t = handing(d.with, given);
     d.start(t);
@@ -430,8 +432,8 @@ TEST(hand_over, resumes_with_the_answer_of_the_ticket) {
     EXPECT_EQ(d.home.in_flight(), 0u);
 }
 
-TEST(hand_over, a_ticket_that_is_dropped_answers_with_eio) {
-    desk d;
+TEST(offload, a_ticket_that_is_dropped_answers_with_eio) {
+    io_fixture d;
     tickets given;
     task t = handing(d.with, given);
     d.start(t);
@@ -440,12 +442,12 @@ TEST(hand_over, a_ticket_that_is_dropped_answers_with_eio) {
     EXPECT_EQ(t.answer().error(), EIO);
 }
 
-TEST(hand_over, a_ticket_answers_once) {
-    desk d;
+TEST(offload, a_ticket_answers_once) {
+    io_fixture d;
     tickets given;
     task t = handing(d.with, given);
     d.start(t);
-    return_ticket taken{std::move(given[0])};
+    completion_handle taken{std::move(given[0])};
     std::move(taken).answer(ok);
     EXPECT_DEATH(std::move(taken).answer(ok), "a ticket answers exactly once");
     given.clear();  // what was moved away answers nothing
@@ -454,7 +456,7 @@ TEST(hand_over, a_ticket_answers_once) {
 }
 
 task handing_badly(io& with, tickets* keep) {
-    co_return co_await with.hand_over([keep](return_ticket ticket) {
+    co_return co_await with.offload([keep](completion_handle ticket) {
         if (keep != nullptr) {
             keep->push_back(std::move(ticket));
         }
@@ -462,16 +464,16 @@ task handing_badly(io& with, tickets* keep) {
     });
 }
 
-TEST(hand_over, an_exception_drops_the_ticket) {
-    desk d;
+TEST(offload, an_exception_drops_the_ticket) {
+    io_fixture d;
     task t = handing_badly(d.with, nullptr);
     d.start(t);
     EXPECT_EQ(d.resume_returned(), 1u);
     EXPECT_EQ(t.answer().error(), EIO);
 }
 
-TEST(hand_over, an_exception_after_the_ticket_has_gone_leaves_the_answer_to_its_holder) {
-    desk d;
+TEST(offload, an_exception_after_the_ticket_has_gone_leaves_the_answer_to_its_holder) {
+    io_fixture d;
     tickets given;
     task t = handing_badly(d.with, &given);
     d.start(t);
@@ -481,16 +483,16 @@ TEST(hand_over, an_exception_after_the_ticket_has_gone_leaves_the_answer_to_its_
     EXPECT_TRUE(t.answer().ok());
 }
 
-TEST(hand_over, may_give_what_can_only_be_moved) {
-    desk d;
+TEST(offload, may_give_what_can_only_be_moved) {
+    io_fixture d;
     tickets given;
     const auto asking = [](io& with, tickets& to, std::unique_ptr<int> value) -> task {
         // Named, since GCC 12 ends the captures of a lambda twice that is written where one awaits.
-        auto give = [&to, mine = std::move(value)](return_ticket ticket) {
+        auto give = [&to, mine = std::move(value)](completion_handle ticket) {
             EXPECT_EQ(*mine, 7);
             to.push_back(std::move(ticket));
         };
-        co_return co_await with.hand_over(give);
+        co_return co_await with.offload(give);
     };
     task t = asking(d.with, given, std::make_unique<int>(7));
     d.start(t);
@@ -499,8 +501,8 @@ TEST(hand_over, may_give_what_can_only_be_moved) {
     EXPECT_TRUE(t.answer().ok());
 }
 
-TEST(hand_over, tells_the_ticket_of_the_cancelling) {
-    desk d;
+TEST(offload, tells_the_ticket_of_the_cancelling) {
+    io_fixture d;
     tickets given;
     task t = handing(d.with, given);
     d.start(t);
@@ -514,8 +516,8 @@ TEST(hand_over, tells_the_ticket_of_the_cancelling) {
 }
 
 // Only the first to come back rings: the others are found with it.
-TEST(hand_over, rouses_the_thread_once_for_all_that_came_back_meanwhile) {
-    desk d;
+TEST(offload, rouses_the_thread_once_for_all_that_came_back_meanwhile) {
+    io_fixture d;
     tickets given;
     std::vector<task> tasks;
     for (int i = 0; i < 3; ++i) {
@@ -529,13 +531,13 @@ TEST(hand_over, rouses_the_thread_once_for_all_that_came_back_meanwhile) {
 }
 
 // What a queue thread sleeps on, and a thread that works off tickets.
-struct bell {
+struct wakeup_event {
     std::mutex mutex{};
     std::condition_variable rung{};
     bool ringing = false;
 
     static void ring(const void* which) noexcept {
-        auto& self = *const_cast<bell*>(static_cast<const bell*>(which));
+        auto& self = *const_cast<wakeup_event*>(static_cast<const wakeup_event*>(which));
         const std::lock_guard lock{self.mutex};
         self.ringing = true;
         self.rung.notify_one();
@@ -565,7 +567,7 @@ public:
             each.join();
         }
     }
-    void give(return_ticket ticket, int number) {
+    void give(completion_handle ticket, int number) {
         const std::lock_guard lock{mutex_};
         jobs_.emplace_back(std::move(ticket), number);
         there_.notify_one();
@@ -574,7 +576,7 @@ public:
 private:
     void work(unsigned) {
         while (true) {
-            std::optional<std::pair<return_ticket, int>> job;
+            std::optional<std::pair<completion_handle, int>> job;
             {
                 std::unique_lock lock{mutex_};
                 there_.wait(lock, [this] { return closing_ || !jobs_.empty(); });
@@ -599,7 +601,7 @@ private:
 
     std::mutex mutex_;
     std::condition_variable there_;
-    std::vector<std::pair<return_ticket, int>> jobs_;
+    std::vector<std::pair<completion_handle, int>> jobs_;
     std::vector<std::thread> workers_;
     bool closing_ = false;
 };
@@ -607,19 +609,20 @@ private:
 // Hands a thing over several times in a row, with plain frames written on either side.
 task commuting(io& with, pool& workers, int number, int times, int* wrong) {
     for (int i = 0; i < times; ++i, ++number) {
-        const result said = co_await with.hand_over(
-            [&workers, number](return_ticket ticket) { workers.give(std::move(ticket), number); });
+        const result outcome = co_await with.offload([&workers, number](completion_handle ticket) {
+            workers.give(std::move(ticket), number);
+        });
         const int expected = number % 3 == 0 ? 0 : number % 3 == 1 ? ENOLINK : EIO;
-        *wrong += said.error() != expected ? 1 : 0;
+        *wrong += outcome.error() != expected ? 1 : 0;
     }
     co_return ok;
 }
 
-TEST(hand_over, many_threads_bring_back_what_one_thread_sends) {
+TEST(offload, many_threads_bring_back_what_one_thread_sends) {
     constexpr int tags = 32;
     constexpr int times = 200;
-    bell sleeping;
-    ublk::io_thread home{&bell::ring, &sleeping};
+    wakeup_event sleeping;
+    ublk::runtime_queue home{&wakeup_event::ring, &sleeping};
     std::vector<std::max_align_t> frames(tags * 64);
     std::vector<io> with;
     with.reserve(tags);
@@ -634,7 +637,7 @@ TEST(hand_over, many_threads_bring_back_what_one_thread_sends) {
         }
         int ended = 0;
         while (ended < tags) {
-            ublk::detail::errand* back = home.take_back();
+            ublk::detail::offloaded* back = home.take_completed();
             if (back == nullptr) {
                 ASSERT_TRUE(sleeping.wait()) << "nobody came back, and " << ended << " have ended";
             }
@@ -652,7 +655,7 @@ TEST(hand_over, many_threads_bring_back_what_one_thread_sends) {
 
 // The thread that answers is not through when its answer is there: it still rouses. What it rouses
 // must be there until then.
-TEST(hand_over, an_io_thread_does_not_go_while_somebody_still_rouses_it) {
+TEST(offload, an_io_thread_does_not_go_while_somebody_still_rouses_it) {
     struct slow_bell {
         std::atomic<bool> entered{false};
         std::atomic<bool> going{false};
@@ -661,17 +664,17 @@ TEST(hand_over, an_io_thread_does_not_go_while_somebody_still_rouses_it) {
     } slow;
     std::thread worker;
     {
-        ublk::io_thread home{[](const void* who) noexcept {
-                                 auto& of =
-                                     *const_cast<slow_bell*>(static_cast<const slow_bell*>(who));
-                                 of.entered = true;
-                                 while (!of.going) {
-                                     std::this_thread::yield();
-                                 }
-                                 std::this_thread::sleep_for(50ms);
-                                 of.rang_in_vain = !of.there;
-                             },
-                             &slow};
+        ublk::runtime_queue home{[](const void* who) noexcept {
+                                     auto& of = *const_cast<slow_bell*>(
+                                         static_cast<const slow_bell*>(who));
+                                     of.entered = true;
+                                     while (!of.going) {
+                                         std::this_thread::yield();
+                                     }
+                                     std::this_thread::sleep_for(50ms);
+                                     of.rang_in_vain = !of.there;
+                                 },
+                                 &slow};
         std::vector<std::max_align_t> frames(256);
         io with{home, std::as_writable_bytes(std::span{frames})};
         tickets given;
@@ -682,7 +685,7 @@ TEST(hand_over, an_io_thread_does_not_go_while_somebody_still_rouses_it) {
         while (!slow.entered) {
             std::this_thread::yield();
         }
-        ublk::detail::errand* const back = home.take_back();
+        ublk::detail::offloaded* const back = home.take_completed();
         slow.going = back == nullptr;
         ASSERT_NE(back, nullptr);
         back->waiting.resume();

@@ -18,7 +18,7 @@ namespace ublk_test {
 using include_graph = std::map<std::string, std::vector<std::string>>;
 
 inline constexpr std::size_t headers_of_the_root_max = 30;
-inline constexpr std::size_t include_chain_max = 16;
+inline constexpr std::size_t include_chain_max = 9;
 
 /// Folders that the headers of a folder may include, beside their own. "" is include/ublk itself.
 inline const std::map<std::string, std::set<std::string>> layers{

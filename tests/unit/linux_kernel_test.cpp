@@ -58,11 +58,11 @@ TEST(linux_kernel_test, AChannelThatNeverAppearsEndsAtItsDeadline) {
 }
 
 TEST(linux_kernel_test, AWakerWakesAPort) {
-    const ublk::linux_kernel::waker rouse;
-    rouse.wake();
-    rouse.wake();
+    const ublk::linux_kernel::wakeup wakeup;
+    wakeup.wake();
+    wakeup.wake();
     eventfd_t value = 0;
-    ASSERT_EQ(::eventfd_read(rouse.file(), &value), 0);
+    ASSERT_EQ(::eventfd_read(wakeup.file(), &value), 0);
     EXPECT_EQ(value, 2u);
 }
 
@@ -86,12 +86,12 @@ TEST(linux_kernel_test, ACommandEndsAtOnceWhereItsRingIsGone) {
 
 TEST(linux_kernel_test, ABellWithoutItsEventfdDoesNotSpin) {
     EXPECT_EQ(ublk_test::in_child([] {
-                  auto* const bell = new ublk::linux_bell;
-                  ::close(bell->file());
+                  auto* const wakeup_event = new ublk::linux_wakeup_event;
+                  ::close(wakeup_event->file());
                   rusage before{}, after{};
                   ::getrusage(RUSAGE_SELF, &before);
                   for (int i = 0; i < 20; ++i) {
-                      bell->wait();
+                      wakeup_event->wait();
                   }
                   ::getrusage(RUSAGE_SELF, &after);
                   return after.ru_nvcsw - before.ru_nvcsw >= 20 ? 0 : 1;  // it has slept each time

@@ -189,7 +189,7 @@ constexpr bool room_for_a_tebibyte = true;
 // madvise(2) refuses to give locked pages back, which must not become an error of the disk.
 TEST(memory, discards_and_zeroes_locked_pages_too) {
     memory disk{16 * page};
-    const std::span<std::byte> all = disk.lend(asking(uapi::op::read, 0, 16 * page));
+    const std::span<std::byte> all = disk.memory_for(asking(uapi::op::read, 0, 16 * page));
     ASSERT_EQ(::mlock(all.data(), all.size()), 0) << "64 KiB may be locked by default";
     for (const bool zeroes : {false, true}) {
         write(disk, 0, std::vector<std::byte>(16 * page, std::byte{7}));
@@ -204,7 +204,7 @@ TEST(memory, discards_and_zeroes_locked_pages_too) {
 
 // What the kernel was told of the memory of a disk: a line of two letters each.
 std::string advice_on(memory& disk) {
-    const auto* const begin = disk.lend(asking(uapi::op::read, 0, 512)).data();
+    const auto* const begin = disk.memory_for(asking(uapi::op::read, 0, 512)).data();
     std::ostringstream address;
     address << std::hex << reinterpret_cast<std::uintptr_t>(begin) << '-';
     std::ifstream maps{"/proc/self/smaps"};

@@ -36,14 +36,15 @@ TEST(null, overwrites_the_whole_buffer_of_a_read_with_zeroes) {
 
 TEST(null, lends_zeroes_that_stay_zeroes) {
     const null disk{1ull << 50};
-    const std::span<std::byte> out = disk.lend(asking(uapi::op::read));
-    const std::span<std::byte> in = disk.lend(asking(uapi::op::write));
+    const std::span<std::byte> out = disk.memory_for(asking(uapi::op::read));
+    const std::span<std::byte> in = disk.memory_for(asking(uapi::op::write));
     ASSERT_EQ(out.size(), 4096u);
     ASSERT_EQ(in.size(), 4096u);
     EXPECT_NE(out.data(), in.data());
     std::fill(in.begin(), in.end(), std::byte{0xaa});
     EXPECT_TRUE(std::all_of(out.begin(), out.end(), [](std::byte b) { return b == std::byte{0}; }));
-    EXPECT_EQ(null{1u << 20}.lend(asking(uapi::op::read)).data(), out.data()) << "of all disks";
+    EXPECT_EQ(null{1u << 20}.memory_for(asking(uapi::op::read)).data(), out.data())
+        << "of all disks";
 }
 
 TEST(null, is_copied_to_unless_asked_otherwise) {

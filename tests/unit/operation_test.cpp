@@ -25,20 +25,20 @@ constexpr std::array<std::uint16_t, 4> units{1, 512, 1024, 4096};
 
 void ask_one(operation& op, std::byte* memory, std::uint32_t bytes, std::uint16_t unit,
              opcode code = opcode::read) {
-    op.what = {.code = code,
-               .file = 3,
-               .offset = place,
-               .address = reinterpret_cast<std::uintptr_t>(memory),
-               .length = bytes};
+    op.submitted = {.code = code,
+                    .file = 3,
+                    .offset = place,
+                    .address = reinterpret_cast<std::uintptr_t>(memory),
+                    .length = bytes};
     op.transfer_whole(bytes, unit);
 }
 
 TEST(operation, without_a_unit_the_first_answer_is_the_end) {
-    for (const int said : {0, 1, 4096, 1 << 30, -EINTR, -EAGAIN, -EIO, -ECANCELED, -ETIME}) {
+    for (const int outcome : {0, 1, 4096, 1 << 30, -EINTR, -EAGAIN, -EIO, -ECANCELED, -ETIME}) {
         operation op;
         op.transfer_whole(4096, 0);
-        EXPECT_TRUE(op.ends_with(said));
-        EXPECT_EQ(op.answer, said);
+        EXPECT_TRUE(op.ends_with(outcome));
+        EXPECT_EQ(op.answer, outcome);
     }
 }
 
@@ -49,7 +49,7 @@ TEST(operation, a_whole_transfer_ends_at_once) {
         ask_one(op, memory.data(), memory.size(), unit);
         EXPECT_TRUE(op.ends_with(4096));
         EXPECT_EQ(op.answer, 4096);
-        EXPECT_EQ(op.what.offset, place);
+        EXPECT_EQ(op.submitted.offset, place);
     }
 }
 
@@ -64,11 +64,11 @@ TEST(operation, a_short_transfer_goes_on_behind_what_is_done) {
                 operation op;
                 ask_one(op, memory.data(), bytes, unit, code);
                 ASSERT_FALSE(op.ends_with(static_cast<int>(done)));
-                ASSERT_EQ(op.what.code, code);
-                ASSERT_EQ(op.what.file, 3);
-                ASSERT_EQ(op.what.offset, place + done);
-                ASSERT_EQ(op.what.address, reinterpret_cast<std::uintptr_t>(&memory[done]));
-                ASSERT_EQ(op.what.length, bytes - done);
+                ASSERT_EQ(op.submitted.code, code);
+                ASSERT_EQ(op.submitted.file, 3);
+                ASSERT_EQ(op.submitted.offset, place + done);
+                ASSERT_EQ(op.submitted.address, reinterpret_cast<std::uintptr_t>(&memory[done]));
+                ASSERT_EQ(op.submitted.length, bytes - done);
                 ASSERT_TRUE(op.ends_with(static_cast<int>(bytes - done)));
                 ASSERT_EQ(op.answer, int{bytes});
             }
@@ -82,8 +82,8 @@ TEST(operation, may_move_its_bytes_unit_by_unit) {
     ask_one(op, memory.data(), memory.size(), 512);
     for (std::uint32_t done = 512; done < memory.size(); done += 512) {
         ASSERT_FALSE(op.ends_with(512));
-        EXPECT_EQ(op.what.offset, place + done);
-        EXPECT_EQ(op.what.length, memory.size() - done);
+        EXPECT_EQ(op.submitted.offset, place + done);
+        EXPECT_EQ(op.submitted.length, memory.size() - done);
     }
     EXPECT_TRUE(op.ends_with(512));
     EXPECT_EQ(op.answer, 4096);
@@ -91,11 +91,11 @@ TEST(operation, may_move_its_bytes_unit_by_unit) {
 
 TEST(operation, a_transfer_that_ends_off_its_unit_is_the_end_of_the_file) {
     std::array<std::byte, 4096> memory;
-    for (const int said : {1, 511, 513, 1000, 4095}) {
+    for (const int outcome : {1, 511, 513, 1000, 4095}) {
         operation op;
         ask_one(op, memory.data(), memory.size(), 512);
-        EXPECT_TRUE(op.ends_with(said));
-        EXPECT_EQ(op.answer, said);
+        EXPECT_TRUE(op.ends_with(outcome));
+        EXPECT_EQ(op.answer, outcome);
     }
     operation later;
     ask_one(later, memory.data(), memory.size(), 512);
@@ -135,9 +135,9 @@ TEST(operation, a_refusal_that_passes_is_asked_again_unchanged) {
         operation op;
         ask_one(op, memory.data(), memory.size(), 1);
         EXPECT_FALSE(op.ends_with(code));
-        EXPECT_EQ(op.what.offset, place);
-        EXPECT_EQ(op.what.address, reinterpret_cast<std::uintptr_t>(memory.data()));
-        EXPECT_EQ(op.what.length, memory.size());
+        EXPECT_EQ(op.submitted.offset, place);
+        EXPECT_EQ(op.submitted.address, reinterpret_cast<std::uintptr_t>(memory.data()));
+        EXPECT_EQ(op.submitted.length, memory.size());
         EXPECT_TRUE(op.ends_with(4096));
         EXPECT_EQ(op.answer, 4096);
     }
@@ -183,18 +183,18 @@ struct pieces {
     }
 
     void ask(operation& op, std::uint16_t unit, opcode code = opcode::readv) {
-        op.what = {.code = code,
-                   .file = 3,
-                   .offset = place,
-                   .address = reinterpret_cast<std::uintptr_t>(vector.data()),
-                   .length = static_cast<std::uint32_t>(vector.size())};
+        op.submitted = {.code = code,
+                        .file = 3,
+                        .offset = place,
+                        .address = reinterpret_cast<std::uintptr_t>(vector.data()),
+                        .length = static_cast<std::uint32_t>(vector.size())};
         op.transfer_whole(static_cast<std::uint32_t>(order.size()), unit);
     }
 
     static std::vector<std::byte*> left(const operation& op) {
         std::vector<std::byte*> all;
-        const auto* const first = reinterpret_cast<const iovec*>(op.what.address);
-        for (std::uint32_t i = 0; i < op.what.length; ++i) {
+        const auto* const first = reinterpret_cast<const iovec*>(op.submitted.address);
+        for (std::uint32_t i = 0; i < op.submitted.length; ++i) {
             for (std::size_t b = 0; b < first[i].iov_len; ++b) {
                 all.push_back(static_cast<std::byte*>(first[i].iov_base) + b);
             }
@@ -216,8 +216,8 @@ TEST(operation, a_vector_is_used_up_piece_by_piece_wherever_it_stops) {
             operation op;
             p.ask(op, 1, code);
             ASSERT_FALSE(op.ends_with(static_cast<int>(done)));
-            ASSERT_EQ(op.what.code, code);
-            ASSERT_EQ(op.what.offset, place + done);
+            ASSERT_EQ(op.submitted.code, code);
+            ASSERT_EQ(op.submitted.offset, place + done);
             ASSERT_EQ(pieces::left(op),
                       std::vector<std::byte*>(p.order.begin() + static_cast<std::ptrdiff_t>(done),
                                               p.order.end()))

@@ -16,10 +16,10 @@ using ublk::options;
 
 // What a change of the defaults is refused with; empty where it is taken.
 std::string refusal(const std::function<void(options&)>& change, std::size_t page = 4096) {
-    options asked;
-    change(asked);
+    options requested;
+    change(requested);
     try {
-        ublk::validate(asked, page);
+        ublk::validate(requested, page);
     } catch (const ublk::error& e) {
         EXPECT_EQ(e.errno_value(), EINVAL);
         EXPECT_EQ(e.command(), "checking the options");
@@ -35,10 +35,10 @@ TEST(options, defaults_are_taken) {
 }
 
 TEST(options, may_be_given_by_name) {
-    const options asked{.id = 3, .queues = 2, .depth = 64};
-    EXPECT_EQ(asked.id, 3u);
-    EXPECT_TRUE(asked.partition_scan);
-    EXPECT_FALSE(asked.lock_buffers);
+    const options requested{.id = 3, .queues = 2, .depth = 64};
+    EXPECT_EQ(requested.id, 3u);
+    EXPECT_TRUE(requested.partition_scan);
+    EXPECT_FALSE(requested.lock_buffers);
 }
 
 TEST(options, the_drivers_limits_are_taken) {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
+#include <ublk/backend.hpp>
 #include <ublk/backends/memory.hpp>
 #include <ublk/backends/null.hpp>
 #include <ublk/data_path.hpp>
 #include <ublk/device/path_choice.hpp>
+#include <ublk/io.hpp>
 
 #include <gtest/gtest.h>
 
@@ -36,7 +38,8 @@ using paths = std::vector<data_path>;
 using bytes = std::span<std::byte>;
 using const_bytes = std::span<const std::byte>;
 
-constexpr std::array all_paths{copy, fixed_copy, user_copy, lend, zero_copy, pages, auto_buffer};
+constexpr std::array all_paths{copy,      fixed_copy, user_copy,  get_data,
+                               zero_copy, pages,      auto_buffer};
 
 // ---------------------------------------------------------------- names and properties
 
@@ -51,7 +54,8 @@ TEST(data_path, names_come_back_as_what_they_name) {
 }
 
 TEST(data_path, nothing_else_has_a_name) {
-    for (const std::string_view other : {"", "Copy", "copy ", "zero-copy", "auto_buf", "lends"}) {
+    for (const std::string_view other :
+         {"", "Copy", "copy ", "zero-copy", "auto_buf", "gets_data"}) {
         EXPECT_EQ(ublk::data_path_named(other), std::nullopt) << other;
     }
 }
@@ -60,7 +64,7 @@ TEST(data_path, needs_what_the_driver_calls_it) {
     EXPECT_EQ(features_of(copy), 0u);
     EXPECT_EQ(features_of(fixed_copy), 0u);
     EXPECT_EQ(features_of(user_copy), feature::user_copy);
-    EXPECT_EQ(features_of(lend), feature::need_get_data);
+    EXPECT_EQ(features_of(get_data), feature::need_get_data);
     EXPECT_EQ(features_of(zero_copy), feature::support_zero_copy);
     EXPECT_EQ(features_of(pages), feature::support_zero_copy | feature::buf_reg_off_daemon);
     EXPECT_EQ(features_of(auto_buffer), feature::auto_buf_reg | feature::support_zero_copy);
@@ -96,7 +100,7 @@ struct by_all : by_span, by_user_copy, by_registered, by_pages {
     using by_registered::read, by_user_copy::read, by_span::read, by_pages::read;
     using by_registered::write, by_user_copy::write, by_span::write, by_pages::write;
     std::uint64_t size() const noexcept { return 1u << 20; }
-    bytes lend(const request&) noexcept { return {}; }
+    bytes memory_for(const request&) noexcept { return {}; }
 };
 struct reads_registered : sized {
     static constexpr bool read_only = true;
@@ -118,7 +122,7 @@ paths offered() {
     add(copy, ublk::offers<B>(copy));
     add(fixed_copy, ublk::offers<B>(fixed_copy));
     add(user_copy, ublk::offers<B>(user_copy));
-    add(lend, ublk::offers<B>(lend));
+    add(get_data, ublk::offers<B>(get_data));
     add(zero_copy, ublk::offers<B>(zero_copy));
     add(pages, ublk::offers<B>(pages));
     add(auto_buffer, ublk::offers<B>(auto_buffer));
@@ -133,7 +137,7 @@ TEST(path_choice, a_backend_offers_what_it_has_functions_for) {
     EXPECT_EQ(offered<reads_registered>(), (paths{fixed_copy, zero_copy, auto_buffer}));
     EXPECT_EQ(offered<half>(), paths{copy});
     EXPECT_EQ(offered<by_all>(), paths(all_paths.begin(), all_paths.end()));
-    EXPECT_EQ(offered<ublk::backends::memory>(), (paths{copy, user_copy, lend}));
+    EXPECT_EQ(offered<ublk::backends::memory>(), (paths{copy, user_copy, get_data}));
 }
 
 // ---------------------------------------------------------------- the ladder
@@ -153,17 +157,17 @@ paths in_order(const ublk::path_ladder& candidates) {
 }
 
 template <class B>
-paths ladder(const path_facts& known, std::optional<data_path> asked = {}) {
-    return in_order(ublk::choose_path<B>(asked, known).candidates);
+paths ladder(const path_facts& known, std::optional<data_path> requested = {}) {
+    return in_order(ublk::choose_path(ublk::offers<B>, requested, known).candidates);
 }
 
 TEST(path_choice, tries_the_path_with_the_fewest_copies_first) {
     EXPECT_EQ(ladder<by_all>(facts()),
-              (paths{auto_buffer, zero_copy, pages, lend, user_copy, fixed_copy, copy}));
+              (paths{auto_buffer, zero_copy, pages, get_data, user_copy, fixed_copy, copy}));
     EXPECT_EQ(ladder<by_registered>(facts()), (paths{auto_buffer, zero_copy, fixed_copy}));
-    EXPECT_EQ(ladder<ublk::backends::memory>(facts()), (paths{lend, user_copy, copy}));
+    EXPECT_EQ(ladder<ublk::backends::memory>(facts()), (paths{get_data, user_copy, copy}));
     EXPECT_EQ(ladder<by_span>(facts()), paths{copy});
-    EXPECT_EQ(ublk::choose_path<by_all>({}, facts()).reason, "");
+    EXPECT_EQ(ublk::choose_path(ublk::offers<by_all>, {}, facts()).reason, "");
 }
 
 // Each set of the features that matter: the ladder holds what they allow, in its order.
@@ -176,10 +180,10 @@ TEST(path_choice, leaves_out_what_the_driver_does_not_know) {
         for (unsigned i = 0; i < bits.size(); ++i) {
             known |= (set >> i & 1) != 0 ? bits[i] : 0;
         }
-        const path_choice choice = ublk::choose_path<by_all>({}, facts(known));
+        const path_choice choice = ublk::choose_path(ublk::offers<by_all>, {}, facts(known));
         paths expected;
         for (const data_path each :
-             {auto_buffer, zero_copy, pages, lend, user_copy, fixed_copy, copy}) {
+             {auto_buffer, zero_copy, pages, get_data, user_copy, fixed_copy, copy}) {
             const bool possible = (features_of(each) & ~known) == 0;
             if (possible) {
                 expected.push_back(each);
@@ -194,23 +198,25 @@ TEST(path_choice, leaves_out_what_the_driver_does_not_know) {
 }
 
 TEST(path_choice, says_what_is_missing_and_since_when_there_is_such_a_thing) {
-    EXPECT_EQ(ublk::choose_path<by_all>({}, facts(0)).reason,
+    EXPECT_EQ(ublk::choose_path(ublk::offers<by_all>, {}, facts(0)).reason,
               "not auto_buffer: the driver has no SUPPORT_ZERO_COPY|AUTO_BUF_REG, which came with "
               "Linux 6.16; "
               "not zero_copy: the driver has no SUPPORT_ZERO_COPY, which came with Linux 6.15; "
               "not pages: the driver has no SUPPORT_ZERO_COPY|BUF_REG_OFF_DAEMON, which came with "
               "Linux 6.17; "
-              "not lend: the driver has no NEED_GET_DATA, which came with Linux 6.0; "
+              "not get_data: the driver has no NEED_GET_DATA, which came with Linux 6.0; "
               "not user_copy: the driver has no USER_COPY, which came with Linux 6.5");
-    EXPECT_EQ(ublk::choose_path<by_registered>({}, facts(feature::support_zero_copy)).reason,
+    EXPECT_EQ(ublk::choose_path(ublk::offers<by_registered>, {}, facts(feature::support_zero_copy))
+                  .reason,
               "not auto_buffer: the driver has no AUTO_BUF_REG, which came with Linux 6.16");
 }
 
 // The release is that of what is missing, and not of all that the path needs.
 TEST(path_choice, names_the_release_of_what_is_missing) {
-    EXPECT_EQ(ublk::choose_path<by_registered>({}, facts(feature::auto_buf_reg)).reason,
-              "not auto_buffer: the driver has no SUPPORT_ZERO_COPY, which came with Linux 6.15; "
-              "not zero_copy: the driver has no SUPPORT_ZERO_COPY, which came with Linux 6.15");
+    EXPECT_EQ(
+        ublk::choose_path(ublk::offers<by_registered>, {}, facts(feature::auto_buf_reg)).reason,
+        "not auto_buffer: the driver has no SUPPORT_ZERO_COPY, which came with Linux 6.15; "
+        "not zero_copy: the driver has no SUPPORT_ZERO_COPY, which came with Linux 6.15");
 }
 
 TEST(path_choice, leaves_out_what_was_refused_when_it_was_tried) {
@@ -220,7 +226,7 @@ TEST(path_choice, leaves_out_what_was_refused_when_it_was_tried) {
                                                                {auto_buffer, "no table"}};
     known.refused = refused;
     EXPECT_EQ(ladder<by_registered>(known), paths{zero_copy});
-    EXPECT_EQ(ublk::choose_path<by_registered>({}, known).reason,
+    EXPECT_EQ(ublk::choose_path(ublk::offers<by_registered>, {}, known).reason,
               "not auto_buffer: no table; not fixed_copy: no room");
     EXPECT_EQ(ladder<by_span>(known), paths{copy});
 }
@@ -230,19 +236,19 @@ TEST(path_choice, registers_no_more_buffers_than_a_ring_takes) {
     known.tags_a_thread = 16384;
     EXPECT_EQ(ladder<by_all>(known).size(), 7u);
     known.tags_a_thread = 16385;
-    EXPECT_EQ(ladder<by_all>(known), (paths{pages, lend, user_copy, copy}));
+    EXPECT_EQ(ladder<by_all>(known), (paths{pages, get_data, user_copy, copy}));
     const std::string why =
         ": a ring registers at most 16384 buffers, and one thread serves 16385 tags";
-    EXPECT_EQ(ublk::choose_path<by_all>({}, known).reason,
+    EXPECT_EQ(ublk::choose_path(ublk::offers<by_all>, {}, known).reason,
               "not auto_buffer" + why + "; not zero_copy" + why + "; not fixed_copy" + why);
 }
 
 TEST(path_choice, tries_first_what_the_backend_prefers_and_then_the_rest_in_order) {
     path_facts known = facts();
     known.preferred = user_copy;
-    const path_choice choice = ublk::choose_path<by_all>({}, known);
+    const path_choice choice = ublk::choose_path(ublk::offers<by_all>, {}, known);
     EXPECT_EQ(in_order(choice.candidates),
-              (paths{user_copy, auto_buffer, zero_copy, pages, lend, fixed_copy, copy}));
+              (paths{user_copy, auto_buffer, zero_copy, pages, get_data, fixed_copy, copy}));
     EXPECT_EQ(choice.reason, "the backend prefers it");
     EXPECT_EQ(ladder<by_span>(known), paths{copy});  // which has no such functions
     known.known = 0;
@@ -254,7 +260,7 @@ TEST(path_choice, tries_first_what_the_backend_prefers_and_then_the_rest_in_orde
 
 TEST(path_choice, takes_the_path_that_is_asked_for_and_no_other) {
     for (const data_path each : all_paths) {
-        const path_choice choice = ublk::choose_path<by_all>(each, facts());
+        const path_choice choice = ublk::choose_path(ublk::offers<by_all>, each, facts());
         EXPECT_EQ(in_order(choice.candidates), paths{each});
         EXPECT_EQ(choice.reason, "");
     }
@@ -262,9 +268,9 @@ TEST(path_choice, takes_the_path_that_is_asked_for_and_no_other) {
 }
 
 template <class B>
-ublk::error refusal(std::optional<data_path> asked, const path_facts& known) {
+ublk::error refusal(std::optional<data_path> requested, const path_facts& known) {
     try {
-        (void)ublk::choose_path<B>(asked, known);
+        (void)ublk::choose_path(ublk::offers<B>, requested, known);
     } catch (const ublk::error& refused) {
         EXPECT_EQ(refused.errno_value(), EOPNOTSUPP);
         EXPECT_EQ(refused.command(), "choosing the data path");
@@ -280,8 +286,8 @@ TEST(path_choice, refuses_a_path_that_cannot_be) {
               "not zero_copy: the driver has no SUPPORT_ZERO_COPY, which came with Linux 6.15");
     EXPECT_EQ(driver.remedy(), "leave options::path empty, so that the best possible one is taken");
 
-    EXPECT_EQ(refusal<by_span>(lend, facts()).cause(),
-              "not lend: the backend has no read and write that take their bytes that way");
+    EXPECT_EQ(refusal<by_span>(get_data, facts()).cause(),
+              "not get_data: the backend has no read and write that take their bytes that way");
     path_facts known = facts();
     known.tags_a_thread = 1u << 15;
     EXPECT_NE(refusal<by_all>(zero_copy, known).cause().find("32768 tags"), std::string_view::npos);

@@ -140,7 +140,7 @@ TEST(process_fd, a_ring_works_where_the_standard_streams_are_closed) {
                   made.cancel(std::uint64_t{1}, 2);
                   int answer = 0;
                   const int code = made.submit_and_wait();
-                  made.drain([&](std::uint64_t, int said, std::uint32_t) { answer = said; });
+                  made.drain([&](std::uint64_t, int outcome, std::uint32_t) { answer = outcome; });
                   return code == 0 && answer == -ENOENT ? 0 : 2;
               }),
               0);

@@ -2,9 +2,7 @@
 #include "fake_kernel.hpp"
 
 #include <ublk/data/queue_loop.hpp>
-#include <ublk/policy/each.hpp>
-#include <ublk/policy/per_wakeup.hpp>
-#include <ublk/policy/up_to.hpp>
+#include <ublk/policy/batch_policy.hpp>
 
 #include <gtest/gtest.h>
 
@@ -90,7 +88,7 @@ struct bench {
             all.emplace_back(ublk::queue_id{q},
                              channel.map(q * uapi::cmd_buf_stride(size, page),
                                          uapi::cmd_buf_size(depth, size, page)),
-                             size, ublk::buffers{depth, buffer_bytes, {}}, depth);
+                             size, ublk::tag_buffers{depth, buffer_bytes, {}}, depth);
         }
         return all;
     }
@@ -111,12 +109,12 @@ struct bench {
     fake_kernel kernel;
     fake_kernel::channel channel = kernel.open_channel(0, {});
     std::vector<ublk::queue> queues;
-    fake_kernel::waker waker{};
-    fake_kernel::port port{channel, waker, {.tags = 4096}};
+    fake_kernel::wakeup wakeup{};
+    fake_kernel::port port{channel, wakeup, {.tags = 4096}};
     Backend backend{};
-    std::atomic<unsigned> orders{ublk::orders::serve};
-    ublk::server<Backend, Batch, fake_kernel::port, SingleQueue> server{backend, port, queues,
-                                                                        orders};
+    std::atomic<unsigned> flags{ublk::loop_flags::serve};
+    ublk::queue_loop<Backend, Batch, fake_kernel::port, SingleQueue> server{backend, port, queues,
+                                                                            flags};
 };
 
 // One request on each tag of a queue.
@@ -429,9 +427,9 @@ TEST(queue, an_order_to_leave_ends_the_server_and_hands_over_its_last_answers) {
     bench b{1, 4};
     ASSERT_EQ(b.server.fetch_all(), 0);
     b.kernel.post(one_a_tag(3));
-    b.orders = ublk::orders::leave;
-    b.waker.wake();
-    b.waker.wake();
+    b.flags = ublk::loop_flags::leave;
+    b.wakeup.wake();
+    b.wakeup.wake();
     EXPECT_EQ(b.server.run(), 0);
     EXPECT_EQ(b.kernel.driver->commits, 3u);
     b.expect_no_violation();
@@ -439,10 +437,10 @@ TEST(queue, an_order_to_leave_ends_the_server_and_hands_over_its_last_answers) {
 
 TEST(queue, a_server_told_to_refuse_answers_eio_without_asking_the_backend) {
     bench<> b{1, 4};
-    b.orders = ublk::orders::refuse | ublk::orders::leave;
+    b.flags = ublk::loop_flags::refuse | ublk::loop_flags::leave;
     ASSERT_EQ(b.server.fetch_all(), 0);
     b.kernel.post(one_a_tag(4));
-    b.waker.wake();
+    b.wakeup.wake();
     EXPECT_EQ(b.server.run(), 0);
     for (unsigned tag = 0; tag < 4; ++tag) {
         EXPECT_EQ(b.kernel.answer(0, tag), -EIO);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include <ublk/policy/interleaved.hpp>
-#include <ublk/policy/per_cpu.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/policy/queue_policy.hpp>
-#include <ublk/policy/shared.hpp>
 #include <ublk/policy/with.hpp>
 
 #include <gtest/gtest.h>
@@ -31,10 +29,10 @@ struct says_nothing_of_queues {
     static std::vector<thread_shares> threads(const queue_facts&) { return {}; }
 };
 struct decides_at_run_time : says_nothing_of_queues {
-    bool one_queue_a_thread = false;
+    bool single_queue = false;
 };
 struct deals_out_queues_only {
-    [[maybe_unused]] static constexpr bool one_queue_a_thread = true;
+    [[maybe_unused]] static constexpr bool single_queue = true;
     static std::vector<std::vector<queue_id>> threads(const queue_facts&) { return {}; }
 };
 static_assert(!ublk::queue_policy<says_nothing_of_queues> &&
@@ -45,28 +43,31 @@ static_assert(!ublk::queue_policy<says_nothing_of_queues> &&
 
 TEST(queue_policy, per_cpu_has_a_thread_a_queue_on_the_queues_cpus) {
     EXPECT_EQ(ublk::per_cpu::threads({.queues = 5, .depth = 8, .threads = 2}).size(), 5u);
-    EXPECT_TRUE((std::is_same_v<ublk::placement_of<ublk::per_cpu>, places::queue_cpus>));
-    EXPECT_FALSE(ublk::counts_threads<ublk::per_cpu>);
+    EXPECT_TRUE((std::is_same_v<typename ublk::queue_policy_traits<ublk::per_cpu>::placement,
+                                places::queue_cpus>));
+    EXPECT_FALSE(ublk::queue_policy_traits<ublk::per_cpu>::takes_thread_count);
 }
 
 TEST(queue_policy, shared_has_one_thread_anywhere) {
     EXPECT_EQ(ublk::shared::threads({.queues = 5, .depth = 8, .threads = 4}).size(), 1u);
-    EXPECT_TRUE((std::is_same_v<ublk::placement_of<ublk::shared>, places::anywhere>));
+    EXPECT_TRUE((std::is_same_v<typename ublk::queue_policy_traits<ublk::shared>::placement,
+                                places::anywhere>));
 }
 
 TEST(queue_policy, interleaved_gives_each_thread_every_nth_tag_of_each_queue) {
     const auto all =
-        ublk::interleaved::threads({.queues = 2, .depth = 7, .threads = 3, .tags_apart = true});
+        ublk::interleaved::threads({.queues = 2, .depth = 7, .threads = 3, .per_io_daemon = true});
     ASSERT_EQ(all.size(), 3u);
     for (std::uint16_t i = 0; i < 3; ++i) {
         EXPECT_EQ(all[i], (thread_shares{{queue_id{0}, i, 3}, {queue_id{1}, i, 3}}));
     }
-    EXPECT_TRUE(ublk::counts_threads<ublk::interleaved> && ublk::splits_queues<ublk::interleaved>);
+    EXPECT_TRUE(ublk::queue_policy_traits<ublk::interleaved>::takes_thread_count &&
+                ublk::queue_policy_traits<ublk::interleaved>::shares_tags);
 }
 
 TEST(queue_policy, interleaved_has_no_thread_without_a_tag) {
     EXPECT_EQ(
-        ublk::interleaved::threads({.queues = 1, .depth = 2, .threads = 8, .tags_apart = true})
+        ublk::interleaved::threads({.queues = 1, .depth = 2, .threads = 8, .per_io_daemon = true})
             .size(),
         2u);
 }
@@ -80,17 +81,22 @@ TEST(queue_policy, interleaved_deals_out_whole_queues_where_the_driver_wants_tha
 }
 
 using all_parts = ublk::with<ublk::per_cpu, places::listed_cpus, waits::spin>;
-static_assert(ublk::queue_policy<all_parts> && all_parts::one_queue_a_thread);
-static_assert(std::is_same_v<ublk::waiting_of<all_parts>, waits::spin>);
-static_assert(std::is_same_v<ublk::placement_of<all_parts>, places::listed_cpus>);
+static_assert(ublk::queue_policy<all_parts> && all_parts::single_queue);
+static_assert(std::is_same_v<typename ublk::queue_policy_traits<all_parts>::waiting, waits::spin>);
+static_assert(
+    std::is_same_v<typename ublk::queue_policy_traits<all_parts>::placement, places::listed_cpus>);
 
 TEST(with, keeps_what_is_not_named) {
     using waits_only = ublk::with<ublk::per_cpu, waits::spin_then_block>;
-    EXPECT_TRUE((std::is_same_v<ublk::placement_of<waits_only>, places::queue_cpus>));
-    EXPECT_TRUE((std::is_same_v<ublk::waiting_of<ublk::with<ublk::shared>>, waits::block>));
+    EXPECT_TRUE((std::is_same_v<typename ublk::queue_policy_traits<waits_only>::placement,
+                                places::queue_cpus>));
+    EXPECT_TRUE(
+        (std::is_same_v<typename ublk::queue_policy_traits<ublk::with<ublk::shared>>::waiting,
+                        waits::block>));
     using nested = ublk::with<ublk::with<ublk::shared, waits::spin>, places::one_node>;
-    EXPECT_TRUE((std::is_same_v<ublk::waiting_of<nested>, waits::spin>));
-    EXPECT_TRUE((std::is_same_v<ublk::placement_of<nested>, places::one_node>));
+    EXPECT_TRUE((std::is_same_v<typename ublk::queue_policy_traits<nested>::waiting, waits::spin>));
+    EXPECT_TRUE(
+        (std::is_same_v<typename ublk::queue_policy_traits<nested>::placement, places::one_node>));
 }
 
 class placement : public ::testing::Test {

@@ -105,15 +105,15 @@ TEST_F(ring_test, EachRefusalNamesACauseAndARemedy) {
 
 TEST_F(ring_test, APollCompletesOnceTheFileIsReadable) {
     ublk::ring io{ublk::ring::kind::queue, 8};
-    const ublk::fd bell{::eventfd(0, EFD_CLOEXEC)};
-    io.poll_readable(bell.get(), ublk::token::wake());
+    const ublk::fd wakeup_event{::eventfd(0, EFD_CLOEXEC)};
+    io.poll_readable(wakeup_event.get(), ublk::user_data::wake());
     ASSERT_EQ(io.submit(), 0);
     EXPECT_TRUE(events_of(io).empty());
-    ASSERT_EQ(::eventfd_write(bell.get(), 1), 0);
+    ASSERT_EQ(::eventfd_write(wakeup_event.get(), 1), 0);
     ASSERT_EQ(io.submit_and_wait(), 0);
     const std::vector<event> events = events_of(io);
     ASSERT_EQ(events.size(), 1u);
-    EXPECT_EQ(events[0].first, ublk::token::wake().raw());
+    EXPECT_EQ(events[0].first, ublk::user_data::wake().raw());
     EXPECT_GT(events[0].second, 0);
 }
 
@@ -125,7 +125,7 @@ void use_every_entry(ublk::ring& io, int file, int entries) {
     } const nothing;
     ASSERT_EQ(io.register_files(file, {}), 0);
     for (int i = 0; i < entries; ++i) {
-        io.quiet_command(0, nothing, ublk::token{1});
+        io.quiet_command(0, nothing, ublk::user_data{1});
     }
     ASSERT_EQ(io.submit_and_run_deferred(), 0);
     ASSERT_EQ(events_of(io).size(), static_cast<std::size_t>(entries));
@@ -134,19 +134,19 @@ void use_every_entry(ublk::ring& io, int file, int entries) {
 TEST_F(ring_test, OneWakeUpIsOneEventWhateverTheEntryWasBefore) {
     constexpr int entries = 4;
     ublk::ring io{ublk::ring::kind::queue, entries};
-    const ublk::fd bell{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-    ASSERT_NO_FATAL_FAILURE(use_every_entry(io, bell.get(), entries));
-    io.poll_readable(bell.get(), ublk::token::wake());
-    ASSERT_EQ(::eventfd_write(bell.get(), 1), 0);
+    const ublk::fd wakeup_event{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    ASSERT_NO_FATAL_FAILURE(use_every_entry(io, wakeup_event.get(), entries));
+    io.poll_readable(wakeup_event.get(), ublk::user_data::wake());
+    ASSERT_EQ(::eventfd_write(wakeup_event.get(), 1), 0);
     std::vector<int> answers;
     // A server's loop, which polls again each time; the end is when nothing has come for a while.
     while (answers.size() < 20 && io.submit_and_wait(50'000'000) == 0) {
         for (const event& e : events_of(io)) {
-            ASSERT_EQ(e.first, ublk::token::wake().raw());
+            ASSERT_EQ(e.first, ublk::user_data::wake().raw());
             answers.push_back(e.second);
             eventfd_t count = 0;
-            (void)::eventfd_read(bell.get(), &count);
-            io.poll_readable(bell.get(), ublk::token::wake());
+            (void)::eventfd_read(wakeup_event.get(), &count);
+            io.poll_readable(wakeup_event.get(), ublk::user_data::wake());
         }
     }
     EXPECT_EQ(answers, std::vector<int>{POLLIN});
@@ -155,11 +155,11 @@ TEST_F(ring_test, OneWakeUpIsOneEventWhateverTheEntryWasBefore) {
 TEST_F(ring_test, ACancellationIsAnsweredWhateverTheEntryWasBefore) {
     constexpr int entries = 4;
     ublk::ring io{ublk::ring::kind::queue, entries};
-    const ublk::fd bell{::eventfd(0, EFD_CLOEXEC)};
-    ASSERT_NO_FATAL_FAILURE(use_every_entry(io, bell.get(), entries));
-    io.poll_readable(bell.get(), ublk::token{7});
+    const ublk::fd wakeup_event{::eventfd(0, EFD_CLOEXEC)};
+    ASSERT_NO_FATAL_FAILURE(use_every_entry(io, wakeup_event.get(), entries));
+    io.poll_readable(wakeup_event.get(), ublk::user_data{7});
     io.cancel(7, 9);
-    io.cancel(opcode::fsync, ublk::token{10});  // there is none
+    io.cancel(opcode::fsync, ublk::user_data{10});  // there is none
     std::vector<event> events;
     while (events.size() < 3 && io.submit_and_wait(1'000'000'000) == 0) {
         for (const event& e : events_of(io)) {
@@ -177,8 +177,8 @@ TEST_F(ring_test, AWaitWithALimitEnds) {
 
 TEST_F(ring_test, CancellingAnswersBoth) {
     ublk::ring io{ublk::ring::kind::control, 8};
-    const ublk::fd bell{::eventfd(0, EFD_CLOEXEC)};
-    io.poll_readable(bell.get(), ublk::token{7});
+    const ublk::fd wakeup_event{::eventfd(0, EFD_CLOEXEC)};
+    io.poll_readable(wakeup_event.get(), ublk::user_data{7});
     ASSERT_EQ(io.submit(), 0);
     io.cancel(7, 9);
     std::vector<event> events;

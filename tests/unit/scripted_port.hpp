@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/data/path_policy.hpp>
+#include <ublk/data/data_paths.hpp>
 #include <ublk/data/queue.hpp>
 #include <ublk/kernel/kernel.hpp>
 #include <ublk/kernel/operation.hpp>
@@ -50,7 +50,7 @@ public:
         unsigned commits = 0;
         int answer = 0;            ///< of the last commit
         std::uint64_t memory = 0;  ///< of the last fetch, commit or get_data
-        ublk::token event{0};
+        ublk::user_data event{0};
     };
 
     // ---- for the script
@@ -98,18 +98,18 @@ public:
         events_.emplace_back(t.event, result);
     }
 
-    void answer(const ublk::operation& asked, int said) {
-        const auto found = std::find(in_flight.begin(), in_flight.end(), &asked);
+    void answer(const ublk::operation& requested, int outcome) {
+        const auto found = std::find(in_flight.begin(), in_flight.end(), &requested);
         if (found == in_flight.end()) {
             complaints.emplace_back("the script answers what is not in flight");
             return;
         }
         in_flight.erase(found);
-        events_.emplace_back(ublk::token::of(asked), said);
+        events_.emplace_back(ublk::user_data::of(requested), outcome);
     }
 
     /// From any thread.
-    static void rouse(const void* port) noexcept {
+    static void wakeup(const void* port) noexcept {
         auto& self = *const_cast<scripted_port*>(static_cast<const scripted_port*>(port));
         const std::lock_guard lock{self.bell_};
         self.woken_ = true;
@@ -118,13 +118,13 @@ public:
 
     // ---- what a server uses
     [[gnu::noinline]] void fetch(ublk::queue_id q, ublk::tag t, ublk::buffer_address to,
-                                 ublk::token event) noexcept {
+                                 ublk::user_data event) noexcept {
         log.push_back({verb::fetch, q.value(), t.value(), 0, to.memory, to.registration});
         take(q, t, to.memory, event);
     }
 
     [[gnu::noinline]] void commit(ublk::queue_id q, ublk::tag t, int result,
-                                  ublk::buffer_address to, ublk::token event) noexcept {
+                                  ublk::buffer_address to, ublk::user_data event) noexcept {
         log.push_back({verb::commit, q.value(), t.value(), result, to.memory, to.registration});
         tag_state& s = at(q.value(), t.value());
         if (s.registered) {
@@ -136,7 +136,7 @@ public:
     }
 
     [[gnu::noinline]] void get_data(ublk::queue_id q, ublk::tag t, std::uint64_t memory,
-                                    ublk::token event) noexcept {
+                                    ublk::user_data event) noexcept {
         log.push_back({verb::get_data, q.value(), t.value(), 0, memory});
         take(q, t, memory, event);
     }
@@ -158,15 +158,16 @@ public:
             complaints.emplace_back("pages are unregistered that are not registered");
         }
         for (const ublk::operation* each : in_flight) {
-            if (ublk::opcode::read_fixed == each->what.code && each->what.buffer == index) {
+            if (ublk::opcode::read_fixed == each->submitted.code &&
+                each->submitted.buffer == index) {
                 complaints.emplace_back("pages are unregistered under an operation");
             }
         }
     }
 
-    [[gnu::noinline]] void start(const ublk::operation& asked) noexcept {
+    [[gnu::noinline]] void start(const ublk::operation& requested) noexcept {
         log.push_back({verb::start});
-        in_flight.push_back(&asked);
+        in_flight.push_back(&requested);
     }
 
     [[gnu::noinline]] void cancel_operations() noexcept {
@@ -218,7 +219,7 @@ public:
     }
 
 private:
-    void take(ublk::queue_id q, ublk::tag t, std::uint64_t memory, ublk::token event) {
+    void take(ublk::queue_id q, ublk::tag t, std::uint64_t memory, ublk::user_data event) {
         tag_state& s = at(q.value(), t.value());
         if (std::exchange(s.with_driver, true) || s.gone) {
             complaints.emplace_back("the server gives away a tag that it does not have");
@@ -237,13 +238,13 @@ private:
         now_.swap(events_);
         const std::lock_guard lock{bell_};
         if (woken_ && !std::exchange(reported_, true)) {
-            now_.emplace_back(ublk::token::wake(), 1);
+            now_.emplace_back(ublk::user_data::wake(), 1);
         }
     }
 
     std::map<std::pair<unsigned, unsigned>, tag_state> tags_{};
-    std::vector<std::pair<ublk::token, int>> events_{};
-    std::vector<std::pair<ublk::token, int>> now_{};
+    std::vector<std::pair<ublk::user_data, int>> events_{};
+    std::vector<std::pair<ublk::user_data, int>> now_{};
     std::mutex bell_{};
     std::condition_variable rung_{};
     bool woken_ = false;
@@ -264,7 +265,8 @@ public:
                                  0,
                                  "descriptors"};
             queues.emplace_back(ublk::queue_id{q}, std::move(memory), sizeof(ublk::uapi::io_desc),
-                                tag_buffers ? ublk::buffers{depth, stride, {}} : ublk::buffers{},
+                                tag_buffers ? ublk::tag_buffers{depth, stride, {}}
+                                            : ublk::tag_buffers{},
                                 depth, file);
         }
     }

@@ -3,10 +3,9 @@
 #include "scripted_port.hpp"
 
 #include <ublk/backends/memory.hpp>
-#include <ublk/data/copy.hpp>
-#include <ublk/data/lend.hpp>
+#include <ublk/data/data_paths.hpp>
 #include <ublk/data/queue_loop.hpp>
-#include <ublk/policy/per_wakeup.hpp>
+#include <ublk/policy/batch_policy.hpp>
 #include <ublk/stats.hpp>
 #include <ublk/ublk.hpp>
 
@@ -55,24 +54,29 @@ struct plain {
     result write(const request&, std::span<const std::byte>) noexcept { return ublk::ok; }
 };
 template <class Measuring>
-using plain_server = ublk::server<plain, ublk::per_wakeup, scripted_port, true, paths::copy,
-                                  ublk::waits::block, Measuring>;
+using plain_server = ublk::queue_loop<plain, ublk::per_wakeup, scripted_port, true, paths::copy,
+                                      ublk::waits::block, Measuring>;
 
 static_assert(std::is_empty_v<no_stats::meter>);
 static_assert(std::is_same_v<plain_server<no_stats>,
-                             ublk::server<plain, ublk::per_wakeup, scripted_port, true>>);
+                             ublk::queue_loop<plain, ublk::per_wakeup, scripted_port, true>>);
 static_assert(sizeof(plain_server<no_stats>) == sizeof(plain_server<stats>) - sizeof(stats::meter));
 
-static_assert(std::is_same_v<ublk::measuring_of<ublk::per_cpu>, no_stats>);
-static_assert(std::is_same_v<ublk::measuring_of<ublk::with<ublk::per_cpu>>, no_stats>);
-static_assert(std::is_same_v<ublk::measuring_of<ublk::with<ublk::shared, stats>>, stats>);
+static_assert(
+    std::is_same_v<typename ublk::queue_policy_traits<ublk::per_cpu>::measuring, no_stats>);
 static_assert(std::is_same_v<
-              ublk::measuring_of<ublk::with<ublk::with<ublk::shared, stats>, no_stats>>, no_stats>);
+              typename ublk::queue_policy_traits<ublk::with<ublk::per_cpu>>::measuring, no_stats>);
+static_assert(
+    std::is_same_v<typename ublk::queue_policy_traits<ublk::with<ublk::shared, stats>>::measuring,
+                   stats>);
+static_assert(std::is_same_v<typename ublk::queue_policy_traits<
+                                 ublk::with<ublk::with<ublk::shared, stats>, no_stats>>::measuring,
+                             no_stats>);
 
 struct by_hand : ublk::per_cpu {
     using measuring = stats;
 };
-static_assert(std::is_same_v<ublk::measuring_of<by_hand>, stats>);
+static_assert(std::is_same_v<typename ublk::queue_policy_traits<by_hand>::measuring, stats>);
 static_assert(!ublk::measuring_policy<ublk::waits::block>);
 
 TEST(no_stats, has_nothing_to_write_to) {
@@ -309,20 +313,24 @@ struct bench {
     scripted_queues shelf;
     std::shared_ptr<void> record;
     Backend backend{};
-    std::atomic<unsigned> orders{ublk::orders::serve};
-    ublk::server<Backend, ublk::per_wakeup, scripted_port, SingleQueue, Path, ublk::waits::block,
-                 stats>
-        server{
-            backend, port,        shelf.queues, orders, ublk::rouser{&scripted_port::rouse, &port},
-            {},      record.get()};
+    std::atomic<unsigned> flags{ublk::loop_flags::serve};
+    ublk::queue_loop<Backend, ublk::per_wakeup, scripted_port, SingleQueue, Path,
+                     ublk::waits::block, stats>
+        server{backend,
+               port,
+               shelf.queues,
+               flags,
+               ublk::wakeup_call{&scripted_port::wakeup, &port},
+               {},
+               record.get()};
 };
 
 // Fails every second request, in three ways.
 struct half_broken {
-    unsigned asked = 0;
+    unsigned requested = 0;
     std::uint64_t size() const noexcept { return 1ull << 40; }
     result read(const request&, std::span<std::byte>) {
-        if (++asked % 2 == 0) {
+        if (++requested % 2 == 0) {
             throw std::runtime_error{"no"};
         }
         return ublk::ok;
@@ -332,7 +340,7 @@ struct half_broken {
     result discard(const request&) noexcept { return answer(); }
     result write_zeroes(const request&) noexcept { return answer(); }
     [[nodiscard]] result answer() noexcept {
-        return ++asked % 2 == 0 ? result{std::errc::no_space_on_device} : ublk::ok;
+        return ++requested % 2 == 0 ? result{std::errc::no_space_on_device} : ublk::ok;
     }
 };
 
@@ -389,7 +397,7 @@ TEST(server_stats, count_each_operation_with_its_errors_and_bytes) {
 
 TEST(server_stats, requests_refused_after_a_stop_are_errors) {
     bench<half_broken> b;
-    b.orders = ublk::orders::refuse;
+    b.flags = ublk::loop_flags::refuse;
     EXPECT_EQ(b.run({[&] {
         b.request(0, 0, uapi::op::read);
         b.request(0, 1, uapi::op::flush, 0);
@@ -397,7 +405,7 @@ TEST(server_stats, requests_refused_after_a_stop_are_errors) {
               0);
     expect(b.seen().queues[0].of(uapi::op::read), 1, 1, 0);
     expect(b.seen().queues[0].of(uapi::op::flush), 1, 1, 0);
-    EXPECT_EQ(b.backend.asked, 0u);
+    EXPECT_EQ(b.backend.requested, 0u);
 }
 
 TEST(server_stats, are_of_the_queue_that_brought_the_request) {
@@ -421,11 +429,11 @@ TEST(server_stats, are_of_the_queue_that_brought_the_request) {
 struct later {
     std::uint64_t size() const noexcept { return 1ull << 40; }
     [[gnu::noinline]] ublk::task read(ublk::io& with, const request& r, std::span<std::byte>) {
-        const int said = co_await with.read_some(3, {});
+        const int outcome = co_await with.read_some(3, {});
         if (r.tag().value() == 3) {
             throw std::runtime_error{"no"};
         }
-        co_return said < 0 ? result::failure(said) : ublk::ok;
+        co_return outcome < 0 ? result::failure(outcome) : ublk::ok;
     }
     result write(const request&, std::span<const std::byte>) noexcept { return ublk::ok; }
 };
@@ -441,10 +449,10 @@ TEST(server_stats, an_asynchronous_request_lasts_until_its_task_ends) {
                      [&] { b.request(0, 2, uapi::op::write, 4); },
                      [&] {
                          in_flight = b.seen().queues[0].in_flight;
-                         const auto asked = b.port.in_flight;
-                         b.port.answer(*asked.at(0), 4096);
-                         b.port.answer(*asked.at(1), -ENOLINK);
-                         b.port.answer(*asked.at(2), 4096);
+                         const auto requested = b.port.in_flight;
+                         b.port.answer(*requested.at(0), 4096);
+                         b.port.answer(*requested.at(1), -ENOLINK);
+                         b.port.answer(*requested.at(2), 4096);
                      }}),
               0);
     EXPECT_EQ(in_flight, 3u);
@@ -462,25 +470,25 @@ TEST(server_stats, a_task_that_is_cancelled_at_the_end_is_an_error) {
     bench<later> b;
     EXPECT_EQ(b.run({[&] { b.request(0, 0, uapi::op::read); },
                      [&] {
-                         b.orders |= ublk::orders::leave;
-                         scripted_port::rouse(&b.port);
+                         b.flags |= ublk::loop_flags::leave;
+                         scripted_port::wakeup(&b.port);
                      }}),
               0);
     expect(b.seen().queues[0].of(uapi::op::read), 1, 1, 0);
 }
 
 // Writes are lent memory, or none.
-struct lends {
+struct gets_data {
     std::array<std::byte, 8192> memory{};
     bool gives = true;
     std::uint64_t size() const noexcept { return 1ull << 40; }
-    std::span<std::byte> lend(const request& r) noexcept {
+    std::span<std::byte> memory_for(const request& r) noexcept {
         return {memory.data(), gives ? static_cast<std::size_t>(r.length()) : 0};
     }
 };
 
 TEST(server_stats, a_write_that_asks_for_its_data_counts_once_from_then_on) {
-    bench<lends, paths::lend> b;
+    bench<gets_data, paths::get_data> b;
     EXPECT_EQ(b.run({[&] { b.request(0, 0, uapi::op::write, 8, uapi::io_res_need_get_data); },
                      [&] {
                          EXPECT_EQ(b.seen().queues[0].in_flight, 1u);
@@ -510,11 +518,11 @@ using measured = ublk::device<ublk::backends::memory, ublk::with<ublk::per_cpu, 
 
 TEST(device_stats, are_empty_before_the_start_and_stay_after_the_stop) {
     const fake_kernel kernel;
-    ublk::options asked;
-    asked.queues = 2;
-    asked.depth = 4;
-    asked.max_io_bytes = 64u << 10;
-    measured disk{ublk::backends::memory{1u << 20}, asked, kernel};
+    ublk::options requested;
+    requested.queues = 2;
+    requested.depth = 4;
+    requested.max_io_bytes = 64u << 10;
+    measured disk{ublk::backends::memory{1u << 20}, requested, kernel};
     EXPECT_TRUE(disk.stats().queues.empty());
     EXPECT_TRUE(disk.stats().threads.empty());
     for (const unsigned reads : {3u, 5u}) {

@@ -157,10 +157,10 @@ TEST(stripe, asks_each_member_once_for_a_discard) {
     const std::uint64_t offsets[] = {512, 0, 0};
     const std::uint64_t lengths[] = {7 * chunk - 512, 7 * chunk, 6 * chunk + 512};
     for (std::size_t i = 0; i < 3; ++i) {
-        ASSERT_EQ(disk.members()[i].asked.size(), 1u);
-        EXPECT_EQ(disk.members()[i].asked[0].offset(), offsets[i]);
-        EXPECT_EQ(disk.members()[i].asked[0].length(), lengths[i]);
-        EXPECT_EQ(disk.members()[i].asked[0].op(), uapi::op::discard);
+        ASSERT_EQ(disk.members()[i].requested.size(), 1u);
+        EXPECT_EQ(disk.members()[i].requested[0].offset(), offsets[i]);
+        EXPECT_EQ(disk.members()[i].requested[0].length(), lengths[i]);
+        EXPECT_EQ(disk.members()[i].requested[0].op(), uapi::op::discard);
     }
 }
 
@@ -170,13 +170,13 @@ TEST(stripe, passes_the_flags_on) {
         each.logs = true;
     }
     auto data = pattern(2 * chunk, 3);
-    const request asked =
+    const request requested =
         make_request(uapi::op::write, 0, data.size(), uapi::io_flag::fua | uapi::io_flag::meta);
-    EXPECT_TRUE(disk.write(asked, data).ok());
+    EXPECT_TRUE(disk.write(requested, data).ok());
     for (disk_now& each : disk.members()) {
-        ASSERT_EQ(each.asked.size(), 1u);
-        EXPECT_TRUE(each.asked[0].fua() && each.asked[0].meta());
-        EXPECT_EQ(each.asked[0].tag(), asked.tag());
+        ASSERT_EQ(each.requested.size(), 1u);
+        EXPECT_TRUE(each.requested[0].fua() && each.requested[0].meta());
+        EXPECT_EQ(each.requested[0].tag(), requested.tag());
     }
 }
 
@@ -420,10 +420,10 @@ TEST(stripe, answers_with_the_first_error_in_order) {
     std::vector<std::byte> data(8 * chunk);
     for (std::uint64_t seed = 0; seed < 50; ++seed) {
         shuffled_ring ring{seed, decltype(disk)::task_bytes};
-        ring.kernel = [&](const ublk::submission& asked) {
-            return asked.file == disk.members()[2].file.get()   ? -ENOSPC
-                   : asked.file == disk.members()[3].file.get() ? -EIO
-                                                                : ublk::sim::perform(asked);
+        ring.kernel = [&](const ublk::submission& requested) {
+            return requested.file == disk.members()[2].file.get()   ? -ENOSPC
+                   : requested.file == disk.members()[3].file.get() ? -EIO
+                                                                    : ublk::sim::perform(requested);
         };
         const request r = make_request(uapi::op::read, 0, data.size());
         EXPECT_EQ(ring.serve(disk, r, bytes{data}).error(), ENOSPC) << "member 2 comes first";

@@ -21,12 +21,12 @@
 namespace buffers_test {
 namespace {
 
-using ublk::buffers;
-using ublk::pages;
+using ublk::buffer_memory;
 using ublk::tag;
+using ublk::tag_buffers;
 
-static_assert(!std::is_copy_constructible_v<buffers>);
-static_assert(std::is_nothrow_move_constructible_v<buffers>);
+static_assert(!std::is_copy_constructible_v<tag_buffers>);
+static_assert(std::is_nothrow_move_constructible_v<tag_buffers>);
 
 // The sanitizers make mlock do nothing.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -50,7 +50,7 @@ std::size_t resident_pages(const std::byte* address, std::size_t bytes) {
                                                   [](unsigned char r) { return (r & 1) != 0; }));
 }
 
-void expect_usable(const buffers& all, std::size_t tags, std::size_t stride) {
+void expect_usable(const tag_buffers& all, std::size_t tags, std::size_t stride) {
     EXPECT_EQ(all.stride(), stride);
     for (std::uint16_t i = 0; i < tags; ++i) {
         const std::byte* const one = all[tag{i}];
@@ -63,19 +63,19 @@ void expect_usable(const buffers& all, std::size_t tags, std::size_t stride) {
 
 TEST(buffers, are_page_aligned_zeroed_resident_and_one_stride_apart) {
     for (const std::size_t stride : {page, 3 * page, 16 * page}) {
-        expect_usable(buffers{5, stride, {}}, 5, stride);
+        expect_usable(tag_buffers{5, stride, {}}, 5, stride);
     }
 }
 
 TEST(buffers, that_may_be_huge_are_so_too) {
-    expect_usable(buffers{3, 5 * page, {.kind = pages::transparent}}, 3, 5 * page);
+    expect_usable(tag_buffers{3, 5 * page, {.kind = buffer_memory::transparent}}, 3, 5 * page);
 }
 
 TEST(buffers, of_every_other_tag_do_not_overlap_and_take_half_of_the_memory) {
     for (const std::size_t step : {2u, 3u, 8u}) {
         constexpr std::uint16_t tags = 24;
         const std::size_t stride = 8 * page;
-        const buffers all{tags, stride, {}, step};
+        const tag_buffers all{tags, stride, {}, step};
         EXPECT_EQ(all.stride(), stride);
         const auto first = static_cast<std::uint16_t>(step - 1);
         for (std::uint16_t i = first; i < tags; i = static_cast<std::uint16_t>(i + step)) {
@@ -92,7 +92,7 @@ TEST(buffers, of_every_other_tag_do_not_overlap_and_take_half_of_the_memory) {
 }
 
 TEST(buffers, do_not_overlap) {
-    const buffers all{4, page, {}};
+    const tag_buffers all{4, page, {}};
     for (std::uint16_t i = 0; i < 4; ++i) {
         std::fill_n(all[tag{i}], page, static_cast<std::byte>(i));
     }
@@ -103,9 +103,9 @@ TEST(buffers, do_not_overlap) {
 }
 
 TEST(buffers, stay_where_they_are_when_moved) {
-    buffers first{2, page, {}};
+    tag_buffers first{2, page, {}};
     const std::byte* const where = first[tag{1}];
-    const buffers second{std::move(first)};
+    const tag_buffers second{std::move(first)};
     EXPECT_EQ(second[tag{1}], where);
     EXPECT_EQ(second.stride(), page);
 }
@@ -126,7 +126,7 @@ TEST(buffers, are_locked_where_that_is_allowed) {
         return 0ul;
     };
     const std::size_t before = locked();
-    const buffers all{4, page, {.lock = true}};
+    const tag_buffers all{4, page, {.lock = true}};
     EXPECT_EQ(all.fallback(), "");
     EXPECT_EQ(locked(), before + (mlock_works ? 4 * page : 0));
 }
@@ -138,14 +138,15 @@ TEST(buffers, are_locked_where_that_is_allowed) {
         std::_Exit(2);
     }
     try {
-        const buffers some{4, page, {.lock = true}};
-        const bool said = some.fallback().find("16384 bytes exceed the limit on locked memory") !=
-                          std::string::npos;
-        if (!said || some[tag{3}][0] != std::byte{0}) {
+        const tag_buffers some{4, page, {.lock = true}};
+        const bool outcome =
+            some.fallback().find("16384 bytes exceed the limit on locked memory") !=
+            std::string::npos;
+        if (!outcome || some[tag{3}][0] != std::byte{0}) {
             std::fprintf(stderr, "%s\n", some.fallback().c_str());
             std::_Exit(4);
         }
-        const buffers all{4, page, {.lock = true, .insist = true}};
+        const tag_buffers all{4, page, {.lock = true, .insist = true}};
     } catch (const ublk::error& e) {
         std::fprintf(stderr, "%s\n", e.what());
         std::_Exit(e.errno_value() == ENOMEM || e.errno_value() == EPERM ? 0 : 3);
@@ -169,13 +170,13 @@ TEST(buffers, on_huge_pages_fail_clearly_where_none_are_reserved) {
         GTEST_SKIP() << "this machine has huge pages";
     }
     try {
-        const buffers all{2, page, {.kind = pages::huge, .insist = true}};
+        const tag_buffers all{2, page, {.kind = buffer_memory::huge, .insist = true}};
         FAIL() << "vm.nr_hugepages is 0";
     } catch (const ublk::error& e) {
         EXPECT_EQ(e.errno_value(), ENOMEM);
         EXPECT_EQ(e.command(), "allocating tag buffers in huge pages");
         EXPECT_NE(e.remedy().find("vm.nr_hugepages"), std::string::npos);
-        EXPECT_NE(e.remedy().find("pages::transparent"), std::string::npos);
+        EXPECT_NE(e.remedy().find("buffer_memory::transparent"), std::string::npos);
     }
 }
 
@@ -185,16 +186,16 @@ TEST(buffers, on_huge_pages_do_without_where_none_are_reserved) {
     if (!(reserved >> count) || count != 0) {
         GTEST_SKIP() << "this machine has huge pages";
     }
-    const buffers all{2, page, {.kind = pages::huge}};
+    const tag_buffers all{2, page, {.kind = buffer_memory::huge}};
     EXPECT_EQ(all.fallback(),
               "allocating tag buffers in huge pages failed: Cannot allocate memory, "
               "too few huge pages are reserved");
-    expect_usable(buffers{2, page, {.kind = pages::huge}}, 2, page);
+    expect_usable(tag_buffers{2, page, {.kind = buffer_memory::huge}}, 2, page);
 }
 
 TEST(buffers, that_do_not_fit_into_the_address_space_say_so) {
     try {
-        const buffers all{4096, std::size_t{1} << 36, {}};
+        const tag_buffers all{4096, std::size_t{1} << 36, {}};
         FAIL();
     } catch (const ublk::error& e) {
         EXPECT_EQ(e.errno_value(), ENOMEM);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "../support/allocations.hpp"
-#include "desk.hpp"
+#include "io_fixture.hpp"
 
 #include <ublk/task.hpp>
 #include <ublk/when_all.hpp>
@@ -22,22 +22,22 @@
 namespace task_test {
 namespace {
 
+using ublk::frame_memory;
 using ublk::io;
 using ublk::ok;
 using ublk::result;
 using ublk::task;
-using ublk::task_stack;
-using ublk_test::desk;
+using ublk_test::io_fixture;
 
 // ---------------------------------------------------------------- the memory of the frames
 
 struct stack_of_frames {
     explicit stack_of_frames(std::size_t bytes) : memory(bytes / sizeof(std::max_align_t)) {}
     std::vector<std::max_align_t> memory;
-    task_stack frames{std::as_writable_bytes(std::span{memory})};
+    frame_memory frames{std::as_writable_bytes(std::span{memory})};
 };
 
-TEST(task_stack, frames_lie_in_its_memory_aligned_and_apart) {
+TEST(frame_memory, frames_lie_in_its_memory_aligned_and_apart) {
     stack_of_frames s{4096};
     const auto bytes = std::as_writable_bytes(std::span{s.memory});
     std::byte* last = bytes.data();
@@ -51,7 +51,7 @@ TEST(task_stack, frames_lie_in_its_memory_aligned_and_apart) {
     EXPECT_LE(s.frames.used(), bytes.size());
 }
 
-TEST(task_stack, gives_back_in_the_reverse_order) {
+TEST(frame_memory, gives_back_in_the_reverse_order) {
     stack_of_frames s{4096};
     std::vector<std::pair<void*, std::size_t>> all;
     for (std::size_t size = 1; size < 200; size += 20) {
@@ -59,28 +59,28 @@ TEST(task_stack, gives_back_in_the_reverse_order) {
         all.emplace_back(s.frames.allocate(size), before);
     }
     while (!all.empty()) {
-        task_stack::release(all.back().first);
+        frame_memory::release(all.back().first);
         EXPECT_EQ(s.frames.used(), all.back().second);
         all.pop_back();
     }
 }
 
-TEST(task_stack, what_goes_earlier_is_given_back_with_the_last_above_it) {
+TEST(frame_memory, what_goes_earlier_is_given_back_with_the_last_above_it) {
     stack_of_frames s{4096};
     void* const a = s.frames.allocate(100);
     const std::size_t one = s.frames.used();
     void* const b = s.frames.allocate(100);
     void* const c = s.frames.allocate(100);
     const std::size_t three = s.frames.used();
-    task_stack::release(b);
+    frame_memory::release(b);
     EXPECT_EQ(s.frames.used(), three);
-    task_stack::release(c);
+    frame_memory::release(c);
     EXPECT_EQ(s.frames.used(), one);
-    task_stack::release(a);
+    frame_memory::release(a);
     EXPECT_EQ(s.frames.used(), 0u);
 }
 
-TEST(task_stack, any_order_of_coming_and_going_ends_empty_and_overlaps_nowhere) {
+TEST(frame_memory, any_order_of_coming_and_going_ends_empty_and_overlaps_nowhere) {
     std::mt19937 random{7};
     stack_of_frames s{1u << 16};
     std::vector<std::pair<std::byte*, std::size_t>> there;
@@ -95,18 +95,18 @@ TEST(task_stack, any_order_of_coming_and_going_ends_empty_and_overlaps_nowhere) 
             there.emplace_back(made, size);
         } else if (!there.empty()) {
             const auto gone = there.begin() + static_cast<std::ptrdiff_t>(random() % there.size());
-            task_stack::release(gone->first);
+            frame_memory::release(gone->first);
             there.erase(gone);
         }
     }
     std::shuffle(there.begin(), there.end(), random);
     for (const auto& [each, size] : there) {
-        task_stack::release(each);
+        frame_memory::release(each);
     }
     EXPECT_EQ(s.frames.used(), 0u);
 }
 
-TEST(task_stack, takes_exactly_what_fits) {
+TEST(frame_memory, takes_exactly_what_fits) {
     stack_of_frames s{4096};
     (void)s.frames.allocate(16);
     const std::size_t header = s.frames.used() - 16;
@@ -114,7 +114,7 @@ TEST(task_stack, takes_exactly_what_fits) {
     EXPECT_EQ(s.frames.used(), 4096u);
 }
 
-TEST(task_stack, says_what_it_would_have_taken) {
+TEST(frame_memory, says_what_it_would_have_taken) {
     stack_of_frames s{256};
     EXPECT_FALSE(s.frames.troubled());
     EXPECT_EQ(s.frames.allocate(257), nullptr);
@@ -131,9 +131,9 @@ TEST(task_stack, says_what_it_would_have_taken) {
     EXPECT_EQ(s.frames.allocate(200), nullptr);
     EXPECT_EQ(s.frames.wanted(), most);
     EXPECT_NE(s.frames.allocate(50), nullptr);  // what is there may still be used
-    task_stack::release(below);
+    frame_memory::release(below);
 
-    task_stack none;
+    frame_memory none;
     EXPECT_EQ(none.allocate(1), nullptr);
     EXPECT_GE(none.wanted(), 1u);
 }
@@ -148,10 +148,10 @@ TEST(task_stack, says_what_it_would_have_taken) {
     co_return known;
 }
 
-task reading(io& with, int* said = nullptr) {
+task reading(io& with, int* outcome = nullptr) {
     const int bytes = co_await with.read_some(3, {});
-    if (said != nullptr) {
-        *said = bytes;
+    if (outcome != nullptr) {
+        *outcome = bytes;
     }
     co_return bytes < 0 ? result::failure(bytes) : ok;
 }
@@ -174,7 +174,7 @@ TEST(task, an_answer_at_once_needs_no_coroutine) {
 }
 
 TEST(task, starts_when_it_is_told_to) {
-    desk d;
+    io_fixture d;
     int runs = 0;
     task t = answering(d.with, std::errc::no_link, &runs);
     EXPECT_EQ(runs, 0);
@@ -187,21 +187,21 @@ TEST(task, starts_when_it_is_told_to) {
 }
 
 TEST(task, waits_for_its_operation_and_tells_its_owner_of_the_end_once) {
-    desk d;
-    int said = 0;
-    task t = reading(d.with, &said);
+    io_fixture d;
+    int outcome = 0;
+    task t = reading(d.with, &outcome);
     d.start(t);
     EXPECT_FALSE(t.done());
     EXPECT_EQ(d.heard_of(), 0u);
     EXPECT_TRUE(d.answer(d.the_operation(), 77));
-    EXPECT_EQ(said, 77);
+    EXPECT_EQ(outcome, 77);
     EXPECT_TRUE(t.done());
     EXPECT_TRUE(t.answer().ok());
     EXPECT_EQ(d.heard_of(), 1u);
 }
 
 TEST(task, owners_of_tasks_that_end_together_are_all_heard_of) {
-    desk d;
+    io_fixture d;
     std::vector<io> others(3, io{d.home, {}});
     std::vector<std::max_align_t> memory(3 * 64);
     std::vector<task> tasks;
@@ -221,7 +221,7 @@ TEST(task, owners_of_tasks_that_end_together_are_all_heard_of) {
 }
 
 TEST(task, an_exception_becomes_eio) {
-    desk d;
+    io_fixture d;
     task now = throwing(d.with, false);
     d.start(now);
     EXPECT_TRUE(now.done());
@@ -237,7 +237,7 @@ TEST(task, an_exception_becomes_eio) {
 }
 
 TEST(task, moved_away_answers_eio) {
-    desk d;
+    io_fixture d;
     task from = answering(d.with, ok);
     task to{std::move(from)};
     EXPECT_TRUE(from.done());
@@ -253,7 +253,7 @@ TEST(task, moved_away_answers_eio) {
 }
 
 TEST(task, assigned_over_gives_its_frame_back) {
-    desk d;
+    io_fixture d;
     task t = answering(d.with, ok);
     EXPECT_NE(d.frames(), 0u);
     t = task{std::errc::no_link};
@@ -272,7 +272,7 @@ task holding(io& with, int* gone) {
 }
 
 TEST(task, never_started_gives_its_frame_back) {
-    desk d;
+    io_fixture d;
     int gone = 0;
     { const task t = holding(d.with, &gone); }
     EXPECT_EQ(gone, 0);
@@ -280,7 +280,7 @@ TEST(task, never_started_gives_its_frame_back) {
 }
 
 TEST(task, dropped_while_it_waits_ends_what_it_holds) {
-    desk d;
+    io_fixture d;
     int gone = 0;
     {
         task t = holding(d.with, &gone);
@@ -304,7 +304,7 @@ task nested(io& with, int depth) {
 
 TEST(task, a_chain_of_tasks_passes_its_answer_up) {
     for (const int code : {12, -ENOSPC}) {
-        desk d{1u << 14};
+        io_fixture d{1u << 14};
         task t = nested(d.with, 20);
         d.start(t);
         EXPECT_EQ(d.heard_of(), 0u);
@@ -324,13 +324,13 @@ task lazily(io& with, std::vector<int>& order) {
         co_return std::errc::no_link;
     }(with, order);
     order.push_back(2);
-    const result said = co_await std::move(later);
+    const result outcome = co_await std::move(later);
     order.push_back(4);
-    co_return said;
+    co_return outcome;
 }
 
 TEST(task, awaited_runs_then_and_not_before) {
-    desk d;
+    io_fixture d;
     std::vector<int> order;
     task t = lazily(d.with, order);
     d.start(t);
@@ -348,7 +348,7 @@ task awaiting_answers_at_once(io&) {
 }
 
 TEST(task, awaits_answers_at_once_without_waiting) {
-    desk d;
+    io_fixture d;
     task t = awaiting_answers_at_once(d.with);
     d.start(t);
     EXPECT_TRUE(t.done());
@@ -362,7 +362,7 @@ task catching(io& with) {
 }
 
 TEST(task, an_exception_stays_in_the_task_that_throws) {
-    desk d;
+    io_fixture d;
     task t = catching(d.with);
     d.start(t);
     d.answer(d.the_operation(), 0);
@@ -378,7 +378,7 @@ task row(io& with, int length) {
 }
 
 TEST(task, a_long_row_of_tasks_reuses_the_same_memory) {
-    desk d{1024};
+    io_fixture d{1024};
     task t = row(d.with, 1000);
     d.start(t);
     EXPECT_TRUE(t.done());
@@ -393,7 +393,7 @@ struct backend_like {
 };
 
 TEST(task, its_frame_lies_in_the_memory_of_its_tag) {
-    desk d;
+    io_fixture d;
     backend_like b;
     {
         const task member = b.read(d.with, 1);
@@ -412,7 +412,7 @@ TEST(task, its_frame_lies_in_the_memory_of_its_tag) {
 }
 
 TEST(task, frames_that_do_not_fit_end_with_eio_and_give_everything_back) {
-    desk d{512};
+    io_fixture d{512};
     {
         task t = nested(d.with, 20);
         d.start(t);
@@ -429,7 +429,7 @@ TEST(task, frames_that_do_not_fit_end_with_eio_and_give_everything_back) {
 }
 
 TEST(task, not_even_one_frame_may_fit) {
-    desk d{16};
+    io_fixture d{16};
     task t = nested(d.with, 0);
     EXPECT_TRUE(t.done());
     EXPECT_EQ(t.answer().error(), EIO);
@@ -444,7 +444,7 @@ task throwing(io&, int what) {
 }
 
 TEST(task, what_it_throws_is_kept) {
-    desk d;
+    io_fixture d;
     task t = throwing(d.with, 7);
     d.start(t);
     EXPECT_EQ(t.answer().error(), EIO);
@@ -455,10 +455,10 @@ TEST(task, what_it_throws_is_kept) {
 }
 
 TEST(task, what_the_giver_of_work_throws_is_kept) {
-    desk d;
-    auto give = [](ublk::return_ticket) { throw std::runtime_error{"busy"}; };
+    io_fixture d;
+    auto give = [](ublk::completion_handle) { throw std::runtime_error{"busy"}; };
     const auto asking = [&](io& with) -> task {
-        const result answer = co_await with.hand_over(give);
+        const result answer = co_await with.offload(give);
         co_return answer;
     };
     task t = asking(d.with);
@@ -498,7 +498,7 @@ constexpr bool conditions_run = true;
 TEST(task, one_that_the_compiler_cannot_run_is_known) {
     for (task (*const each)(io&) :
          {in_a_condition, in_a_loop, around_a_condition, several_conditions}) {
-        desk d;
+        io_fixture d;
         std::ranges::fill(std::as_writable_bytes(std::span{d.memory}), std::byte{0xa5});
         for (int again = 0; again < 3; ++again) {
             {
@@ -530,7 +530,7 @@ TEST(task, requests_take_nothing_from_the_heap) {
     if (!ublk::test::allocations_are_counted()) {
         GTEST_SKIP() << "this program has another operator new";
     }
-    desk d;
+    io_fixture d;
     const std::array<task (*)(io&), 4> shapes{
         [](io& with) { return answering(with, ok); }, [](io& with) { return reading(with); },
         [](io& with) { return nested(with, 3); }, [](io& with) { return both_ways(with); }};
@@ -539,8 +539,8 @@ TEST(task, requests_take_nothing_from_the_heap) {
         task t = shapes[static_cast<std::size_t>(request) % shapes.size()](d.with);
         d.start(t);
         while (!t.done()) {
-            ublk::operation* const asked = d.home.next_submission();
-            (void)d.answer(*asked, 1);
+            ublk::operation* const requested = d.home.next_submission();
+            (void)d.answer(*requested, 1);
         }
         (void)d.home.next_ended();
     }

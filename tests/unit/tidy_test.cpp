@@ -256,7 +256,7 @@ TEST(tidy_rules, an_include_of_what_is_not_below_is_found) {
     EXPECT_TRUE(complains("data/x.hpp", "#include <ublk/device.hpp>"));
     EXPECT_TRUE(complains("data/x.hpp", "#include <ublk/control/c.hpp>"));
     EXPECT_TRUE(complains("control/x.hpp", "#include <ublk/data/queue.hpp>"));
-    EXPECT_FALSE(complains("data/x.hpp", "#include <ublk/policy/each.hpp>"));
+    EXPECT_FALSE(complains("data/x.hpp", "#include <ublk/policy/batch_policy.hpp>"));
     EXPECT_TRUE(complains("policy/x.hpp", "#include <ublk/data/queue.hpp>"));
     EXPECT_TRUE(complains("data/x.hpp", "#include <ublk/sim/ring.hpp>"));
     EXPECT_FALSE(complains("sim/x.hpp", "#include <ublk/device.hpp>"));

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <ublk/data/batch_counter.hpp>
-#include <ublk/policy/each.hpp>
-#include <ublk/policy/per_wakeup.hpp>
-#include <ublk/policy/up_to.hpp>
+#include <ublk/policy/batch_policy.hpp>
 #include <ublk/policy/wait.hpp>
-#include <ublk/policy/within.hpp>
 
 #include <gtest/gtest.h>
 
@@ -18,7 +15,7 @@ namespace {
 
 using namespace std::chrono_literals;
 namespace waits = ublk::waits;
-using ublk::pace;
+using ublk::loop_timing;
 
 /// Says what it is asked for, and when there is something.
 struct port {
@@ -46,7 +43,7 @@ struct port {
 
 TEST(waits, block_asks_the_kernel_once) {
     port p;
-    EXPECT_EQ(waits::block::wait(p, pace{}), 0);
+    EXPECT_EQ(waits::block::wait(p, loop_timing{}), 0);
     EXPECT_EQ(p.calls, "wait ");
 }
 
@@ -58,28 +55,28 @@ TYPED_TEST_SUITE(spinning, spinning_ones);
 TYPED_TEST(spinning, takes_what_is_there_at_once) {
     port p;
     p.at_once = true;
-    EXPECT_EQ(TypeParam::wait(p, pace{.spin = 1s}), 0);
+    EXPECT_EQ(TypeParam::wait(p, loop_timing{.spin = 1s}), 0);
     EXPECT_EQ(p.calls, "poll ");
 }
 
 TYPED_TEST(spinning, looks_until_there_is_something) {
     port p;
     p.events_after_looks = 1000;
-    EXPECT_EQ(TypeParam::wait(p, pace{.spin = 1s}), 0);
+    EXPECT_EQ(TypeParam::wait(p, loop_timing{.spin = 1s}), 0);
     EXPECT_EQ(p.calls, "poll poll ");
 }
 
 TYPED_TEST(spinning, passes_a_failure_on) {
     port p;
     p.answer = -EBADF;
-    EXPECT_EQ(TypeParam::wait(p, pace{.spin = 1s}), -EBADF);
+    EXPECT_EQ(TypeParam::wait(p, loop_timing{.spin = 1s}), -EBADF);
     EXPECT_EQ(p.calls, "poll ");
 }
 
 TEST(waits, spin_then_block_sleeps_once_its_time_is_over) {
     port p;
     p.events_after_looks = 1'000'000;
-    EXPECT_EQ(waits::spin_then_block::wait(p, pace{.spin = 200us}), 0);
+    EXPECT_EQ(waits::spin_then_block::wait(p, loop_timing{.spin = 200us}), 0);
     EXPECT_EQ(p.calls, "poll wait ");
     EXPECT_GE(p.time.time_since_epoch(), 200us);
     EXPECT_LE(p.time.time_since_epoch(), 250us);
@@ -88,29 +85,29 @@ TEST(waits, spin_then_block_sleeps_once_its_time_is_over) {
 TEST(waits, spin_never_sleeps) {
     port p;
     p.events_after_looks = 5'000'000;
-    EXPECT_EQ(waits::spin::wait(p, pace{}), 0);
+    EXPECT_EQ(waits::spin::wait(p, loop_timing{}), 0);
     EXPECT_EQ(p.calls, "poll poll ");
 }
 
-static_assert(std::is_empty_v<ublk::held_back<ublk::per_wakeup>>,
+static_assert(std::is_empty_v<ublk::batch_counter<ublk::per_wakeup>>,
               "what is never due costs nothing");
 
-TEST(held_back, asks_the_policy_at_each) {
+TEST(batch_counter, asks_the_policy_at_each) {
     const port p;
-    ublk::held_back<ublk::up_to<3>> three;
-    EXPECT_FALSE(three.another(p, pace{}));
-    EXPECT_FALSE(three.another(p, pace{}));
-    EXPECT_TRUE(three.another(p, pace{}));
+    ublk::batch_counter<ublk::up_to<3>> three;
+    EXPECT_FALSE(three.another(p, loop_timing{}));
+    EXPECT_FALSE(three.another(p, loop_timing{}));
+    EXPECT_TRUE(three.another(p, loop_timing{}));
     three.gone();
-    EXPECT_FALSE(three.another(p, pace{}));
-    ublk::held_back<ublk::each> all;
-    EXPECT_TRUE(all.another(p, pace{}));
+    EXPECT_FALSE(three.another(p, loop_timing{}));
+    ublk::batch_counter<ublk::each> all;
+    EXPECT_TRUE(all.another(p, loop_timing{}));
 }
 
-TEST(held_back, within_a_delay_goes_by_the_age_of_the_first) {
+TEST(batch_counter, within_a_delay_goes_by_the_age_of_the_first) {
     const port p;
-    const pace limits{.batch_delay = 20us};
-    ublk::held_back<ublk::within> some;
+    const loop_timing limits{.batch_delay = 20us};
+    ublk::batch_counter<ublk::within> some;
     EXPECT_FALSE(some.another(p, limits));
     p.time += 15us;
     EXPECT_FALSE(some.another(p, limits));
@@ -119,7 +116,7 @@ TEST(held_back, within_a_delay_goes_by_the_age_of_the_first) {
     some.gone();
     p.time += 1h;
     EXPECT_FALSE(some.another(p, limits)) << "the next first one is young again";
-    EXPECT_TRUE(some.another(p, pace{})) << "without patience each goes at once";
+    EXPECT_TRUE(some.another(p, loop_timing{})) << "without patience each goes at once";
 }
 
 }  // namespace

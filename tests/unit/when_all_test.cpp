@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "desk.hpp"
+#include "io_fixture.hpp"
 
 #include <ublk/when_all.hpp>
 
@@ -22,15 +22,15 @@ using ublk::operation;
 using ublk::result;
 using ublk::task;
 using ublk::when_all;
-using ublk_test::desk;
+using ublk_test::io_fixture;
 
 task at_once(io&, result known) {
     co_return known;
 }
 
 task later(io& with) {
-    const int said = co_await with.read_some(3, {});
-    co_return said < 0 ? result::failure(said) : ok;
+    const int outcome = co_await with.read_some(3, {});
+    co_return outcome < 0 ? result::failure(outcome) : ok;
 }
 
 task all_of(io&, std::span<task> tasks, int* resumed = nullptr) {
@@ -42,7 +42,7 @@ task all_of(io&, std::span<task> tasks, int* resumed = nullptr) {
 }
 
 TEST(when_all, of_nothing_is_ok_at_once) {
-    desk d;
+    io_fixture d;
     task t = all_of(d.with, {});
     d.start(t);
     EXPECT_TRUE(t.done());
@@ -50,7 +50,7 @@ TEST(when_all, of_nothing_is_ok_at_once) {
 }
 
 TEST(when_all, of_tasks_that_end_at_once_waits_for_nothing) {
-    desk d;
+    io_fixture d;
     {
         std::vector<task> tasks;
         for (int i = 0; i < 3; ++i) {
@@ -69,7 +69,7 @@ TEST(when_all, of_tasks_that_end_at_once_waits_for_nothing) {
 }
 
 TEST(when_all, starts_all_before_it_waits_for_any) {
-    desk d;
+    io_fixture d;
     std::vector<task> tasks;
     for (int i = 0; i < 4; ++i) {
         tasks.push_back(later(d.with));
@@ -83,7 +83,7 @@ TEST(when_all, starts_all_before_it_waits_for_any) {
 TEST(when_all, waits_for_the_last_whichever_that_is) {
     std::vector<std::size_t> order{0, 1, 2, 3};
     do {
-        desk d;
+        io_fixture d;
         std::vector<task> tasks;
         for (int i = 0; i < 4; ++i) {
             tasks.push_back(later(d.with));
@@ -91,10 +91,10 @@ TEST(when_all, waits_for_the_last_whichever_that_is) {
         int resumed = 0;
         task t = all_of(d.with, tasks, &resumed);
         d.start(t);
-        const std::vector<operation*> asked = d.submitted();
+        const std::vector<operation*> requested = d.submitted();
         for (const std::size_t i : order) {
             EXPECT_FALSE(t.done());
-            d.answer(*asked[i], 1);
+            d.answer(*requested[i], 1);
         }
         EXPECT_TRUE(t.done());
         EXPECT_EQ(resumed, 1);
@@ -105,7 +105,7 @@ TEST(when_all, waits_for_the_last_whichever_that_is) {
 // Answers at once, coroutines that end at once and ones that wait, in each mixture and order.
 TEST(when_all, waits_for_those_that_wait_among_those_that_do_not) {
     for (unsigned mixture = 0; mixture < 81; ++mixture) {
-        desk d;
+        io_fixture d;
         std::vector<task> tasks;
         std::size_t waiting = 0;
         for (unsigned i = 0, rest = mixture; i < 4; ++i, rest /= 3) {
@@ -123,9 +123,9 @@ TEST(when_all, waits_for_those_that_wait_among_those_that_do_not) {
         }
         task t = all_of(d.with, tasks);
         d.start(t);
-        const std::vector<operation*> asked = d.submitted();
-        ASSERT_EQ(asked.size(), waiting);
-        for (operation* each : asked) {
+        const std::vector<operation*> requested = d.submitted();
+        ASSERT_EQ(requested.size(), waiting);
+        for (operation* each : requested) {
             EXPECT_FALSE(t.done());
             d.answer(*each, 0);
         }
@@ -135,22 +135,22 @@ TEST(when_all, waits_for_those_that_wait_among_those_that_do_not) {
 }
 
 TEST(when_all, answers_with_the_first_failure_in_order_and_not_in_time) {
-    desk d;
+    io_fixture d;
     std::vector<task> tasks;
     tasks.push_back(later(d.with));
     tasks.push_back(later(d.with));
     tasks.push_back(at_once(d.with, std::errc::no_link));
     task t = all_of(d.with, tasks);
     d.start(t);
-    const std::vector<operation*> asked = d.submitted();
-    d.answer(*asked[1], -ENOSPC);
+    const std::vector<operation*> requested = d.submitted();
+    d.answer(*requested[1], -ENOSPC);
     EXPECT_FALSE(t.done());  // all are waited for, also after a failure
-    d.answer(*asked[0], 5);
+    d.answer(*requested[0], 5);
     EXPECT_EQ(t.answer().error(), ENOSPC);
 }
 
 TEST(when_all, takes_a_task_that_was_moved_away_for_lost) {
-    desk d;
+    io_fixture d;
     std::vector<task> tasks;
     tasks.emplace_back(ok);
     tasks.emplace_back(ok);
@@ -169,16 +169,16 @@ task named(io& with, int* resumed) {
 
 TEST(when_all, takes_tasks_one_by_one) {
     for (const int fails : {-1, 0, 1, 2}) {
-        desk d;
+        io_fixture d;
         int resumed = 0;
         {
             task t = named(d.with, &resumed);
             d.start(t);
-            const std::vector<operation*> asked = d.submitted();
-            ASSERT_EQ(asked.size(), 3u);
+            const std::vector<operation*> requested = d.submitted();
+            ASSERT_EQ(requested.size(), 3u);
             for (const int i : {2, 0, 1}) {
                 EXPECT_FALSE(t.done());
-                d.answer(*asked[static_cast<std::size_t>(i)], i == fails ? -ENOLINK : 0);
+                d.answer(*requested[static_cast<std::size_t>(i)], i == fails ? -ENOLINK : 0);
             }
             EXPECT_TRUE(t.done());
             EXPECT_EQ(resumed, 1);
@@ -194,7 +194,7 @@ task named_at_once(io& with, result last) {
 
 TEST(when_all, of_named_tasks_that_end_at_once_waits_for_nothing) {
     for (const result last : {ok, result{std::errc::no_link}}) {
-        desk d;
+        io_fixture d;
         task t = named_at_once(d.with, last);
         d.start(t);
         EXPECT_TRUE(t.done());
@@ -215,19 +215,19 @@ task tree(io& with, int depth, int* leaves) {
 TEST(when_all, of_others_of_its_kind_waits_for_all_leaves) {
     std::mt19937 random{3};
     for (int round = 0; round < 50; ++round) {
-        desk d{1u << 16};
+        io_fixture d{1u << 16};
         int leaves = 0;
         {
             task t = tree(d.with, 5, &leaves);
             d.start(t);
             EXPECT_EQ(leaves, 32);
-            std::vector<operation*> asked = d.submitted();
-            ASSERT_EQ(asked.size(), 32u);
-            std::shuffle(asked.begin(), asked.end(), random);
+            std::vector<operation*> requested = d.submitted();
+            ASSERT_EQ(requested.size(), 32u);
+            std::shuffle(requested.begin(), requested.end(), random);
             const bool fails = round % 2 == 0;
-            for (operation* each : asked) {
+            for (operation* each : requested) {
                 EXPECT_FALSE(t.done());
-                d.answer(*each, fails && each == asked[7] ? -ENOLINK : 0);
+                d.answer(*each, fails && each == requested[7] ? -ENOLINK : 0);
             }
             EXPECT_TRUE(t.done());
             EXPECT_EQ(t.answer().error(), fails ? ENOLINK : 0);

@@ -20,7 +20,7 @@ namespace detail {
 template <class B>
 struct faulty_answers {
     template <class Op, class... P>
-    static constexpr answers of = answers_if(Op::template how<B, P...> != answers::never, true);
+    static constexpr answers of = answers_if(Op::template mode<B, P...> != answers::never, true);
     static constexpr bool read_only = constantly_read_only<B>();
 };
 
@@ -33,7 +33,7 @@ namespace backends {
 ///
 /// All its functions are asynchronous, also where those of B answer at once, since each may have to
 /// wait; a request that nothing happens to is B's own task or answer, without a coroutine more. B's
-/// `lend` is hidden: what the kernel copies past the backend could not fail. Any number of threads
+/// `get_data` is hidden: what the kernel copies past the backend could not fail. Any number of threads
 /// may use it that may use B.
 template <class B>
 class fault : public detail::decorator<fault<B>, detail::faulty_answers<B>> {
@@ -66,7 +66,7 @@ public:
     [[nodiscard]] task later(io& with, const request& r, P... payload) noexcept {
         const detail::fault_verdict verdict = faults_->decide(r);
         if (verdict.harmless()) [[likely]] {
-            return detail::ask<Op>(inner_, with, r, payload...);
+            return detail::call_operation<Op>(inner_, with, r, payload...);
         }
         return misbehave<Op>(with, r, verdict, payload...);
     }
@@ -81,7 +81,7 @@ private:
     // they do not take turns in the same place.
     template <class Op, class... P>
     [[gnu::noinline]] task pass(io& with, const request& r, P... payload) noexcept {
-        return detail::ask<Op>(inner_, with, r, payload...);
+        return detail::call_operation<Op>(inner_, with, r, payload...);
     }
 
     template <class Op, class... P>

@@ -12,6 +12,7 @@
 #include <ublk/payload.hpp>
 #include <ublk/registered_file.hpp>
 #include <ublk/request.hpp>
+#include <ublk/result.hpp>
 #include <ublk/task.hpp>
 #include <ublk/units.hpp>
 
@@ -60,8 +61,8 @@ namespace backends {
 class file {
 public:
     /// Throws `error`: what cannot be opened, locked or served by these options, with the cause.
-    explicit file(const std::string& path, const file_options& asked = {})
-        : file{path, detail::open_file(path, asked)} {}
+    explicit file(const std::string& path, const file_options& requested = {})
+        : file{path, detail::open_file(path, requested)} {}
 
     [[nodiscard]] std::uint64_t size() const noexcept { return disk_.size; }
     [[nodiscard]] bool read_only() const noexcept { return disk_.read_only; }
@@ -109,8 +110,8 @@ public:
         if (lost_data_) {
             co_return std::errc::io_error;
         }
-        const int said = co_await with.fdatasync(file_);
-        co_return durable(said);
+        const int outcome = co_await with.fdatasync(file_);
+        co_return durable(outcome);
     }
 
     [[nodiscard]] task discard(io& with, const request& r) {
@@ -171,9 +172,9 @@ private:
         }
         const auto offset = static_cast<off_t>(r.offset());
         const iovec whole{out.data(), out.size()};
-        const ssize_t said = in_memory_ ? ::pread(file_.get(), out.data(), out.size(), offset)
-                                        : ::preadv2(file_.get(), &whole, 1, offset, RWF_NOWAIT);
-        return said == static_cast<ssize_t>(out.size());
+        const ssize_t outcome = in_memory_ ? ::pread(file_.get(), out.data(), out.size(), offset)
+                                           : ::preadv2(file_.get(), &whole, 1, offset, RWF_NOWAIT);
+        return outcome == static_cast<ssize_t>(out.size());
     }
 
     /// To memory, if that does not wait: where writers are made to, or the file is on another disk
@@ -184,24 +185,24 @@ private:
         }
         const auto offset = static_cast<off_t>(r.offset());
         const iovec whole{const_cast<std::byte*>(in.data()), in.size()};
-        const ssize_t said = in_memory_ ? ::pwrite(file_.get(), in.data(), in.size(), offset)
-                                        : ::pwritev2(file_.get(), &whole, 1, offset, RWF_NOWAIT);
-        if (said < 0 && errno == EOPNOTSUPP) {
+        const ssize_t outcome = in_memory_ ? ::pwrite(file_.get(), in.data(), in.size(), offset)
+                                           : ::pwritev2(file_.get(), &whole, 1, offset, RWF_NOWAIT);
+        if (outcome < 0 && errno == EOPNOTSUPP) {
             writes_wait_.set();  // as those to ext4 and to block devices do (6.12, 7.3)
         }
-        return said == static_cast<ssize_t>(in.size());
+        return outcome == static_cast<ssize_t>(in.size());
     }
 
     template <class Payload>
     [[nodiscard]] task fill(io& with, const request& r, Payload out) {
-        const int said = co_await with.read(file_, out, r.offset(), unit_);
-        if (said == static_cast<int>(out.size())) [[likely]] {
+        const int outcome = co_await with.read(file_, out, r.offset(), unit_);
+        if (outcome == static_cast<int>(out.size())) [[likely]] {
             co_return ok;
         }
-        if (said < 0) {
-            co_return result::failure(said);
+        if (outcome < 0) {
+            co_return result::failure(outcome);
         }
-        co_return co_await fill_end(with, r, out, static_cast<std::size_t>(said));
+        co_return co_await fill_end(with, r, out, static_cast<std::size_t>(outcome));
     }
 
     /// The rest of a read that came to the end of the file after `done` bytes.
@@ -216,18 +217,18 @@ private:
                 co_return std::errc::io_error;
             }
             const std::size_t from = round_down(done, unit_);
-            const int said = co_await with.read(file_, out.subspan(from, out.size() - from),
-                                                r.offset() + from, unit_);
-            if (said < 0) {
-                co_return result::failure(said);
+            const int outcome = co_await with.read(file_, out.subspan(from, out.size() - from),
+                                                   r.offset() + from, unit_);
+            if (outcome < 0) {
+                co_return result::failure(outcome);
             }
-            done = from + static_cast<std::size_t>(said);
+            done = from + static_cast<std::size_t>(outcome);
         }
         const Payload rest = out.subspan(done, out.size() - done);
         if constexpr (std::is_same_v<Payload, registered_buffer>) {  // out of our reach
-            const int said = co_await with.read(zero_device_.get(), rest, 0);
-            if (said != static_cast<int>(rest.size())) {
-                co_return result::failure(said < 0 ? said : EIO);
+            const int outcome = co_await with.read(zero_device_.get(), rest, 0);
+            if (outcome != static_cast<int>(rest.size())) {
+                co_return result::failure(outcome < 0 ? outcome : EIO);
             }
         } else {
             std::memset(rest.data(), 0, rest.size());
@@ -241,40 +242,41 @@ private:
         if (lasting && lost_data_) [[unlikely]] {
             co_return std::errc::io_error;
         }
-        const int said = co_await with.write(file_, in, r.offset(), lasting ? RWF_DSYNC : 0, unit_);
-        if (said >= 0 && said != static_cast<int>(in.size())) [[unlikely]] {
+        const int outcome =
+            co_await with.write(file_, in, r.offset(), lasting ? RWF_DSYNC : 0, unit_);
+        if (outcome >= 0 && outcome != static_cast<int>(in.size())) [[unlikely]] {
             co_return std::errc::io_error;  // it stopped, and the kernel does not say why
         }
         if (lasting) {
-            co_return durable(said);
+            co_return durable(outcome);
         }
-        co_return said < 0 ? result::failure(said) : ok;
+        co_return outcome < 0 ? result::failure(outcome) : ok;
     }
 
     /// What a FLUSH or a write with FUA answers after the kernel has.
-    [[nodiscard]] result durable(int said) noexcept {
-        if (said < 0) {
-            if (said != -ECANCELED) {  // ours: nothing was asked of the file
+    [[nodiscard]] result durable(int outcome) noexcept {
+        if (outcome < 0) {
+            if (outcome != -ECANCELED) {  // ours: nothing was asked of the file
                 lost_data_.set();
             }
-            return result::failure(said);
+            return result::failure(outcome);
         }
         // Another thread may have been told of a loss that concerns this one, too.
         return lost_data_ ? result{std::errc::io_error} : ok;
     }
 
     [[nodiscard]] task clear(io& with, const request& r, int mode) {
-        const int said = co_await with.fallocate(file_, mode, r.offset(), r.length());
-        co_return said < 0 ? result::failure(said) : ok;
+        const int outcome = co_await with.fallocate(file_, mode, r.offset(), r.length());
+        co_return outcome < 0 ? result::failure(outcome) : ok;
     }
 
     [[nodiscard]] task write_zero_bytes(io& with, const request& r) {
         for (std::uint64_t done = 0; done < r.length();) {
             const std::uint64_t bytes = std::min<std::uint64_t>(r.length() - done, zero_bytes);
             const std::span<const std::byte> zeroes{zeroes_.data(), bytes};
-            const int said = co_await with.write(file_, zeroes, r.offset() + done, 0, unit_);
-            if (said != static_cast<int>(bytes)) {
-                co_return result::failure(said < 0 ? said : EIO);
+            const int outcome = co_await with.write(file_, zeroes, r.offset() + done, 0, unit_);
+            if (outcome != static_cast<int>(bytes)) {
+                co_return result::failure(outcome < 0 ? outcome : EIO);
             }
             done += bytes;
         }

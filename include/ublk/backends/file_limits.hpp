@@ -138,20 +138,20 @@ struct direct_demands {
 [[nodiscard]] inline direct_demands direct_demands_of(int file, const std::string& directory) {
     // stx_dio_mem_align and stx_dio_offset_align, which older headers call padding.
     constexpr std::size_t memory_at = 0x98, offset_at = 0x9c;
-    file_status said{};
-    if (::statx(file, "", AT_EMPTY_PATH, statx_direct_alignment, &said) != 0 ||
-        (said.stx_mask & statx_direct_alignment) == 0) {
+    file_status outcome{};
+    if (::statx(file, "", AT_EMPTY_PATH, statx_direct_alignment, &outcome) != 0 ||
+        (outcome.stx_mask & statx_direct_alignment) == 0) {
         return try_direct_demands(file, directory);
     }
     std::uint32_t memory = 0, offset = 0;
-    std::memcpy(&memory, reinterpret_cast<const char*>(&said) + memory_at, sizeof memory);
-    std::memcpy(&offset, reinterpret_cast<const char*>(&said) + offset_at, sizeof offset);
+    std::memcpy(&memory, reinterpret_cast<const char*>(&outcome) + memory_at, sizeof memory);
+    std::memcpy(&offset, reinterpret_cast<const char*>(&outcome) + offset_at, sizeof offset);
     return {offset, memory};
 }
 
 /// The logical block size that the user asked for, or `least`.
 [[nodiscard]] inline std::uint32_t choose_block_size(const std::string& path, std::uint64_t least,
-                                                     std::uint32_t asked) {
+                                                     std::uint32_t requested) {
     const std::string command = "choosing the logical block size of " + path;
     const std::uint32_t page = memory_page();
     if (least > page) {
@@ -160,26 +160,27 @@ struct direct_demands {
                  " bytes, which are larger than a page",
              "leave direct I/O out");
     }
-    if (asked == 0) {
+    if (requested == 0) {
         return static_cast<std::uint32_t>(least);
     }
-    if (!is_power_of_two(asked) || asked < least || asked > page) {
+    if (!is_power_of_two(requested) || requested < least || requested > page) {
         fail(EINVAL, command, std::nullopt,
-             std::to_string(asked) + " is no power of two from " + std::to_string(least) + " to " +
-                 std::to_string(page) + ", or smaller than what the file or direct I/O takes",
+             std::to_string(requested) + " is no power of two from " + std::to_string(least) +
+                 " to " + std::to_string(page) +
+                 ", or smaller than what the file or direct I/O takes",
              "leave it out, which means " + std::to_string(least));
     }
-    return asked;
+    return requested;
 }
 
 /// A block device: its own limits.
 [[nodiscard]] inline disk_attributes limits_of_device(int device, const std::string& path,
                                                       const std::string& directory,
-                                                      const backends::file_options& asked) {
+                                                      const backends::file_options& requested) {
     disk_attributes disk;
     const std::uint32_t page = memory_page();
     const std::uint64_t least = told_by<int>(device, blk_logical_block_size).value_or(sector_size);
-    disk.logical_block_size = choose_block_size(path, least, asked.logical_block_size);
+    disk.logical_block_size = choose_block_size(path, least, requested.logical_block_size);
     const std::uint64_t block = disk.logical_block_size;
     disk.size = round_down(told_by<std::int64_t>(device, blk_size).value_or(0), block);
     if (disk.size == 0) {
@@ -193,7 +194,7 @@ struct direct_demands {
     disk.optimal_io_size =
         hint(told_by<int>(device, blk_optimal_io), disk.minimum_io_size, block_size_max);
     disk.rotational = told_by<std::int16_t>(device, blk_rotational).value_or(0) != 0;
-    if (asked.direct) {
+    if (requested.direct) {
         const auto mask = queue_number(directory, "dma_alignment");
         disk.dma_alignment = hint(mask ? *mask + 1 : least, 4, page);
     }
@@ -213,23 +214,23 @@ struct direct_demands {
 /// Whether the filesystem makes holes. The trial is behind the end, where there is nothing.
 [[nodiscard]] inline bool makes_holes(int file, std::uint64_t size) noexcept {
     constexpr std::uint64_t hole = 1u << 20;
-    int said = 0;
+    int outcome = 0;
     do {
-        said = ::fallocate(file, punch_hole, static_cast<off_t>(round_up(size, hole) + hole),
-                           static_cast<off_t>(hole));
-    } while (said != 0 && errno == EINTR);
-    return said == 0;
+        outcome = ::fallocate(file, punch_hole, static_cast<off_t>(round_up(size, hole) + hole),
+                              static_cast<off_t>(hole));
+    } while (outcome != 0 && errno == EINTR);
+    return outcome == 0;
 }
 
 /// A regular file: what its filesystem says.
 [[nodiscard]] inline disk_attributes limits_of_regular(int file, const std::string& path,
                                                        const file_status& status,
                                                        const std::string& directory,
-                                                       const backends::file_options& asked) {
+                                                       const backends::file_options& requested) {
     disk_attributes disk;
     const std::uint32_t page = memory_page();
     direct_demands needs;
-    if (asked.direct) {
+    if (requested.direct) {
         needs = direct_demands_of(file, directory);
         if (needs.offset == 0) {
             fail(EINVAL, "opening " + path + " with O_DIRECT", std::nullopt,
@@ -238,7 +239,7 @@ struct direct_demands {
         disk.dma_alignment = hint(needs.memory, 4, page);
     }
     disk.logical_block_size = choose_block_size(
-        path, std::max<std::uint64_t>(needs.offset, sector_size), asked.logical_block_size);
+        path, std::max<std::uint64_t>(needs.offset, sector_size), requested.logical_block_size);
     // Up, so that no byte of the file is out of reach.
     disk.size = round_up(status.stx_size, disk.logical_block_size);
     if (disk.size == 0) {
@@ -251,7 +252,7 @@ struct direct_demands {
     disk.optimal_io_size = hint(status.stx_blksize, disk.minimum_io_size, block_size_max);
     disk.rotational = queue_number(directory, "rotational").value_or(0) != 0;
     disk.discard_granularity = disk.physical_block_size;
-    if (!asked.read_only) {
+    if (!requested.read_only) {
         const bool holes = makes_holes(file, status.stx_size);
         disk.max_discard_size = holes ? clear_at_once : 0;
         disk.max_write_zeroes_size = holes ? clear_at_once : write_at_once;
@@ -259,19 +260,19 @@ struct direct_demands {
     return disk;
 }
 
-/// All that a disk in this open file is. `asked.read_only` is what the file is by now.
+/// All that a disk in this open file is. `requested.read_only` is what the file is by now.
 [[nodiscard]] inline disk_attributes limits_of_file(int file, const std::string& path,
                                                     const file_status& status,
-                                                    const backends::file_options& asked) {
+                                                    const backends::file_options& requested) {
     disk_attributes disk =
         S_ISBLK(status.stx_mode)
             ? limits_of_device(file, path,
                                directory_of_device(status.stx_rdev_major, status.stx_rdev_minor),
-                               asked)
+                               requested)
             : limits_of_regular(file, path, status,
                                 directory_of_device(status.stx_dev_major, status.stx_dev_minor),
-                                asked);
-    if (asked.read_only) {
+                                requested);
+    if (requested.read_only) {
         disk.read_only = true;
         disk.max_discard_size = 0;
         disk.max_write_zeroes_size = 0;

@@ -4,6 +4,7 @@
 #include <ublk/backends/file_limits.hpp>
 #include <ublk/detail/fd.hpp>
 #include <ublk/error.hpp>
+#include <ublk/result.hpp>
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -50,7 +51,7 @@ struct opened_file {
 };
 
 [[noreturn, gnu::cold]] inline void cannot_open(int code, const std::string& path,
-                                                const backends::file_options& asked) {
+                                                const backends::file_options& requested) {
     std::string cause, remedy;
     switch (code) {
     case ENOENT:
@@ -59,10 +60,10 @@ struct opened_file {
         break;
     case EACCES:
     case EPERM:
-        cause = asked.read_only ? "this user may not read it"
-                                : "this user may not write it, or it is immutable";
+        cause = requested.read_only ? "this user may not read it"
+                                    : "this user may not write it, or it is immutable";
         remedy = "change its permissions, or run as a user who may";
-        remedy += asked.read_only ? "" : ", or ask for a read-only disk";
+        remedy += requested.read_only ? "" : ", or ask for a read-only disk";
         break;
     case EROFS:
         cause = "it is on a read-only filesystem";
@@ -73,8 +74,8 @@ struct opened_file {
         remedy = "name a regular file or a block device";
         break;
     case EINVAL:
-        cause = asked.direct ? "its filesystem cannot do direct I/O" : "";
-        remedy = asked.direct ? "leave direct I/O out" : "";
+        cause = requested.direct ? "its filesystem cannot do direct I/O" : "";
+        remedy = requested.direct ? "leave direct I/O out" : "";
         break;
     case EBUSY:
         cause = "the block device is mounted, part of another device, or served already";
@@ -116,9 +117,9 @@ template <class Attempt>
 
 /// Two servers that write one file destroy what is in it. Where a filesystem has no locks it has
 /// to do without.
-inline void lock_file(int file, const std::string& path, const backends::file_options& asked) {
-    const int kind = asked.read_only ? LOCK_SH : LOCK_EX;
-    const int code = patiently(asked.lock_wait, EWOULDBLOCK,
+inline void lock_file(int file, const std::string& path, const backends::file_options& requested) {
+    const int kind = requested.read_only ? LOCK_SH : LOCK_EX;
+    const int code = patiently(requested.lock_wait, EWOULDBLOCK,
                                [&] { return ::flock(file, kind | LOCK_NB) == 0 ? 0 : errno; });
     if (code == EWOULDBLOCK) {
         fail(code, "locking " + path, std::nullopt, "another server has a disk in this file",
@@ -135,13 +136,13 @@ inline void lock_file(int file, const std::string& path, const backends::file_op
 
 [[nodiscard]] inline file_status status_of(int directory, const char* name, int flags,
                                            const std::string& path,
-                                           const backends::file_options& asked) {
+                                           const backends::file_options& requested) {
     file_status status{};
     if (::statx(directory, name, flags, STATX_BASIC_STATS, &status) != 0) {
-        cannot_open(errno, path, asked);
+        cannot_open(errno, path, requested);
     }
     if (S_ISDIR(status.stx_mode)) {
-        cannot_open(EISDIR, path, asked);
+        cannot_open(EISDIR, path, requested);
     }
     if (!S_ISREG(status.stx_mode) && !S_ISBLK(status.stx_mode)) {
         fail(EINVAL, "opening " + path, std::nullopt,
@@ -167,27 +168,28 @@ inline void lock_file(int file, const std::string& path, const backends::file_op
 }
 
 /// Opens and locks it. Throws `error` where that cannot be; nothing is open then.
-[[nodiscard]] inline opened_file open_file(const std::string& path, backends::file_options asked) {
+[[nodiscard]] inline opened_file open_file(const std::string& path,
+                                           backends::file_options requested) {
     // What it is comes first: opening alone does something to a pipe or a tape.
-    const bool device = S_ISBLK(status_of(AT_FDCWD, path.c_str(), 0, path, asked).stx_mode);
-    asked.read_only = asked.read_only || (device && is_write_protected(path));
+    const bool device = S_ISBLK(status_of(AT_FDCWD, path.c_str(), 0, path, requested).stx_mode);
+    requested.read_only = requested.read_only || (device && is_write_protected(path));
     // A mount, or another server, claims a block device just so: the kernel admits one.
-    const int access = asked.read_only ? O_RDONLY : O_RDWR | (device ? O_EXCL : 0);
-    const int flags = access | O_CLOEXEC | (asked.direct ? O_DIRECT : 0);
+    const int access = requested.read_only ? O_RDONLY : O_RDWR | (device ? O_EXCL : 0);
+    const int flags = access | O_CLOEXEC | (requested.direct ? O_DIRECT : 0);
     opened_file made;
-    const int code = patiently(asked.lock_wait, EBUSY, [&] {
+    const int code = patiently(requested.lock_wait, EBUSY, [&] {
         made.file = fd{::open(path.c_str(), flags)};
         return made.file ? 0 : errno;
     });
     if (code != 0) {
-        cannot_open(code, path, asked);
+        cannot_open(code, path, requested);
     }
-    made.status = status_of(made.file.get(), "", AT_EMPTY_PATH, path, asked);
+    made.status = status_of(made.file.get(), "", AT_EMPTY_PATH, path, requested);
     if (!device) {
-        lock_file(made.file.get(), path, asked);
+        lock_file(made.file.get(), path, requested);
         made.in_memory = spare_the_workers(made.file.get());
     }
-    made.granted = asked;
+    made.granted = requested;
     return made;
 }
 

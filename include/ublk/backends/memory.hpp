@@ -5,6 +5,7 @@
 #include <ublk/error.hpp>
 #include <ublk/payload.hpp>
 #include <ublk/request.hpp>
+#include <ublk/result.hpp>
 #include <ublk/units.hpp>
 
 #include <sys/mman.h>
@@ -70,10 +71,10 @@ public:
         return ok;
     }
 
-    result read(const request& r, user_copy out) noexcept { return out.put(0, lend(r)); }
-    result write(const request& r, user_copy in) noexcept { return in.get(0, lend(r)); }
+    result read(const request& r, user_copy out) noexcept { return out.put(0, memory_for(r)); }
+    result write(const request& r, user_copy in) noexcept { return in.get(0, memory_for(r)); }
 
-    std::span<std::byte> lend(const request& r) noexcept {
+    std::span<std::byte> memory_for(const request& r) noexcept {
         return {at(r), static_cast<std::size_t>(r.length())};
     }
 

@@ -5,6 +5,7 @@
 #include <ublk/detail/mapping.hpp>
 #include <ublk/error.hpp>
 #include <ublk/request.hpp>
+#include <ublk/result.hpp>
 #include <ublk/uapi.hpp>
 
 #include <sys/mman.h>
@@ -21,7 +22,7 @@ namespace ublk::inline v0::backends {
 /// are written for each read, since the buffer still holds what some client wrote through it
 /// before.
 ///
-/// With the data path `lend`, which has to be asked for, reads come from pages of zeroes that
+/// With the data path `get_data`, which has to be asked for, reads come from pages of zeroes that
 /// nobody can write to, and there are no tag buffers; a write is asked for its place first.
 class null {
 public:
@@ -44,7 +45,7 @@ public:
     result discard(const request&) noexcept { return ok; }
     result write_zeroes(const request&) noexcept { return ok; }
 
-    [[nodiscard]] std::span<std::byte> lend(const request& r) const noexcept {
+    [[nodiscard]] std::span<std::byte> memory_for(const request& r) const noexcept {
         return {r.op() == uapi::op::read ? zeroes_ : nowhere_,
                 static_cast<std::size_t>(r.length())};
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/coroutine/tag_coroutine.hpp>
+#include <ublk/backend.hpp>
 #include <ublk/data/dispatch.hpp>
+#include <ublk/io.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -34,29 +35,29 @@ using filled =
 
 struct read_op {
     template <class B, class P>
-    static constexpr answers how = answers_if(accepts<B, P>, reads_later<B, P>);
+    static constexpr answers mode = answers_if(accepts<B, P>, reads_later<B, P>);
     UBLK_DETAIL_CALL(read)
 };
 struct write_op {
     template <class B, class P>
     static constexpr bool there = accepts<B, filled<P>> && !constantly_read_only<B>();
     template <class B, class P>
-    static constexpr answers how = answers_if(there<B, P>, writes_later<B, P>);
+    static constexpr answers mode = answers_if(there<B, P>, writes_later<B, P>);
     UBLK_DETAIL_CALL(write)
 };
 struct flush_op {
     template <class B>
-    static constexpr answers how = answers_if(has_flush<B>, flushes_later<B>);
+    static constexpr answers mode = answers_if(has_flush<B>, flushes_later<B>);
     UBLK_DETAIL_CALL(flush)
 };
 struct discard_op {
     template <class B>
-    static constexpr answers how = answers_if(has_discard<B>, discards_later<B>);
+    static constexpr answers mode = answers_if(has_discard<B>, discards_later<B>);
     UBLK_DETAIL_CALL(discard)
 };
 struct write_zeroes_op {
     template <class B>
-    static constexpr answers how = answers_if(has_write_zeroes<B>, zeroes_later<B>);
+    static constexpr answers mode = answers_if(has_write_zeroes<B>, zeroes_later<B>);
     UBLK_DETAIL_CALL(write_zeroes)
 };
 
@@ -65,8 +66,8 @@ struct write_zeroes_op {
 /// Asks a backend that answers now, or that has no such function: then nothing is to be done, since
 /// what stands on it offers only operations that it has, and FLUSH. Throws what it throws.
 template <class Op, class B, class... P>
-[[nodiscard]] result ask_now(B& b, const request& r, P... payload) {
-    if constexpr (Op::template how<B, P...> == answers::never) {
+[[nodiscard]] result call_operation_now(B& b, const request& r, P... payload) {
+    if constexpr (Op::template mode<B, P...> == answers::never) {
         return ok;
     } else {
         return Op::call(b, r, payload...);
@@ -75,14 +76,14 @@ template <class Op, class B, class... P>
 
 /// Asks a backend of either kind. `r` outlives the task.
 template <class Op, class B, class... P>
-[[nodiscard]] task ask(B& b, io& with, const request& r, P... payload) noexcept {
+[[nodiscard]] task call_operation(B& b, io& with, const request& r, P... payload) noexcept {
     const note_in_frames told{with};
-    if constexpr (Op::template how<B, P...> == answers::later) {
+    if constexpr (Op::template mode<B, P...> == answers::later) {
         return guarded(told, r, [&]() noexcept(noexcept(Op::call(b, with, r, payload...))) {
             return Op::call(b, with, r, payload...);
         });
     } else {
-        return guarded(told, r, [&] { return ask_now<Op>(b, r, payload...); });
+        return guarded(told, r, [&] { return call_operation_now<Op>(b, r, payload...); });
     }
 }
 
@@ -99,7 +100,7 @@ public:
     kept_request& operator=(const kept_request&) = delete;
     ~kept_request() {
         if (kept_ != nullptr) {
-            task_stack::release(kept_);
+            frame_memory::release(kept_);
         }
     }
 

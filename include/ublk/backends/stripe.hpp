@@ -87,9 +87,9 @@ template <class... B>
 struct striped_answers {
     template <class Op, class... P>
     static constexpr answers of = [] {
-        constexpr std::array each{Op::template how<B, P...>...};
-        const auto some = [&](answers what) {
-            return std::find(each.begin(), each.end(), what) != each.end();
+        constexpr std::array each{Op::template mode<B, P...>...};
+        const auto some = [&](answers mode) {
+            return std::find(each.begin(), each.end(), mode) != each.end();
         };
         const bool there = std::is_same_v<Op, flush_op> ? some(answers::now) || some(answers::later)
                                                         : !some(answers::never);
@@ -157,8 +157,8 @@ public:
         for (std::uint64_t nth = 0; nth < parts.size(); ++nth) {
             const auto part = parts[nth];
             const result answer = members_.with(part.member, [&](auto& member) {
-                return detail::ask_now<Op>(member, r.part(part.place, part.bytes),
-                                           payload.subspan(part.from, part.bytes)...);
+                return detail::call_operation_now<Op>(member, r.part(part.place, part.bytes),
+                                                      payload.subspan(part.from, part.bytes)...);
             });
             if (!answer.ok()) {
                 return answer;
@@ -198,17 +198,17 @@ private:
     template <class Op, class Part, class... P>
     [[nodiscard]] task begin(io& with, const request& r, const Part& part, P... payload) noexcept {
         return members_.with(part.member, [&]<class M>(M& member) -> task {
-            const request its = r.part(part.place, part.bytes);
-            if constexpr (Op::template how<M, P...> == detail::answers::later) {
-                const detail::kept_request kept{with, its};
+            const request piece = r.part(part.place, part.bytes);
+            if constexpr (Op::template mode<M, P...> == detail::answers::later) {
+                const detail::kept_request kept{with, piece};
                 if (kept.get() == nullptr) {
                     return std::errc::io_error;
                 }
-                return detail::ask<Op>(member, with, *kept.get(),
-                                       payload.subspan(part.from, part.bytes)...);
+                return detail::call_operation<Op>(member, with, *kept.get(),
+                                                  payload.subspan(part.from, part.bytes)...);
             } else {
-                return detail::ask<Op>(member, with, its,
-                                       payload.subspan(part.from, part.bytes)...);
+                return detail::call_operation<Op>(member, with, piece,
+                                                  payload.subspan(part.from, part.bytes)...);
             }
         });
     }

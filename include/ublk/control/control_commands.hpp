@@ -23,10 +23,10 @@ namespace ublk::inline v0 {
 /// call, or when the caller is a child that was forked since; none may be called from a thread that
 /// serves requests, since most of them wait for requests to be served.
 template <kernel Kernel>
-class control {
+class control_commands {
 public:
     /// Opens /dev/ublk-control. Throws `error` where the driver is missing or closed to this user.
-    control(const Kernel& k, time_limit command_deadline)
+    control_commands(const Kernel& k, time_limit command_deadline)
         : kernel_{k}, channel_{k.open_control()}, deadline_{command_deadline} {}
 
     /// GET_FEATURES (kernel 6.5): the feature flags that the driver knows.
@@ -39,12 +39,12 @@ public:
 
     /// ADD_DEV: creates /dev/ublkcN. Returns what was granted, which may be fewer queues, other
     /// flags and a smaller buffer than asked.
-    [[nodiscard]] uapi::dev_info add_dev(uapi::dev_info asked) {
-        control_command command = of(uapi::ctrl::add_dev, asked.dev_id);
+    [[nodiscard]] uapi::dev_info add_dev(uapi::dev_info requested) {
+        control_command command = of(uapi::ctrl::add_dev, requested.dev_id);
         command.header.queue_id = uapi::no_queue_id;
-        const bool chosen = asked.dev_id != uapi::any_dev_id;
-        ask(command, asked, chosen ? std::optional{asked.dev_id} : std::nullopt);
-        return asked;
+        const bool chosen = requested.dev_id != uapi::any_dev_id;
+        ask(command, requested, chosen ? std::optional{requested.dev_id} : std::nullopt);
+        return requested;
     }
 
     /// An ADD_DEV that was given up on may be carried out yet. Waits for that, for `limit` at most,

@@ -11,10 +11,10 @@ namespace ublk::inline v0 {
 /// The memory of one tag's coroutine frames: a stack, taken once, at start. Frames mostly go in the
 /// reverse order of their coming; one that goes earlier stays as it is until all above it are gone,
 /// which decorators rely on (backends/ask.hpp).
-class task_stack {
+class frame_memory {
 public:
-    task_stack() noexcept = default;
-    explicit task_stack(std::span<std::byte> memory) noexcept : memory_{memory} {}
+    frame_memory() noexcept = default;
+    explicit frame_memory(std::span<std::byte> memory) noexcept : memory_{memory} {}
 
     /// Null where it does not fit.
     [[nodiscard]] void* allocate(std::size_t bytes) noexcept {
@@ -79,7 +79,7 @@ public:
 
 private:
     struct alignas(std::max_align_t) frame {
-        task_stack* home;
+        frame_memory* home;
         frame* below;
         bool free;
     };

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/coroutine/task_owner.hpp>
 #include <ublk/error.hpp>
 #include <ublk/kernel/operation.hpp>
-#include <ublk/task.hpp>
+#include <ublk/result.hpp>
 
 #include <atomic>
 #include <cerrno>
@@ -15,29 +16,29 @@ namespace ublk::inline v0 {
 namespace detail {
 
 /// Work that is with a thread of the user's, and how it comes back.
-struct errand {
+struct offloaded {
     std::coroutine_handle<> waiting;
-    errand* next = nullptr;
+    offloaded* next = nullptr;
     result answer{std::errc::io_error};
 };
 
 }  // namespace detail
 
 /// What the tasks of one queue thread have in common. The engine's; backends see `io`.
-class io_thread {
+class runtime_queue {
 public:
-    /// `rouse(who)` makes the queue thread look at what came back, from any thread.
-    explicit io_thread(void (*rouse)(const void*) noexcept, const void* who) noexcept
-        : rouse_{rouse}, who_{who} {}
-    io_thread(const io_thread&) = delete;
-    io_thread& operator=(const io_thread&) = delete;
+    /// `wakeup(target)` makes the queue thread look at what came back, from any thread.
+    explicit runtime_queue(void (*wakeup)(const void*) noexcept, const void* target) noexcept
+        : wakeup_{wakeup}, target_{target} {}
+    runtime_queue(const runtime_queue&) = delete;
+    runtime_queue& operator=(const runtime_queue&) = delete;
     /// Whoever brought the last work back may still be on the way out of here.
-    ~io_thread() { await_ringing(); }
+    ~runtime_queue() { await_waking(); }
 
-    void submit(operation& asked) noexcept {
-        asked.next = nullptr;
-        *last_ = &asked;
-        last_ = &asked.next;
+    void submit(operation& requested) noexcept {
+        requested.next = nullptr;
+        *last_ = &requested;
+        last_ = &requested.next;
     }
 
     /// The next operation that is to go to the kernel, or null.
@@ -54,9 +55,9 @@ public:
     }
 
     /// The kernel has answered one. False where `op` is to be submitted once more.
-    [[nodiscard]] bool ended(operation& op, int said) noexcept {
+    [[nodiscard]] bool ended(operation& op, int outcome) noexcept {
         --in_flight_;
-        if (op.ends_with(said)) {
+        if (op.ends_with(outcome)) {
             return true;
         }
         if (cancelling()) {
@@ -81,33 +82,33 @@ public:
     void sent() noexcept { ++in_flight_; }
 
     /// From any thread: it is done.
-    void came_back(detail::errand& done) noexcept {
-        ringing_.fetch_add(1, std::memory_order_relaxed);
-        detail::errand* head = back_.load(std::memory_order_relaxed);
+    void completed(detail::offloaded& done) noexcept {
+        waking_.fetch_add(1, std::memory_order_relaxed);
+        detail::offloaded* head = completed_.load(std::memory_order_relaxed);
         do {
             done.next = head;
-        } while (!back_.compare_exchange_weak(head, &done, std::memory_order_release,
-                                              std::memory_order_relaxed));
+        } while (!completed_.compare_exchange_weak(head, &done, std::memory_order_release,
+                                                   std::memory_order_relaxed));
         if (head == nullptr) {
-            rouse_(who_);
+            wakeup_(target_);
         }
-        ringing_.fetch_sub(1, std::memory_order_release);
+        waking_.fetch_sub(1, std::memory_order_release);
     }
 
     /// Nobody looks at what comes back from now on, nor is anybody roused.
     [[gnu::cold]] void close() noexcept {
-        detail::errand* head = back_.load(std::memory_order_relaxed);
+        detail::offloaded* head = completed_.load(std::memory_order_relaxed);
         do {
             nothing_.next = head;
-        } while (!back_.compare_exchange_weak(head, &nothing_, std::memory_order_acq_rel,
-                                              std::memory_order_relaxed));
-        await_ringing();
+        } while (!completed_.compare_exchange_weak(head, &nothing_, std::memory_order_acq_rel,
+                                                   std::memory_order_relaxed));
+        await_waking();
     }
 
     /// All that came back since, in a list.
-    [[nodiscard]] detail::errand* take_back() noexcept {
-        detail::errand* const all = back_.exchange(nullptr, std::memory_order_acquire);
-        for (const detail::errand* each = all; each != nullptr; each = each->next) {
+    [[nodiscard]] detail::offloaded* take_completed() noexcept {
+        detail::offloaded* const all = completed_.exchange(nullptr, std::memory_order_acquire);
+        for (const detail::offloaded* each = all; each != nullptr; each = each->next) {
             --in_flight_;
         }
         return all;
@@ -122,8 +123,8 @@ public:
     }
 
 private:
-    void await_ringing() const noexcept {
-        while (ringing_.load(std::memory_order_acquire) != 0) {
+    void await_waking() const noexcept {
+        while (waking_.load(std::memory_order_acquire) != 0) {
             std::this_thread::yield();
         }
     }
@@ -133,11 +134,11 @@ private:
     detail::task_owner* ended_ = nullptr;
     unsigned in_flight_ = 0;
     std::atomic<bool> cancelling_ = false;
-    std::atomic<detail::errand*> back_ = nullptr;
-    std::atomic<unsigned> ringing_ = 0;
-    detail::errand nothing_{};
-    void (*rouse_)(const void*) noexcept;
-    const void* who_;
+    std::atomic<detail::offloaded*> completed_ = nullptr;
+    std::atomic<unsigned> waking_ = 0;
+    detail::offloaded nothing_{};
+    void (*wakeup_)(const void*) noexcept;
+    const void* target_;
 };
 
 }  // namespace ublk::inline v0

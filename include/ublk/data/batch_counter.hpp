@@ -10,13 +10,14 @@ namespace ublk::inline v0 {
 
 /// The completions that are queued and not handed over: when `Policy` has them go.
 template <batch_policy Policy>
-class held_back {
+class batch_counter {
 public:
     /// One more is queued. Whether to hand over now.
     template <class Port>
-    [[nodiscard, gnu::always_inline]] bool another(const Port& port, const pace& limits) noexcept {
+    [[nodiscard, gnu::always_inline]] bool another(const Port& port,
+                                                   const loop_timing& limits) noexcept {
         ++count_;
-        if constexpr (timed_batches<Policy>) {
+        if constexpr (batch_policy_traits<Policy>::timed) {
             const auto now = port.now();
             first_ = count_ == 1 ? now : first_;
             if (now - first_ >= limits.batch_delay) {
@@ -35,11 +36,11 @@ private:
 
 /// Where that is for the wait to do, nothing need be counted.
 template <batch_policy Policy>
-    requires(never_due<Policy> && !timed_batches<Policy>)
-class held_back<Policy> {
+    requires(batch_policy_traits<Policy>::never && !batch_policy_traits<Policy>::timed)
+class batch_counter<Policy> {
 public:
     template <class Port>
-    [[nodiscard]] static constexpr bool another(const Port&, const pace&) noexcept {
+    [[nodiscard]] static constexpr bool another(const Port&, const loop_timing&) noexcept {
         return false;
     }
     static constexpr void gone() noexcept {}

@@ -45,56 +45,56 @@ template <class Wire, bool Addresses>
 class batch_port {
     using element =
         std::conditional_t<Addresses, detail::element_with_address, detail::bare_element>;
-    using kind = token::batch_kind;
+    using kind = user_data::batch_kind;
 
 public:
-    template <class Channel, class Waker>
-    batch_port(const Channel& device, const Waker& rouse, const port_needs& needs)
-        : wire_{device, rouse, needs}, flags_{needs.batch_flags} {
+    template <class Channel, class Wakeup>
+    batch_port(const Channel& device, const Wakeup& wakeup, const port_needs& needs)
+        : wire_{device, wakeup, needs}, flags_{needs.batch_flags} {
         for (const queue_id id : needs.queues) {
             lanes_.emplace_back(id, needs.depth);
         }
     }
 
-    void fetch(queue_id, tag which, buffer_address buffer, token t) noexcept {
-        add(which, 0, buffer, t.place());
+    void fetch(queue_id, tag t, buffer_address buffer, user_data ud) noexcept {
+        add(t, 0, buffer, ud.queue_index());
     }
-    void commit(queue_id, tag which, int result, buffer_address buffer, token t) noexcept {
-        add(which, result, buffer, t.place());
+    void commit(queue_id, tag t, int result, buffer_address buffer, user_data ud) noexcept {
+        add(t, result, buffer, ud.queue_index());
     }
-    void get_data(queue_id, tag, std::uint64_t, token) noexcept {
+    void get_data(queue_id, tag, std::uint64_t, user_data) noexcept {
         UBLK_ASSERT(false, "with the driver's batches nobody asks where a write belongs");
     }
-    void register_buffer(queue_id queue, tag which, std::uint16_t index) noexcept {
-        wire_.register_buffer(queue, which, index);
+    void register_buffer(queue_id queue, tag t, std::uint16_t index) noexcept {
+        wire_.register_buffer(queue, t, index);
     }
-    void unregister_buffer(queue_id queue, tag which, std::uint16_t index) noexcept {
-        wire_.unregister_buffer(queue, which, index);
+    void unregister_buffer(queue_id queue, tag t, std::uint16_t index) noexcept {
+        wire_.unregister_buffer(queue, t, index);
     }
-    void start(const operation& asked) noexcept { wire_.start(asked); }
+    void start(const operation& requested) noexcept { wire_.start(requested); }
     void cancel_operations() noexcept { wire_.cancel_operations(); }
     void listen() noexcept { wire_.listen(); }
 
     /// What was fetched so far goes to the driver: all tags of each queue.
     int flush_and_collect() noexcept {
-        for (std::uint16_t place = 0; place < lanes_.size(); ++place) {
-            lane& l = lanes_[place];
+        for (std::uint16_t queue_index = 0; queue_index < lanes_.size(); ++queue_index) {
+            lane& l = lanes_[queue_index];
             const std::uint16_t all = static_cast<std::uint16_t>(l.filled() - l.handed);
             wire_.prepare_tags(header(l.id, all), l.elements.data(),
-                               token::batch(kind::prepared, place, 0, all));
-            wire_.fetch_tags(l.id, place, token::batch(kind::fetched, place));
+                               user_data::batch(kind::prepared, queue_index, 0, all));
+            wire_.fetch_tags(l.id, queue_index, user_data::batch(kind::fetched, queue_index));
             l.handed = l.answered = l.filled();
         }
         return wire_.flush_and_collect();
     }
 
     int flush() noexcept {
-        hand_over();
+        offload();
         return wire_.flush();
     }
 
     int poll() noexcept {
-        hand_over();
+        offload();
         return wire_.flush_and_collect();
     }
     [[nodiscard]] bool has_events() const noexcept { return wire_.has_events(); }
@@ -106,34 +106,34 @@ public:
 
     /// The answers to the commits come at once, and nobody wakes up for those alone.
     int wait() noexcept {
-        hand_over();
+        offload();
         return wire_.wait(unanswered_ + 1);
     }
 
     template <class Consume>
     [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
-        wire_.drain([ this, &consume ](token t, int answer, std::uint32_t event)
-                        __attribute__((always_inline)) {
-                            if (t.kind() == kind::fetched) [[likely]] {
-                                const std::uint16_t place = t.place();
-                                for (const std::uint16_t which : wire_.tags(place, answer, event)) {
-                                    pass_request(consume, place, tag{which});
-                                }
-                                wire_.give_back(place, answer, event);
-                                if (!Wire::goes_on(event)) [[unlikely]] {
-                                    fetch_ended(place, answer, consume);
-                                }
-                            } else if (t.kind() == kind::committed &&
-                                       answer == static_cast<int>(t.count() * sizeof(element)) &&
-                                       !lanes_[t.place()].ended) [[likely]] {
-                                --unanswered_;
-                                lanes_[t.place()].answered += t.count();
-                            } else if (t.kind() == kind::none) {
-                                consume(t, answer);
-                            } else {
-                                unusual(t, answer, consume);
-                            }
-                        });
+        wire_.drain([ this, &consume ](user_data ud, int answer,
+                                       std::uint32_t event) __attribute__((always_inline)) {
+            if (ud.kind() == kind::fetched) [[likely]] {
+                const std::uint16_t queue_index = ud.queue_index();
+                for (const std::uint16_t each : wire_.tags(queue_index, answer, event)) {
+                    pass_request(consume, queue_index, tag{each});
+                }
+                wire_.give_back(queue_index, answer, event);
+                if (!Wire::goes_on(event)) [[unlikely]] {
+                    fetch_ended(queue_index, answer, consume);
+                }
+            } else if (ud.kind() == kind::committed &&
+                       answer == static_cast<int>(ud.count() * sizeof(element)) &&
+                       !lanes_[ud.queue_index()].ended) [[likely]] {
+                --unanswered_;
+                lanes_[ud.queue_index()].answered += ud.count();
+            } else if (ud.kind() == kind::none) {
+                consume(ud, answer);
+            } else {
+                unusual(ud, answer, consume);
+            }
+        });
     }
 
     [[nodiscard]] unsigned ring_flags() const noexcept { return wire_.ring_flags(); }
@@ -148,7 +148,9 @@ private:
               gone(depth), next{elements.data()}, end{next + elements.size()},
               mask{static_cast<std::uint32_t>(elements.size() - 1)}, id{queue} {}
 
-        [[nodiscard]] element& at(std::uint32_t place) noexcept { return elements[place & mask]; }
+        [[nodiscard]] element& at(std::uint32_t queue_index) noexcept {
+            return elements[queue_index & mask];
+        }
 
         /// Where the next one goes.
         [[nodiscard]] element& fill() noexcept {
@@ -175,10 +177,10 @@ private:
         bool ended = false;  ///< the driver tells of no request any more
     };
 
-    void add(tag which, int result, buffer_address buffer, std::uint16_t place) noexcept {
-        lane& l = lanes_[place];
+    void add(tag t, int result, buffer_address buffer, std::uint16_t queue_index) noexcept {
+        lane& l = lanes_[queue_index];
         element& next = l.fill();
-        next.tag_and_index = which.value() | static_cast<std::uint32_t>(buffer.registration) << 16;
+        next.tag_and_index = t.value() | static_cast<std::uint32_t>(buffer.registration) << 16;
         next.result = result;
         next.address(buffer.memory);
     }
@@ -186,12 +188,12 @@ private:
     // Not as an event, where that is understood: putting it together and taking it apart again is
     // a tenth of the work for a request.
     template <class Consume>
-    [[gnu::always_inline]] static void pass_request(Consume& consume, std::uint16_t place,
-                                                    tag which) noexcept {
+    [[gnu::always_inline]] static void pass_request(Consume& consume, std::uint16_t queue_index,
+                                                    tag t) noexcept {
         if constexpr (std::is_invocable_v<Consume&, std::uint16_t, tag>) {
-            consume(place, which);
+            consume(queue_index, t);
         } else {
-            consume(token::io(place, which), uapi::io_res_ok);
+            consume(user_data::io(queue_index, t), uapi::io_res_ok);
         }
     }
 
@@ -205,75 +207,76 @@ private:
     }
 
     // What goes around the end of the array takes two commands.
-    void hand_over() noexcept {
-        for (std::uint16_t place = 0; place < lanes_.size(); ++place) {
-            lane& l = lanes_[place];
+    void offload() noexcept {
+        for (std::uint16_t queue_index = 0; queue_index < lanes_.size(); ++queue_index) {
+            lane& l = lanes_[queue_index];
             while (l.handed != l.filled()) {
                 const std::uint32_t first = l.handed & l.mask;
                 const std::uint32_t count = std::min(l.filled() - l.handed, l.mask + 1 - first);
-                send(l, place, static_cast<std::uint16_t>(first),
+                send(l, queue_index, static_cast<std::uint16_t>(first),
                      static_cast<std::uint16_t>(count));
                 l.handed += count;
             }
         }
     }
 
-    void send(lane& l, std::uint16_t place, std::uint16_t first, std::uint16_t count) noexcept {
+    void send(lane& l, std::uint16_t queue_index, std::uint16_t first,
+              std::uint16_t count) noexcept {
         wire_.commit_tags(header(l.id, count), &l.elements[first],
-                          token::batch(kind::committed, place, 0, count));
+                          user_data::batch(kind::committed, queue_index, 0, count));
         ++unanswered_;
     }
 
     // Without a buffer the driver stops telling of requests until it is asked anew.
     template <class Consume>
-    [[gnu::cold, gnu::noinline]] void fetch_ended(std::uint16_t place, int answer,
+    [[gnu::cold, gnu::noinline]] void fetch_ended(std::uint16_t queue_index, int answer,
                                                   Consume& consume) noexcept {
-        lane& l = lanes_[place];
+        lane& l = lanes_[queue_index];
         if (answer >= 0 || answer == -ENOBUFS) {
-            wire_.fetch_tags(l.id, place, token::batch(kind::fetched, place));
+            wire_.fetch_tags(l.id, queue_index, user_data::batch(kind::fetched, queue_index));
             return;
         }
         l.ended = true;
         for (std::uint32_t i = l.answered; i != l.filled(); ++i) {
             l.gone[l.at(i).tag()] = 1;  // with all others that the driver has
         }
-        consume(token::of_queue(place), answer);
+        consume(user_data::of_queue(queue_index), answer);
     }
 
     template <class Consume>
-    [[gnu::cold, gnu::noinline]] void unusual(token t, int answer, Consume& consume) noexcept {
-        lane& l = lanes_[t.place()];
-        if (t.kind() == kind::prepared) {
-            for (std::uint32_t i = 0; answer < 0 && i < t.count(); ++i) {
-                consume(token::io(t.place(), tag{l.at(i).tag()}), answer);
+    [[gnu::cold, gnu::noinline]] void unusual(user_data ud, int answer, Consume& consume) noexcept {
+        lane& l = lanes_[ud.queue_index()];
+        if (ud.kind() == kind::prepared) {
+            for (std::uint32_t i = 0; answer < 0 && i < ud.count(); ++i) {
+                consume(user_data::io(ud.queue_index(), tag{l.at(i).tag()}), answer);
             }
-        } else if (t.kind() == kind::committed) {
+        } else if (ud.kind() == kind::committed) {
             --unanswered_;
-            settle(l, t, answer, consume);
+            settle(l, ud, answer, consume);
         }
     }
 
     // The driver stops at an element that it does not take, and answers with how far it came.
     template <class Consume>
-    void settle(lane& l, token t, int answer, Consume& consume) noexcept {
+    void settle(lane& l, user_data ud, int answer, Consume& consume) noexcept {
         constexpr int each = sizeof(element);
         std::uint32_t done = answer > 0 ? static_cast<std::uint32_t>(answer / each) : 0;
         const auto of = [&](std::uint32_t i) { return tag{l.at(l.answered + i).tag()}; };
         for (std::uint32_t i = 0; i < done && l.ended; ++i) {
             if (l.gone[of(i).value()] == 0) {  // what was still being served at the end
                 l.gone[of(i).value()] = 1;
-                consume(token::io(t.place(), of(i)), uapi::io_res_abort);
+                consume(user_data::io(ud.queue_index(), of(i)), uapi::io_res_abort);
             }
         }
         if (answer < 0) {
-            consume(token::io(t.place(), of(0)), answer);
+            consume(user_data::io(ud.queue_index(), of(0)), answer);
             done = 1;
         }
         // What is left gets into the line again: it was not at fault.
-        for (; done < t.count(); ++done) {
+        for (; done < ud.count(); ++done) {
             l.fill() = l.at(l.answered + done);
         }
-        l.answered += t.count();
+        l.answered += ud.count();
     }
 
     // Before the ring, which goes first at the end: until then the driver may read elements.

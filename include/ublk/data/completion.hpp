@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/config.hpp>
 #include <ublk/error.hpp>
 #include <ublk/request.hpp>
-
-#include <cstdint>
-#include <utility>
+#include <ublk/result.hpp>
 
 namespace ublk::inline v0 {
 
@@ -18,39 +15,5 @@ namespace ublk::inline v0 {
     }
     return r.carries_data() ? static_cast<int>(r.length()) : 0;
 }
-
-/// The duty to complete one tag exactly once.
-///
-/// A lost completion makes `del_gendisk` wait for ever with the driver's global mutex held, which
-/// blocks every ublk command on the host. So the duty is a move-only object: fulfilling it consumes
-/// it (only an rvalue can be fulfilled, a second time asserts), and dropping it completes with EIO.
-/// `Sink::complete(place, request, result)` hands the answer over; `place` is the sink's own word
-/// for where the request belongs.
-template <class Sink>
-class [[nodiscard]] promise {
-public:
-    promise(Sink& sink, std::uint16_t place, const request& asked) noexcept
-        : sink_{&sink}, asked_{asked}, place_{place} {}
-
-    promise(promise&& other) noexcept
-        : sink_{std::exchange(other.sink_, nullptr)}, asked_{other.asked_}, place_{other.place_} {}
-    promise& operator=(promise&&) = delete;
-
-    [[gnu::always_inline]] ~promise() {
-        if (sink_ != nullptr) [[unlikely]] {
-            sink_->complete(place_, asked_, result{std::errc::io_error});
-        }
-    }
-
-    [[gnu::always_inline]] void fulfil(result answer) && noexcept {
-        UBLK_ASSERT(sink_ != nullptr, "a tag is completed exactly once");
-        std::exchange(sink_, nullptr)->complete(place_, asked_, answer);
-    }
-
-private:
-    Sink* sink_;
-    request asked_;
-    std::uint16_t place_;
-};
 
 }  // namespace ublk::inline v0

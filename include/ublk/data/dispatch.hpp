@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/backend.hpp>
+#include <ublk/io.hpp>
 
 #include <utility>
 

@@ -15,22 +15,22 @@ struct note_thrown {
     queue_progress& to;
 
     [[gnu::cold, gnu::noinline]] void operator()(const request& r) const noexcept {
-        request_trouble trouble{request_trouble::kind::exception, r};
+        request_failure trouble{request_failure::kind::exception, r};
         trouble.say(std::current_exception());
         to.note_trouble(trouble);
     }
 };
 
 /// Tells of what a request's coroutines met with, and forgets it.
-[[gnu::cold, gnu::noinline]] inline void note_troubles(queue_progress& to, const request& r,
-                                                       task_stack& frames) noexcept {
-    using kind = request_trouble::kind;
-    request_trouble trouble{frames.wanted() != 0 ? kind::task_memory
+[[gnu::cold, gnu::noinline]] inline void note_failures(queue_progress& to, const request& r,
+                                                       frame_memory& frames) noexcept {
+    using kind = request_failure::kind;
+    request_failure trouble{frames.wanted() != 0 ? kind::task_memory
                             : frames.never_ran() ? kind::never_ran
                                                  : kind::exception,
                             r};
     trouble.bytes = frames.wanted();
-    if (trouble.what == kind::exception) {
+    if (trouble.why == kind::exception) {
         trouble.say(frames.thrown());
     }
     frames.forget_troubles();

@@ -3,6 +3,7 @@
 
 #include <ublk/error.hpp>
 #include <ublk/request.hpp>
+#include <ublk/result.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -12,18 +13,18 @@
 namespace ublk::inline v0 {
 
 /// The places in a backend's own memory that requests are copied from and to, of one thread's tags.
-class lender {
+class get_data_state {
 public:
     /// The tags of the thread's next queue. Allocates.
-    void add_queue(std::size_t tags) { asked_.resize(asked_.size() + tags); }
+    void add_queue(std::size_t tags) { requested_.resize(requested_.size() + tags); }
 
     /// Where a write's bytes belong; null where the backend does not say. `index` is the tag's
     /// among all of the thread.
     template <class Backend>
     [[nodiscard]] const std::byte* for_write(Backend& backend, const request& r,
                                              std::uint16_t index) noexcept {
-        const std::span<std::byte> memory = backend.lend(r);
-        asked_[index] = r.length();
+        const std::span<std::byte> memory = backend.memory_for(r);
+        requested_[index] = r.length();
         return memory.size() == r.length() ? memory.data() : nullptr;
     }
 
@@ -31,7 +32,7 @@ public:
     /// in the middle of a write shortens the descriptor, and would complete the whole request all
     /// the same (ublk_start_io).
     [[nodiscard]] result arrived(const request& r, std::uint16_t index) const noexcept {
-        const bool cut = r.op() == uapi::op::write && asked_[index] != r.length();
+        const bool cut = r.op() == uapi::op::write && requested_[index] != r.length();
         return cut ? result{std::errc::io_error} : ok;
     }
 
@@ -43,7 +44,7 @@ public:
             return 0;
         }
         if (answer.ok()) [[likely]] {
-            const std::span<std::byte> memory = backend.lend(r);
+            const std::span<std::byte> memory = backend.memory_for(r);
             if (memory.size() == r.length()) [[likely]] {
                 return reinterpret_cast<std::uintptr_t>(memory.data());
             }
@@ -53,11 +54,11 @@ public:
     }
 
 private:
-    std::vector<std::uint64_t> asked_;  ///< bytes, one a tag
+    std::vector<std::uint64_t> requested_;  ///< bytes, one a tag
 };
 
 /// On data paths that copy elsewhere.
-struct no_lender {
+struct no_get_data_state {
     static constexpr void add_queue(std::size_t) noexcept {}
     [[nodiscard]] static result arrived(const request&, std::uint16_t) noexcept { return ok; }
 };

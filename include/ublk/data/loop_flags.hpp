@@ -7,7 +7,7 @@ namespace ublk::inline v0 {
 
 /// What the threads of a device are told to do, in bits: to leave; to answer all requests with EIO
 /// and cancel what the backend has in flight; and to say so with each answer (queue_progress).
-namespace orders {
+namespace loop_flags {
 inline constexpr unsigned serve = 0;
 inline constexpr unsigned leave = 1;
 inline constexpr unsigned refuse = 2;
@@ -15,6 +15,6 @@ inline constexpr unsigned report = 4;
 
 /// For a thread that nobody tells anything.
 inline const std::atomic<unsigned> always_serve{serve};
-}  // namespace orders
+}  // namespace loop_flags
 
 }  // namespace ublk::inline v0

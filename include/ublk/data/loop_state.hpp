@@ -12,22 +12,22 @@ namespace ublk::inline v0 {
 
 /// What one thread's serving depends on: how many tags the driver still may send requests on, what
 /// the thread is told from outside, and what went wrong.
-class ledger {
+class loop_state {
 public:
-    explicit ledger(const std::atomic<unsigned>& orders) noexcept : orders_{orders} {}
+    explicit loop_state(const std::atomic<unsigned>& flags) noexcept : flags_{flags} {}
 
     /// Whether there is anything to wait for.
     [[nodiscard]] bool open() const noexcept { return offered_ != 0 && !quit_; }
 
     /// The first time that a tag goes to the driver.
-    void offer(slot& fresh) noexcept {
-        fresh.offer();
+    void offer(tag_state& fresh) noexcept {
+        fresh.to_driver();
         ++offered_;
     }
 
     /// The driver has taken a tag back, or refuses a command on it.
-    void lose(slot& gone, int answer) noexcept {
-        gone.lose();
+    void lose(tag_state& gone, int answer) noexcept {
+        gone.abort();
         --offered_;
         if (answer != uapi::io_res_abort && answer != -ECANCELED) {
             // A refused command leaves its request with us and would hang its client. Ending the
@@ -39,8 +39,8 @@ public:
 
     /// The same of all tags of a queue that are not being served.
     void lose_all(queue& of, int answer) noexcept {
-        for (slot& each : of.slots) {
-            if (each.owned_by() == slot::owner::kernel) {
+        for (tag_state& each : of.tag_states) {
+            if (each.owned_by() == tag_state::owner::kernel) {
                 lose(each, answer);
             }
         }
@@ -59,17 +59,17 @@ public:
     /// 0, or what went wrong (negative errno).
     [[nodiscard]] int failure() const noexcept { return failure_; }
 
-    [[nodiscard]] bool told(unsigned what) const noexcept {
-        return (orders_.load(std::memory_order_relaxed) & what) != 0;
+    [[nodiscard]] bool has_flag(unsigned bits) const noexcept {
+        return (flags_.load(std::memory_order_relaxed) & bits) != 0;
     }
 
-    [[nodiscard]] const std::atomic<unsigned>& orders() const noexcept { return orders_; }
+    [[nodiscard]] const std::atomic<unsigned>& flags() const noexcept { return flags_; }
 
     /// Somebody may have told the thread to leave.
-    void look_up() noexcept { quit_ = quit_ || told(orders::leave); }
+    void look_up() noexcept { quit_ = quit_ || has_flag(loop_flags::leave); }
 
 private:
-    const std::atomic<unsigned>& orders_;
+    const std::atomic<unsigned>& flags_;
     unsigned offered_ = 0;  ///< tags that the driver has not taken back
     int failure_ = 0;
     bool quit_ = false;

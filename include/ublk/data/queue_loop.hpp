@@ -5,11 +5,12 @@
 #include <ublk/coroutine/coroutine_runtime.hpp>
 #include <ublk/data/batch_counter.hpp>
 #include <ublk/data/completion.hpp>
-#include <ublk/data/copy.hpp>
+#include <ublk/data/data_paths.hpp>
 #include <ublk/data/dispatch.hpp>
 #include <ublk/data/failure_notes.hpp>
 #include <ublk/data/get_data.hpp>
 #include <ublk/data/loop_context.hpp>
+#include <ublk/data/loop_state.hpp>
 #include <ublk/data/queue.hpp>
 #include <ublk/data/queue_progress.hpp>
 #include <ublk/kernel/user_data.hpp>
@@ -32,46 +33,48 @@ namespace ublk::inline v0 {
 /// queue.
 template <class Backend, class BatchPolicy, class Port, bool SingleQueue, class Path = paths::copy,
           class Waiting = waits::block, class Measuring = no_stats>
-class server {
+class queue_loop {
     static_assert(batch_policy<BatchPolicy>,
                   "ublk: a batch policy needs: static bool due(unsigned waiting) noexcept;");
-    static constexpr bool lends = Path::id == data_path::lend;
+    static constexpr bool gets_data = Path::id == data_path::get_data;
     static constexpr bool async = asynchronous<Backend, typename Path::payload>;
 
-    using at_hand = ublk::at_hand<Port, SingleQueue>;
-    using receiver = ublk::receiver<server, at_hand>;
-    friend receiver;
+    using loop_context = ublk::loop_context<Port, SingleQueue>;
+    using event_handler = ublk::event_handler<queue_loop, loop_context>;
+    friend event_handler;
 
     struct finisher {
-        server* of;
-        void operator()(tag_work& ended) const noexcept { of->finish(ended); }
+        queue_loop* of;
+        void operator()(tag_coroutine& ended) const noexcept { of->finish(ended); }
     };
 
 public:
     /// All outlive the server, and the queues the port as well. `record` is one of Measuring's.
-    server(Backend& backend, Port& port, std::span<queue> queues,
-           const std::atomic<unsigned>& orders = orders::always_serve, rouser rouse = {},
-           pace limits = {}, void* record = nullptr,
-           queue_progress& progress = unwatched_progress())
-        : backend_{backend}, port_{port}, queues_{queues}, ledger_{orders}, limits_{limits},
-          progress_{progress}, tasks_{port, rouse, finisher{this}}, meter_{record,
-                                                                           tags_of(queues)} {
+    queue_loop(Backend& backend, Port& port, std::span<queue> queues,
+               const std::atomic<unsigned>& flags = loop_flags::always_serve,
+               wakeup_call wakeup = {}, loop_timing limits = {}, void* record = nullptr,
+               queue_progress& progress = unwatched_progress())
+        : backend_{backend}, port_{port}, queues_{queues}, state_{flags}, limits_{limits},
+          progress_{progress}, tasks_{port, wakeup, finisher{this}}, meter_{record,
+                                                                            tags_of(queues)} {
         for (const queue& each : queues_) {
-            tasks_.add_queue(static_cast<unsigned>(each.slots.size()), task_bytes<Backend>);
-            lender_.add_queue(each.slots.size());
+            tasks_.add_queue(static_cast<unsigned>(each.tag_states.size()), task_bytes<Backend>);
+            get_data_.add_queue(each.tag_states.size());
         }
     }
 
-    server(const server&) = delete;
-    server& operator=(const server&) = delete;
+    queue_loop(const queue_loop&) = delete;
+    queue_loop& operator=(const queue_loop&) = delete;
 
     /// Offers every tag to the driver. Returns 0, or the errno (negative) of a refusal.
     [[nodiscard]] int fetch_all() noexcept {
-        fetch_tags<Path>(hand(), queues_, ledger_);
+        for (std::uint16_t i = 0; i < queues_.size(); ++i) {
+            fetch_tags(i);
+        }
         const int code = port_.flush_and_collect();
         // A refused FETCH is answered at once. Unnoticed, it would make START_DEV wait for ever.
         collect();
-        return ledger_.failure() != 0 ? ledger_.failure() : enters_again(code) ? 0 : code;
+        return state_.failure() != 0 ? state_.failure() : enters_again(code) ? 0 : code;
     }
 
     /// Serves until the driver has taken back every tag, it is ordered to leave, or the ring fails.
@@ -83,15 +86,15 @@ public:
         return end();
     }
 
-    [[nodiscard]] bool goes_on() noexcept { return ledger_.open() || winds_up(); }
+    [[nodiscard]] bool goes_on() noexcept { return state_.open() || winds_up(); }
 
     /// Takes what `wait` or `poll` of the port returned.
     [[gnu::always_inline]] void turn(int code) noexcept {
-        held_back_.gone();
+        batch_counter_.gone();
         if (enters_again(code)) [[likely]] {
             collect();
         } else {
-            ledger_.fail(code);
+            state_.fail(code);
         }
     }
 
@@ -101,198 +104,215 @@ public:
             tasks_.busy() ? tasks_.leave_behind() : tasks_.abandon();
         }
         (void)port_.flush();  // the last answers, if we leave before the driver does
-        return ledger_.failure();
+        return state_.failure();
     }
 
     /// After the end: others may still use this server and the bytes of its tags.
     [[nodiscard]] bool left_behind() const noexcept { return tasks_.left_behind(); }
 
 private:
-    at_hand hand() noexcept { return {port_, queues_.data(), ledger_.orders()}; }
+    void fetch_tags(std::uint16_t queue_index) noexcept {
+        queue& q = queues_[queue_index];
+        for (unsigned i = q.first; i < q.tag_states.size(); i += q.step) {
+            const tag t{static_cast<std::uint16_t>(i)};
+            state_.offer(q.tag_states[i]);
+            port_.fetch(q.id, t, Path::address(hand().tag_at(queue_index, t)),
+                        user_data::io(queue_index, t));
+        }
+    }
+
+    loop_context hand() noexcept { return {port_, queues_.data(), state_.flags()}; }
 
     /// The hot loop: everything from the events to the queued commits is in this one function,
     /// which a test disassembles.
     [[gnu::noinline, gnu::flatten]] void collect() noexcept {
         meter_.turn_begins(port_);
-        port_.drain(receiver{*this, hand()});
+        port_.drain(event_handler{*this, hand()});
         meter_.turn_ends();
     }
 
     /// Hands the answer for a tag that is the kernel's again to the port.
-    [[gnu::always_inline]] void complete(const at_hand& with, std::uint16_t place, const request& r,
-                                         result answer) noexcept {
-        const tag_place here = with.spot(place, r.tag());
+    [[gnu::always_inline]] void complete(const loop_context& with, std::uint16_t queue_index,
+                                         const request& r, result answer) noexcept {
+        const tag_ref here = with.tag_at(queue_index, r.tag());
         buffer_address where = Path::address(here);
-        if constexpr (lends) {
-            where.memory = lender_.for_read(backend_, r, answer);
+        if constexpr (gets_data) {
+            where.memory = get_data_.for_read(backend_, r, answer);
         }
-        with.port.commit(here.of.id, here.which, driver_answer(r, answer), where,
-                         token::io(place, here.which));
-        meter_.answered(port_, SingleQueue ? 0 : place, here.index, r, answer);
-        if (held_back_.another(port_, limits_)) {
+        with.port.commit(here.queue.id, here.tag, driver_answer(r, answer), where,
+                         user_data::io(queue_index, here.tag));
+        meter_.answered(port_, SingleQueue ? 0 : queue_index, here.index, r, answer);
+        if (batch_counter_.another(port_, limits_)) {
             // Whatever is wrong now shows again at the wait, which reports it.
             (void)port_.flush();
-            held_back_.gone();
+            batch_counter_.gone();
         }
     }
 
     /// Events that only some backends have.
-    [[gnu::always_inline]] bool expected(const at_hand& with, token t, int answer) noexcept {
+    [[gnu::always_inline]] bool expected(const loop_context& with, user_data ud,
+                                         int answer) noexcept {
         if constexpr (async) {
-            if (t.is_operation()) [[likely]] {
-                tasks_.go_on(t.which_operation(), answer);
+            if (ud.is_operation()) [[likely]] {
+                tasks_.resume(ud.operation_of(), answer);
                 return true;
             }
         }
-        if constexpr (lends) {
-            if (t.is_io() && answer == uapi::io_res_need_get_data) [[likely]] {
-                ask_for_data(with, t.place(), t.which());
+        if constexpr (gets_data) {
+            if (ud.is_io() && answer == uapi::io_res_need_get_data) [[likely]] {
+                ask_for_data(with, ud.queue_index(), ud.tag());
                 return true;
             }
         }
         return false;
     }
 
-    [[gnu::always_inline]] void serve(const receiver& by, std::uint16_t place, tag which) noexcept {
-        const tag_place here = by.hand.spot(place, which);
-        slot& its = by.hand.at(place).slots[which.value()];
-        async ? its.take() : its.pass();
-        const request r{here.of.descriptor(which), here.of.id, which};
+    [[gnu::always_inline]] void serve(const event_handler& by, std::uint16_t queue_index,
+                                      tag t) noexcept {
+        const tag_ref here = by.hand.tag_at(queue_index, t);
+        tag_state& state = by.hand.at(queue_index).tag_states[t.value()];
+        async ? state.to_server() : state.to_server_and_back();
+        const request r{here.queue.descriptor(t), here.queue.id, t};
         // Two copies of what follows where that is short: each knows of what kind its request is.
         if (!async && r.carries_data()) [[likely]] {
-            serve(by, place, here, r, r.length());
+            serve(by, queue_index, here, r, r.length());
         } else {
-            serve(by, place, here, r, r.carries_data() ? r.length() : 0);
+            serve(by, queue_index, here, r, r.carries_data() ? r.length() : 0);
         }
     }
 
-    [[gnu::always_inline]] void serve(const receiver& by, std::uint16_t place,
-                                      const tag_place& here, const request& r,
+    [[gnu::always_inline]] void serve(const event_handler& by, std::uint16_t queue_index,
+                                      const tag_ref& here, const request& r,
                                       std::size_t bytes) noexcept {
         if (!in_place(bytes) || r.op() != uapi::op::write) {  // else when it asked for its data
-            meter_.took(place, here.index);
+            meter_.took(queue_index, here.index);
         }
         const bool unusual =
             detail::seldom(exceeds_buffer<Path>(here, bytes)) ||
-            detail::seldom(by.hand.told(async ? orders::refuse : orders::refuse | orders::report));
+            detail::seldom(by.hand.has_flag(async ? loop_flags::refuse
+                                                  : loop_flags::refuse | loop_flags::report));
         if constexpr (async) {
-            begin(place, here, r, bytes, unusual);
+            begin(queue_index, here, r, bytes, unusual);
         } else {
-            promise<const receiver> duty{by, place, r};
-            !unusual ? std::move(duty).fulfil(answer(here, r, bytes))
-                     : std::move(duty).fulfil(answer_to_the_end(place, here.which));
+            // A branch each, so that the compiler need not bring both answers to one place.
+            !unusual ? complete(by.hand, queue_index, r, answer(here, r, bytes))
+                     : complete(by.hand, queue_index, r, answer_to_the_end(queue_index, here.tag));
         }
     }
 
     // Somebody waits for the end of the device.
-    [[gnu::cold, gnu::noinline, gnu::flatten]] result answer_to_the_end(std::uint16_t place,
-                                                                        tag which) noexcept {
-        const tag_place here = hand().spot(place, which);
-        const request r{here.of.descriptor(which), here.of.id, which};
+    [[gnu::cold, gnu::noinline, gnu::flatten]] result answer_to_the_end(std::uint16_t queue_index,
+                                                                        tag t) noexcept {
+        const tag_ref here = hand().tag_at(queue_index, t);
+        const request r{here.queue.descriptor(t), here.queue.id, t};
         const std::size_t bytes = r.carries_data() ? r.length() : 0;
-        const bool refused = ledger_.told(orders::refuse);
+        const bool refused = state_.has_flag(loop_flags::refuse);
         progress_.note_answer();  // of the request before, for which it was too early
-        const result said = refused || exceeds_buffer<Path>(here, bytes)
-                                ? result{std::errc::io_error}
-                                : answer(here, r, bytes);
-        progress_.note_end(r, said, refused);
-        return said;
+        const result outcome = refused || exceeds_buffer<Path>(here, bytes)
+                                   ? result{std::errc::io_error}
+                                   : answer(here, r, bytes);
+        progress_.note_end(r, outcome, refused);
+        return outcome;
     }
 
-    [[gnu::always_inline]] result answer(const tag_place& here, const request& r,
+    [[gnu::always_inline]] result answer(const tag_ref& here, const request& r,
                                          std::size_t bytes) noexcept {
-        return in_place(bytes) ? lender_.arrived(r, here.index)
+        return in_place(bytes) ? get_data_.arrived(r, here.index)
                                : dispatch(backend_, r, Path::bytes(here, bytes),
                                           detail::note_thrown{progress_});
     }
 
     /// Whether the kernel copies these bytes straight from and to the backend's memory.
-    static constexpr bool in_place(std::size_t bytes) noexcept { return lends && bytes != 0; }
+    static constexpr bool in_place(std::size_t bytes) noexcept { return gets_data && bytes != 0; }
 
-    void begin(std::uint16_t place, const tag_place& here, const request& r, std::size_t bytes,
+    void begin(std::uint16_t queue_index, const tag_ref& here, const request& r, std::size_t bytes,
                bool refused) noexcept {
-        tag_work& work = tasks_.work(SingleQueue ? 0 : place, here.which);
-        work.asked = r;
+        tag_coroutine& work = tasks_.work(SingleQueue ? 0 : queue_index, here.tag);
+        work.current = r;
         if (refused || in_place(bytes)) {
-            tasks_.begin(work, refused ? std::errc::io_error : lender_.arrived(r, here.index));
+            tasks_.begin(work, refused ? std::errc::io_error : get_data_.arrived(r, here.index));
         } else {
             if (bytes != 0 && registers_itself(Path::id, r)) {
-                port_.register_buffer(here.of.id, here.which, here.index);
+                port_.register_buffer(here.queue.id, here.tag, here.index);
                 work.registered = true;
             }
-            tasks_.begin(work, dispatch(backend_, work, work.asked, Path::bytes(here, bytes)));
+            tasks_.begin(work, dispatch(backend_, work, work.current, Path::bytes(here, bytes)));
         }
     }
 
-    void finish(tag_work& work) noexcept {
+    void finish(tag_coroutine& work) noexcept {
         const result answer = work.running.answer();
         if (detail::seldom(work.frames().troubled())) {
-            detail::note_troubles(progress_, work.asked, work.frames());
+            detail::note_failures(progress_, work.current, work.frames());
         }
-        if (detail::seldom(ledger_.told(orders::refuse | orders::report))) {
-            progress_.note_end(work.asked, answer, ledger_.told(orders::refuse));
+        if (detail::seldom(state_.has_flag(loop_flags::refuse | loop_flags::report))) {
+            progress_.note_end(work.current, answer, state_.has_flag(loop_flags::refuse));
         }
         work.running = task{ok};
         if (registers_requests(Path::id) && std::exchange(work.registered, false)) {
-            const tag_place here = hand().spot(work.place, work.asked.tag());
-            port_.unregister_buffer(here.of.id, here.which, here.index);
+            const tag_ref here = hand().tag_at(work.queue_index, work.current.tag());
+            port_.unregister_buffer(here.queue.id, here.tag, here.index);
         }
-        hand().at(work.place).slots[work.asked.tag().value()].offer();
-        complete(hand(), work.place, work.asked, answer);
+        hand().at(work.queue_index).tag_states[work.current.tag().value()].to_driver();
+        complete(hand(), work.queue_index, work.current, answer);
     }
 
     /// Nothing more is served, but what the backend has in flight must end all the same.
     [[nodiscard, gnu::cold]] bool winds_up() noexcept {
         tasks_.cancel();
-        return tasks_.busy() && !ledger_.lost();
+        return tasks_.busy() && !state_.lost();
     }
 
     /// A write: says where its bytes belong, upon which the kernel puts them there.
-    [[gnu::always_inline]] void ask_for_data(const at_hand& with, std::uint16_t place,
-                                             tag which) noexcept {
-        const tag_place here = with.spot(place, which);
-        with.at(place).slots[which.value()].pass();
-        const request r{here.of.descriptor(which), here.of.id, which};
-        meter_.took(SingleQueue ? 0 : place, here.index);
-        const std::byte* const memory = lender_.for_write(backend_, r, here.index);
-        if (memory == nullptr || with.told(orders::refuse)) [[unlikely]] {
-            progress_.note_end(r, std::errc::io_error, with.told(orders::refuse));
-            complete(with, place, r, std::errc::io_error);
+    [[gnu::always_inline]] void ask_for_data(const loop_context& with, std::uint16_t queue_index,
+                                             tag t) noexcept {
+        const tag_ref here = with.tag_at(queue_index, t);
+        with.at(queue_index).tag_states[t.value()].to_server_and_back();
+        const request r{here.queue.descriptor(t), here.queue.id, t};
+        meter_.took(SingleQueue ? 0 : queue_index, here.index);
+        const std::byte* const memory = get_data_.for_write(backend_, r, here.index);
+        if (memory == nullptr || with.has_flag(loop_flags::refuse)) [[unlikely]] {
+            progress_.note_end(r, std::errc::io_error, with.has_flag(loop_flags::refuse));
+            complete(with, queue_index, r, std::errc::io_error);
             return;
         }
-        with.port.get_data(here.of.id, which, reinterpret_cast<std::uintptr_t>(memory),
-                           token::io(place, which));
+        with.port.get_data(here.queue.id, t, reinterpret_cast<std::uintptr_t>(memory),
+                           user_data::io(queue_index, t));
     }
 
-    [[gnu::cold, gnu::noinline]] void unusual(token t, int answer) noexcept {
-        if (t == token::wake()) {  // cancelled with what a backend polls, or its eventfd is gone
-            answer >= 0 || answer == -ECANCELED ? look_up() : ledger_.fail(answer);
-        } else if (t.is_io()) {
-            ledger_.lose(hand().at(t.place()).slots[t.which().value()], answer);
-        } else if (t == token::of_queue(t.place())) {
-            ledger_.lose_all(hand().at(t.place()), answer);
+    [[gnu::cold, gnu::noinline]] void unusual(user_data ud, int answer) noexcept {
+        if (ud ==
+            user_data::wake()) {  // cancelled with what a backend polls, or its eventfd is gone
+            answer >= 0 || answer == -ECANCELED ? look_up() : state_.fail(answer);
+        } else if (ud.is_io()) {
+            state_.lose(hand().at(ud.queue_index()).tag_states[ud.tag().value()], answer);
+        } else if (ud == user_data::of_queue(ud.queue_index())) {
+            state_.lose_all(hand().at(ud.queue_index()), answer);
         }
     }
 
     // Listens before it looks: what happens in between makes another event.
     void look_up() noexcept {
         port_.listen();
-        ledger_.look_up();
-        if (ledger_.told(orders::leave | orders::refuse)) {
+        state_.look_up();
+        if (state_.has_flag(loop_flags::leave | loop_flags::refuse)) {
             tasks_.cancel();
         }
-        tasks_.resume_returned();
+        tasks_.resume_completed();
     }
 
     Backend& backend_;
     Port& port_;
     std::span<queue> queues_;
-    ledger ledger_;
-    pace limits_;
+    loop_state state_;
+    loop_timing limits_;
     queue_progress& progress_;
-    [[no_unique_address]] held_back<BatchPolicy> held_back_;
-    [[no_unique_address]] std::conditional_t<lends, lender, no_lender> lender_;
-    [[no_unique_address]] std::conditional_t<async, workshop<Port, finisher>, no_workshop> tasks_;
+    [[no_unique_address]] batch_counter<BatchPolicy> batch_counter_;
+    [[no_unique_address]] std::conditional_t<gets_data, get_data_state, no_get_data_state>
+        get_data_;
+    [[no_unique_address]] std::conditional_t<async, coroutine_runtime<Port, finisher>,
+                                             no_coroutine_runtime>
+        tasks_;
     [[no_unique_address]] typename Measuring::meter meter_;
 };
 

@@ -5,6 +5,7 @@
 #include <ublk/detail/fixed_array.hpp>
 #include <ublk/error.hpp>
 #include <ublk/request.hpp>
+#include <ublk/result.hpp>
 #include <ublk/uapi.hpp>
 
 #include <atomic>
@@ -28,18 +29,18 @@ public:
         }
     }
 
-    /// `to.note(request_trouble)` is told why requests fail, from now on.
+    /// `to.note(request_failure)` is told why requests fail, from now on.
     template <class Report>
     void report_to(Report& to) noexcept {
-        tell_ = [](void* report, const request_trouble& what) noexcept {
-            static_cast<Report*>(report)->note(what);
+        tell_ = [](void* report, const request_failure& failure) noexcept {
+            static_cast<Report*>(report)->note(failure);
         };
         to_ = &to;
     }
-    void note_trouble(const request_trouble& what) noexcept { tell_(to_, what); }
+    void note_trouble(const request_failure& failure) noexcept { tell_(to_, failure); }
 
     /// Grows with every answer, also more than once. Backends that answer at once are counted only
-    /// while the thread is told to (`orders::report`).
+    /// while the thread is told to (`loop_flags::report`).
     [[nodiscard]] std::uint64_t answers() const noexcept {
         return answers_.load(std::memory_order_relaxed);
     }
@@ -56,8 +57,8 @@ private:
 
     std::atomic<std::uint64_t> answers_ = 0;
     std::atomic<std::uint64_t> failed_bytes_ = 0;
-    void (*tell_)(void*, const request_trouble&) noexcept = [](void*,
-                                                               const request_trouble&) noexcept {};
+    void (*tell_)(void*, const request_failure&) noexcept = [](void*,
+                                                               const request_failure&) noexcept {};
     void* to_ = nullptr;
 };
 

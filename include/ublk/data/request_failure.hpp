@@ -18,14 +18,14 @@ namespace ublk::inline v0 {
 
 /// Why a request failed with EIO that is not for its client to know, but for whoever wrote the
 /// backend. A value that takes no memory.
-struct request_trouble {
+struct request_failure {
     enum class kind : std::uint8_t {
         exception,    ///< the backend threw
         task_memory,  ///< the frames of its coroutines do not fit into its task_bytes
         never_ran     ///< the compiler made nothing of a coroutine
     };
 
-    kind what = kind::exception;
+    kind why = kind::exception;
     uapi::op op = uapi::op::read;
     std::uint16_t queue = 0;
     std::uint16_t tag = 0;
@@ -34,10 +34,10 @@ struct request_trouble {
     std::size_t bytes = 0;          ///< that the frames would take
     std::array<char, 160> words{};  ///< what(), cut off where it is longer
 
-    request_trouble() noexcept = default;
-    request_trouble(kind why, const request& r) noexcept
-        : what{why}, op{r.op()}, queue{r.queue().value()}, tag{r.tag().value()}, offset{r.offset()},
-          length{r.length()} {}
+    request_failure() noexcept = default;
+    request_failure(kind reason, const request& r) noexcept
+        : why{reason}, op{r.op()}, queue{r.queue().value()}, tag{r.tag().value()},
+          offset{r.offset()}, length{r.length()} {}
 
     void say(std::string_view text) noexcept {
         const std::size_t some = std::min(text.size(), words.size() - 1);
@@ -58,7 +58,7 @@ struct request_trouble {
 };
 
 /// In words, for people.
-[[nodiscard]] inline std::string sentence(const request_trouble& of) {
+[[nodiscard]] inline std::string sentence(const request_failure& of) {
     constexpr std::array names{
         std::pair{uapi::op::read, "READ"}, std::pair{uapi::op::write, "WRITE"},
         std::pair{uapi::op::flush, "FLUSH"}, std::pair{uapi::op::discard, "DISCARD"},
@@ -72,15 +72,15 @@ struct request_trouble {
             ") failed with EIO: ";
     constexpr std::size_t unit = 256;
     const std::string rounded = std::to_string((of.bytes + unit - 1) / unit * unit);
-    switch (of.what) {
-    case request_trouble::kind::exception:
+    switch (of.why) {
+    case request_failure::kind::exception:
         return text + "the backend threw: " + of.words.data();
-    case request_trouble::kind::task_memory:
+    case request_failure::kind::task_memory:
         return text + "the frames of the backend's coroutines take " + std::to_string(of.bytes) +
                " bytes or more, and have less; write in the backend: static constexpr std::size_t "
                "task_bytes = " +
                rounded + ";";
-    case request_trouble::kind::never_ran:
+    case request_failure::kind::never_ran:
         break;
     }
     return text + "a coroutine of the backend never ran, which g++ 12 makes of one that declares "

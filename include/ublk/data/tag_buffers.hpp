@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/detail/buffer_memory.hpp>
 #include <ublk/detail/mapping.hpp>
 #include <ublk/error.hpp>
-#include <ublk/options.hpp>
 #include <ublk/units.hpp>
 
 #include <sys/mman.h>
@@ -15,43 +15,37 @@
 
 namespace ublk::inline v0 {
 
-/// What is asked of the memory of tag buffers.
-struct buffer_wishes {
-    pages kind = pages::standard;
-    bool lock = false;    ///< mlock
-    bool insist = false;  ///< throw rather than do without
-};
-
 /// The buffers of one queue's tags in copy mode, one a tag, allocated once.
 ///
 /// Every page is touched here: if the driver faults while copying a write in, it shortens the
 /// descriptor and then completes the whole request all the same (ublk_start_io), which is lost
 /// data.
-class buffers {
+class tag_buffers {
 public:
-    buffers() noexcept = default;
+    tag_buffers() noexcept = default;
 
     /// Of `stride` bytes each, a multiple of the page size. Call it in the thread that will use the
     /// buffers, so that they come from its NUMA node. Where that thread only serves every `step`-th
     /// tag, the others get no memory of their own: the buffers lie closer. Throws `error`.
-    buffers(std::size_t tags, std::size_t stride, const buffer_wishes& asked, std::size_t step = 1)
+    tag_buffers(std::size_t tags, std::size_t stride, const tag_buffer_request& requested,
+                std::size_t step = 1)
         : stride_{stride}, pitch_{round_up((stride + step - 1) / step, least_page)} {
         const std::size_t bytes = (tags - 1) * pitch_ + stride_;
-        if (asked.kind != pages::huge || !map_huge(bytes, asked.insist)) {
-            map_plain(bytes, asked.kind != pages::standard);
+        if (requested.kind != buffer_memory::huge || !map_huge(bytes, requested.insist)) {
+            map_plain(bytes, requested.kind != buffer_memory::standard);
         }
         memory_.keep_from_children();
         std::memset(memory_.data(), 0, memory_.size());
-        if (asked.lock) {
-            lock(asked.insist);
+        if (requested.lock) {
+            lock(requested.insist);
         }
     }
 
     /// What was asked for and is not there, and why, in a sentence; "" where all is.
     [[nodiscard]] const std::string& fallback() const noexcept { return fallback_; }
 
-    [[nodiscard]] std::byte* operator[](tag which) const noexcept {
-        return memory_.data() + which.value() * pitch_;
+    [[nodiscard]] std::byte* operator[](tag t) const noexcept {
+        return memory_.data() + t.value() * pitch_;
     }
 
     /// Bytes of one buffer.

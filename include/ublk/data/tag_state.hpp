@@ -13,7 +13,7 @@ namespace ublk::inline v0 {
 ///     idle --offer--> offered --take--> serving --offer--> offered ...
 ///                        |\--pass--> offered
 ///                        \--lose--> gone
-class slot {
+class tag_state {
 public:
     enum class owner : std::uint8_t {
         nobody,  ///< not yet fetched
@@ -25,14 +25,14 @@ public:
     [[nodiscard]] owner owned_by() const noexcept { return owner_; }
 
     /// To the kernel: first fetched, or committed.
-    void offer() noexcept {
+    void to_driver() noexcept {
         UBLK_ASSERT(owner_ == owner::nobody || owner_ == owner::server,
                     "only a tag that the server holds is handed to the kernel");
         owner_ = owner::kernel;
     }
 
     /// From the kernel, with a request.
-    void take() noexcept {
+    void to_server() noexcept {
         UBLK_ASSERT(owner_ == owner::kernel,
                     "the kernel only sends requests on tags that it holds");
         owner_ = owner::server;
@@ -40,13 +40,13 @@ public:
 
     /// From the kernel, with a request that goes back with its answer before anybody looks again:
     /// both moves at once.
-    void pass() noexcept {
+    void to_server_and_back() noexcept {
         UBLK_ASSERT(owner_ == owner::kernel,
                     "the kernel only sends requests on tags that it holds");
     }
 
     /// From the kernel, for good.
-    void lose() noexcept {
+    void abort() noexcept {
         UBLK_ASSERT(owner_ == owner::kernel, "the kernel only aborts tags that it holds");
         owner_ = owner::gone;
     }
@@ -55,6 +55,6 @@ private:
     owner owner_ = owner::nobody;
 };
 
-static_assert(sizeof(slot) == 1);
+static_assert(sizeof(tag_state) == 1);
 
 }  // namespace ublk::inline v0

@@ -78,7 +78,7 @@ UBLK_DETAIL_TRAIT(std::uint64_t, max_write_zeroes_size)
 UBLK_DETAIL_NAMES(flush)
 UBLK_DETAIL_NAMES(discard)
 UBLK_DETAIL_NAMES(write_zeroes)
-UBLK_DETAIL_NAMES(lend)
+UBLK_DETAIL_NAMES(memory_for)
 
 // Near misses of an optional member would otherwise be ignored in silence, and a flush() that is
 // never called is lost data. Only names that nobody has for another purpose.

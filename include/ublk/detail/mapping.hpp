@@ -16,13 +16,13 @@ public:
     mapping() noexcept = default;
 
     /// mmap(2) with the kernel's choice of address. Throws `error` with the errno of mmap and
-    /// `what` in its text.
-    mapping(std::size_t bytes, int protection, int flags, int file, off_t offset, const char* what)
+    /// `step` in its text.
+    mapping(std::size_t bytes, int protection, int flags, int file, off_t offset, const char* step)
         : bytes_{bytes} {
         void* const address = ::mmap(nullptr, bytes, protection, flags, file, offset);
         if (address == MAP_FAILED) {
             const int code = errno;  // before the sentence is allocated
-            fail(code, what, std::nullopt,
+            fail(code, step, std::nullopt,
                  "mmap of " + std::to_string(bytes) + " bytes was refused");
         }
         data_ = static_cast<std::byte*>(address);

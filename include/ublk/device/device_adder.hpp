@@ -19,13 +19,13 @@ namespace detail {
 
 /// What the queue policy has no use for is a mistake, as is the lack of what it needs.
 template <class Kernel>
-void check_policy_options(const options& asked, const service<Kernel>& duty) {
-    if (asked.threads != 0 && !duty.counts_threads) {
-        bad_option("threads is " + std::to_string(asked.threads) +
+void check_policy_options(const options& requested, const device_ops<Kernel>& ops) {
+    if (requested.threads != 0 && !ops.takes_thread_count) {
+        bad_option("threads is " + std::to_string(requested.threads) +
                        ", and the queue policy has a number of its own",
                    "leave it 0, or use ublk::interleaved");
     }
-    if (duty.needs_list && asked.cpus.empty()) {
+    if (ops.needs_list && requested.cpus.empty()) {
         bad_option("cpus is empty, and the queue policy goes by that list",
                    "name at least one CPU");
     }
@@ -39,16 +39,17 @@ class device_adder {
 public:
     /// All outlive it. `cookie` is what the driver keeps of us beside the id, `threads` how many a
     /// queue policy may have that does not decide that itself.
-    device_adder(const Kernel& running, const options& asked, std::uint64_t cookie,
-                 const service<Kernel>& duty, const disk_attributes& disk, unsigned threads,
-                 const refused_ways& refused) noexcept
-        : kernel_{running}, asked_{asked}, cookie_{cookie}, duty_{duty}, disk_{disk},
+    device_adder(const Kernel& running, const options& requested, std::uint64_t cookie,
+                 const device_ops<Kernel>& ops, const disk_attributes& disk, unsigned threads,
+                 const refused_setups& refused) noexcept
+        : kernel_{running}, requested_{requested}, cookie_{cookie}, ops_{ops}, disk_{disk},
           threads_{threads}, refused_{refused} {}
 
     /// Whether there is a data path that was not refused yet.
     [[nodiscard]] bool may_add(std::uint64_t known) const {
         try {
-            return !duty_.choose(asked_.path, facts(known, wanted(known))).candidates.empty();
+            return !choose_path(ops_.offers, requested_.path, facts(known, wanted(known)))
+                        .candidates.empty();
         } catch (const error&) {
             return false;
         }
@@ -60,16 +61,16 @@ public:
     /// A driver may drop the features of a data path although it says that it has them; then the
     /// next one is tried.
     template <class Added>
-    [[nodiscard]] device_info add(control<Kernel>& commands, std::uint64_t known,
+    [[nodiscard]] device_info add(control_commands<Kernel>& commands, std::uint64_t known,
                                   Added added) const {
         uapi::dev_info ask = wanted(known);
         if ((ask.flags & ~known) != 0) {
-            fail(EOPNOTSUPP, "ADD_DEV", asked_.id, "the driver cannot leave partitions alone",
+            fail(EOPNOTSUPP, "ADD_DEV", requested_.id, "the driver cannot leave partitions alone",
                  "use Linux 7.0 or newer, or options::partition_scan = true");
         }
         const std::uint64_t batches = batches_of(known);
         const std::uint64_t common = ask.flags | batches;
-        path_choice choice = duty_.choose(asked_.path, facts(known, ask));
+        path_choice choice = choose_path(ops_.offers, requested_.path, facts(known, ask));
         for (std::size_t i = 0;; ++i) {
             const data_path path = choice.candidates[i];
             ask.flags = common | features_of(path);
@@ -80,11 +81,11 @@ public:
                 added(granted.dev_id);
                 check_granted(ask, granted);
                 device_info info = info_of(granted, known, path, choice.reason);
-                info.tags_apart = tags_apart(granted.flags);
+                info.per_io_daemon = per_io_daemon(granted.flags);
                 return info;
             }
             choice.reject(path, "the driver did not grant " + describe(dropped));
-            (void)commands.del_dev(granted.dev_id, asked_.command_deadline);
+            (void)commands.del_dev(granted.dev_id, requested_.command_deadline);
         }
     }
 
@@ -94,27 +95,27 @@ private:
 
     [[nodiscard]] uapi::dev_info wanted(std::uint64_t known) const {
         uapi::dev_info ask;
-        ask.dev_id = asked_.id.value_or(uapi::any_dev_id);
+        ask.dev_id = requested_.id.value_or(uapi::any_dev_id);
         ask.nr_hw_queues = static_cast<std::uint16_t>(
-            asked_.queues != 0 ? asked_.queues : usual_queues(tags_apart(known)));
-        ask.queue_depth = static_cast<std::uint16_t>(asked_.depth);
-        ask.max_io_buf_bytes = asked_.max_io_bytes;
+            requested_.queues != 0 ? requested_.queues : usual_queues(per_io_daemon(known)));
+        ask.queue_depth = static_cast<std::uint16_t>(requested_.depth);
+        ask.max_io_buf_bytes = requested_.max_io_bytes;
         ask.server_flags = cookie_;
-        ask.flags = asked_.partition_scan ? 0 : uapi::feature::no_auto_part_scan;
+        ask.flags = requested_.partition_scan ? 0 : uapi::feature::no_auto_part_scan;
         return ask;
     }
 
     [[nodiscard]] std::uint64_t batches_of(std::uint64_t known) const noexcept {
-        const bool wanted = duty_.driver_batches && refused_.batches.empty();
+        const bool wanted = ops_.batch_io && refused_.batches.empty();
         return wanted ? uapi::feature::batch_io & known : 0;
     }
 
-    [[nodiscard]] bool tags_apart(std::uint64_t features) const noexcept {
-        return duty_.splits_queues && (features & uapi::feature::per_io_daemon) != 0;
+    [[nodiscard]] bool per_io_daemon(std::uint64_t features) const noexcept {
+        return ops_.shares_tags && (features & uapi::feature::per_io_daemon) != 0;
     }
 
     [[nodiscard]] detail::thread_load load(unsigned queues, unsigned depth, bool apart) const {
-        return detail::load_of(duty_.threads({queues, depth, threads_, apart}), depth);
+        return detail::load_of(ops_.threads({queues, depth, threads_, apart}), depth);
     }
 
     /// One for each CPU, or as many as the threads of this policy can serve: a process has 65530
@@ -122,9 +123,9 @@ private:
     [[nodiscard]] unsigned usual_queues(bool apart) const {
         constexpr std::size_t shares_max = 16384;
         unsigned queues = std::min(kernel_.online_cpus(), uapi::max_nr_queues);
-        for (detail::thread_load now = load(queues, asked_.depth, apart);
+        for (detail::thread_load now = load(queues, requested_.depth, apart);
              queues > 1 && (now.tags > tags_a_thread_max || now.shares > shares_max);
-             now = load(queues, asked_.depth, apart)) {
+             now = load(queues, requested_.depth, apart)) {
             queues = queues * 3 / 4;
         }
         return queues;
@@ -135,10 +136,10 @@ private:
         const unsigned queues = std::min<unsigned>(ask.nr_hw_queues, kernel_.online_cpus());
         return {.known = known,
                 .tags_a_thread =
-                    static_cast<unsigned>(load(queues, ask.queue_depth, tags_apart(known)).tags),
+                    static_cast<unsigned>(load(queues, ask.queue_depth, per_io_daemon(known)).tags),
                 .refused = refused_.paths,
                 .preferred = disk_.preferred_path,
-                .driver_batches = batches_of(known) != 0};
+                .batch_io = batches_of(known) != 0};
     }
 
     // The driver drops flags in silence, and a thread has only so much room for events.
@@ -148,7 +149,7 @@ private:
                  "the driver did not grant " + describe(dropped), "do without");
         }
         const std::size_t tags =
-            load(granted.nr_hw_queues, granted.queue_depth, tags_apart(granted.flags)).tags;
+            load(granted.nr_hw_queues, granted.queue_depth, per_io_daemon(granted.flags)).tags;
         if (tags > tags_a_thread_max) {
             fail(EINVAL, "ADD_DEV", granted.dev_id,
                  "one thread would serve " + std::to_string(tags) + " requests at once",
@@ -170,17 +171,17 @@ private:
         info.io_desc_size = spaced ? granted.io_desc_size : sizeof(uapi::io_desc);
         info.path = path;
         info.path_reason = reason;
-        info.driver_batches = (granted.flags & uapi::feature::batch_io) != 0;
+        info.batch_io = (granted.flags & uapi::feature::batch_io) != 0;
         return info;
     }
 
     const Kernel& kernel_;
-    const options& asked_;
+    const options& requested_;
     std::uint64_t cookie_;
-    const service<Kernel>& duty_;
+    const device_ops<Kernel>& ops_;
     const disk_attributes& disk_;
     unsigned threads_;
-    const refused_ways& refused_;
+    const refused_setups& refused_;
 };
 
 }  // namespace ublk::inline v0

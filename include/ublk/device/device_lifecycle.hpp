@@ -26,37 +26,39 @@ namespace ublk::inline v0 {
 /// One life of a device, from ADD_DEV to DEL_DEV: the control commands in their order, and what to
 /// undo when one of them fails.
 template <class Kernel>
-class session {
+class device_lifecycle {
 public:
     /// Opens the control device. Throws `error`. Both outlive the session.
-    session(const Kernel& running, const options& asked, const set_handle& set)
-        : kernel_{running}, asked_{asked}, set_{set}, control_{running, asked.command_deadline} {}
+    device_lifecycle(const Kernel& running, const options& requested, const thread_set_handle& set)
+        : kernel_{running}, requested_{requested}, set_{set}, control_{running,
+                                                                       requested.command_deadline} {
+    }
 
-    session(const session&) = delete;
-    session& operator=(const session&) = delete;
-    ~session() {
-        if (crew_) {
-            crew_->disband();
+    device_lifecycle(const device_lifecycle&) = delete;
+    device_lifecycle& operator=(const device_lifecycle&) = delete;
+    ~device_lifecycle() {
+        if (threads_) {
+            threads_->join();
         }
     }
 
     /// Adds, configures and starts the device; a second time, in another way, where the kernel
     /// refuses the first at run time. Throws `error`; `give_up` then cleans up.
-    void open(const service<Kernel>& duty, const disk_attributes& disk) {
-        detail::check_policy_options(asked_, duty);
+    void open(const device_ops<Kernel>& ops, const disk_attributes& disk) {
+        detail::check_policy_options(requested_, ops);
         const std::uint64_t known = control_.get_features();
-        for (refused_ways refused;;) {
+        for (refused_setups refused;;) {
             try {
-                prepare(duty, disk, known, refused);
+                prepare(ops, disk, known, refused);
                 break;
-            } catch (const way_refused& how) {
-                if (!remember(how, refused) || !adder(duty, disk, refused).may_add(known)) {
+            } catch (const setup_refused& refusal) {
+                if (!remember(refusal, refused) || !adder(ops, disk, refused).may_add(known)) {
                     throw;
                 }
             }
             retract();
         }
-        info_.ring_flags = crew_->ring_flags();
+        info_.ring_flags = threads_->ring_flags();
         tell_fallbacks();
         start();
     }
@@ -72,7 +74,7 @@ public:
             }
         };
         attempt([this] { stop_serving(); });
-        attempt([this] { end().dismiss_threads(); });
+        attempt([this] { end().end_threads(); });
         attempt([this] { delete_device(); });
         if (first) {
             std::rethrow_exception(first);
@@ -82,37 +84,39 @@ public:
     /// Nothing of a start that failed stays, and what goes wrong here must not hide why it failed.
     void give_up() noexcept {
         try {
-            if (crew_) {
+            if (threads_) {
                 end().settle();
-                end().dismiss_threads();
+                end().end_threads();
             }
         } catch (...) {
         }
         try {
-            if (crew_) {
-                crew_->disband();  // with the threads goes /dev/ublkcN, which DEL_DEV waits for
+            if (threads_) {
+                threads_->join();  // with the threads goes /dev/ublkcN, which DEL_DEV waits for
             }
             if (added_) {
                 delete_device();
             }
-            (void)control_.undo_late_add(device_end<Kernel>::patience(asked_));
+            (void)control_.undo_late_add(device_shutdown<Kernel>::patience(requested_));
         } catch (...) {
         }
     }
 
     /// What was granted.
     [[nodiscard]] const device_info& info() const noexcept { return info_; }
-    [[nodiscard]] const std::shared_ptr<crew<Kernel>>& threads() const noexcept { return crew_; }
+    [[nodiscard]] const std::shared_ptr<queue_threads<Kernel>>& threads() const noexcept {
+        return threads_;
+    }
 
 private:
     /// Until the threads have offered every tag.
-    void prepare(const service<Kernel>& duty, const disk_attributes& disk, std::uint64_t known,
-                 const refused_ways& refused) {
-        add(duty, disk, known, refused);
+    void prepare(const device_ops<Kernel>& ops, const disk_attributes& disk, std::uint64_t known,
+                 const refused_setups& refused) {
+        add(ops, disk, known, refused);
         control_.set_params(info_.id, to_params(disk, info_.max_io_bytes));
-        hire(duty, disk.ring_files);
-        crew_->muster();
-        if (!crew_->ready(from_now(kernel_, asked_.command_deadline))) {
+        make_threads(ops, disk.ring_files);
+        threads_->start();
+        if (!threads_->ready(from_now(kernel_, requested_.command_deadline))) {
             fail(ETIMEDOUT, "starting the queue threads", info_.id,
                  "allocating the tag buffers takes too long",
                  "ask for less depth, fewer queues or a smaller max_io_bytes");
@@ -120,25 +124,25 @@ private:
     }
 
     /// Whether there may be another way, which the user allows.
-    bool remember(const way_refused& how, refused_ways& refused) const {
-        how.which() == way_refused::kind::batches
-            ? void(refused.batches = how.reason())
-            : void(refused.paths.emplace_back(info_.path, how.reason()));
-        return asked_.fall_back;
+    bool remember(const setup_refused& refusal, refused_setups& refused) const {
+        refusal.refused() == setup_refused::kind::batches
+            ? void(refused.batches = refusal.reason())
+            : void(refused.paths.emplace_back(info_.path, refusal.reason()));
+        return requested_.fall_back;
     }
 
     /// Takes back what was added.
     void retract() {
         end().settle();
-        end().dismiss_threads();
-        crew_->disband();
+        end().end_threads();
+        threads_->join();
         delete_device();
-        crew_.reset();
+        threads_.reset();
         added_ = false;
     }
 
     void tell_fallbacks() {
-        for (std::string& each : crew_->fallbacks()) {
+        for (std::string& each : threads_->fallbacks()) {
             info_.fallbacks.push_back(std::move(each));
         }
         for (const std::string& each : info_.fallbacks) {
@@ -146,23 +150,23 @@ private:
         }
     }
 
-    [[nodiscard]] device_adder<Kernel> adder(const service<Kernel>& duty,
+    [[nodiscard]] device_adder<Kernel> adder(const device_ops<Kernel>& ops,
                                              const disk_attributes& disk,
-                                             const refused_ways& refused) const {
-        return {kernel_, asked_, cookie_, duty, disk, threads_to_share(), refused};
+                                             const refused_setups& refused) const {
+        return {kernel_, requested_, cookie_, ops, disk, threads_to_share(), refused};
     }
 
-    void add(const service<Kernel>& duty, const disk_attributes& disk, std::uint64_t known,
-             const refused_ways& refused) {
+    void add(const device_ops<Kernel>& ops, const disk_attributes& disk, std::uint64_t known,
+             const refused_setups& refused) {
         cookie_ = new_cookie();
-        info_ = adder(duty, disk, refused).add(control_, known, [this](std::uint32_t id) {
+        info_ = adder(ops, disk, refused).add(control_, known, [this](std::uint32_t id) {
             info_.id = id;
             added_ = true;
         });
         log("data path " + std::string{to_string(info_.path)} +
             (info_.path_reason.empty() ? "" : " (" + info_.path_reason + ")"));
-        if (duty.driver_batches && !info_.driver_batches) {
-            if (!asked_.fall_back) {
+        if (ops.batch_io && !info_.batch_io) {
+            if (!requested_.fall_back) {
                 fail(EOPNOTSUPP, "ADD_DEV", info_.id, "the driver has no batches",
                      "use Linux 7.0 or newer, another batch policy, or options::fall_back");
             }
@@ -172,18 +176,18 @@ private:
                                            : refused.batches));
         }
         if (const unsigned cpus = std::min(kernel_.online_cpus(), uapi::max_nr_queues);
-            asked_.queues == 0 && info_.queues < cpus) {
+            requested_.queues == 0 && info_.queues < cpus) {
             log(std::to_string(info_.queues) + " queues for " + std::to_string(cpus) +
                 " CPUs, since its threads could not serve more at this depth");
         }
-        if (duty.splits_queues && !info_.tags_apart) {
+        if (ops.shares_tags && !info_.per_io_daemon) {
             log("each queue has one thread, since tags of their own came with Linux 6.16");
         }
     }
 
-    void log(const std::string& what) const {
-        if (asked_.log != nullptr) {
-            asked_.log("ublk: device " + std::to_string(info_.id) + ": " + what);
+    void log(const std::string& sentence) const {
+        if (requested_.log != nullptr) {
+            requested_.log("ublk: device " + std::to_string(info_.id) + ": " + sentence);
         }
     }
 
@@ -192,54 +196,53 @@ private:
         try {
             control_.start_dev(info_.id, kernel_.process_id());
         } catch (const error&) {
-            if (const int code = crew_->failure(); code != 0) {
+            if (const int code = threads_->failure(); code != 0) {
                 fail(code, "starting the queue threads", info_.id,
                      "the driver or the ring refused a queue thread", "see dmesg");
             }
             throw;
         }
-        crew_->decided();
+        threads_->start_resolved();
     }
 
-    void hire(const service<Kernel>& duty, std::vector<const registered_file*> files) {
-        device_plan plan = make_plan(duty);
-        plan.files = std::move(files);
-        auto channel = kernel_.open_channel(info_.id, from_now(kernel_, asked_.command_deadline));
-        crew_ = std::make_shared<crew<Kernel>>(kernel_, duty, std::move(channel), std::move(plan),
-                                               set_, asked_.log);
-        info_.threads = static_cast<unsigned>(crew_->size());
+    void make_threads(const device_ops<Kernel>& ops, std::vector<const registered_file*> files) {
+        device_setup setup = make_setup(ops);
+        setup.files = std::move(files);
+        auto channel =
+            kernel_.open_channel(info_.id, from_now(kernel_, requested_.command_deadline));
+        threads_ = std::make_shared<queue_threads<Kernel>>(kernel_, ops, std::move(channel),
+                                                           std::move(setup), set_);
+        info_.threads = static_cast<unsigned>(threads_->size());
     }
 
     // For a queue policy that can have any number.
     [[nodiscard]] unsigned threads_to_share() const noexcept {
-        return set_                  ? static_cast<unsigned>(set_.threads)
-               : asked_.threads != 0 ? asked_.threads
-                                     : kernel_.online_cpus();
+        return set_                      ? static_cast<unsigned>(set_.threads)
+               : requested_.threads != 0 ? requested_.threads
+                                         : kernel_.online_cpus();
     }
 
-    [[nodiscard]] device_plan make_plan(const service<Kernel>& duty) {
-        device_plan plan{info_,
-                         kernel_.page_size(),
-                         {asked_.buffer_pages, asked_.lock_buffers, !asked_.fall_back}};
-        if (duty.needs_affinity) {
-            plan.affinity = fixed_array<cpu_set>{info_.queues};
+    [[nodiscard]] device_setup make_setup(const device_ops<Kernel>& ops) {
+        device_setup setup{.granted = info_,
+                           .page_size = kernel_.page_size(),
+                           .requested = requested_,
+                           .shape = {.queues = info_.queues,
+                                     .depth = info_.depth,
+                                     .threads = threads_to_share(),
+                                     .per_io_daemon = info_.per_io_daemon}};
+        if (ops.needs_affinity) {
+            setup.affinity = fixed_array<cpu_set>{info_.queues};
         }
-        for (std::size_t q = 0; q < plan.affinity.size(); ++q) {
-            plan.affinity[q] =
+        for (std::size_t q = 0; q < setup.affinity.size(); ++q) {
+            setup.affinity[q] =
                 control_.get_queue_affinity(info_.id, queue_id{static_cast<std::uint16_t>(q)});
         }
-        plan.shape = {.queues = info_.queues,
-                      .depth = info_.depth,
-                      .threads = threads_to_share(),
-                      .tags_apart = info_.tags_apart};
-        plan.cpus = asked_.cpus;
-        if (duty.neighbours != nullptr) {
-            plan.neighbours = duty.neighbours(
-                kernel_, asked_.cpus.empty() ? std::optional<unsigned>{} : asked_.cpus.front());
+        if (ops.neighbours != cpu_domain::none) {
+            setup.neighbours = kernel_.neighbours(
+                requested_.cpus.empty() ? std::optional<unsigned>{} : requested_.cpus.front(),
+                ops.neighbours);
         }
-        plan.limits = {.spin = asked_.spin, .batch_delay = asked_.batch_delay};
-        plan.sqpoll_idle_ms = static_cast<unsigned>(asked_.sqpoll_idle.count());
-        return plan;
+        return setup;
     }
 
     [[nodiscard]] std::uint64_t new_cookie() const noexcept {
@@ -252,7 +255,7 @@ private:
     // somebody may have deleted the device and the driver may have given its id to another, which
     // is not ours to stop.
     [[nodiscard]] bool still_ours() {
-        if (crew_ && !crew_->gone(deadline{})) {
+        if (threads_ && !threads_->gone(deadline{})) {
             return true;
         }
         try {
@@ -273,26 +276,28 @@ private:
         end().stop();
     }
 
-    [[nodiscard]] device_end<Kernel> end() { return {kernel_, asked_, control_, *crew_, info_.id}; }
+    [[nodiscard]] device_shutdown<Kernel> end() {
+        return {kernel_, requested_, control_, *threads_, info_.id};
+    }
 
     // With a request that is never answered, DEL_DEV would wait for ever and hold the driver's
     // global mutex meanwhile, which blocks every other ublk device of the host.
     void delete_device() {
-        const bool threads_left = crew_ && !crew_->gone(deadline{});
+        const bool threads_left = threads_ && !threads_->gone(deadline{});
         if (!threads_left && still_ours()) {
             // A client may keep the removed disk open for as long as it likes; that is no failure.
-            (void)control_.del_dev(info_.id, device_end<Kernel>::patience(asked_));
+            (void)control_.del_dev(info_.id, device_shutdown<Kernel>::patience(requested_));
         }
     }
 
     const Kernel& kernel_;
-    const options& asked_;
-    const set_handle& set_;
-    control<Kernel> control_;
+    const options& requested_;
+    const thread_set_handle& set_;
+    control_commands<Kernel> control_;
     std::uint64_t cookie_ = 0;  ///< what the driver keeps of us beside the id
     bool added_ = false;
     device_info info_;
-    std::shared_ptr<crew<Kernel>> crew_;
+    std::shared_ptr<queue_threads<Kernel>> threads_;
 };
 
 }  // namespace ublk::inline v0

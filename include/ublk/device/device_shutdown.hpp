@@ -3,7 +3,6 @@
 
 #include <ublk/control/control_commands.hpp>
 #include <ublk/data/queue_progress.hpp>
-#include <ublk/device/queue_threads.hpp>
 #include <ublk/kernel/node_cache.hpp>
 #include <ublk/options.hpp>
 
@@ -16,14 +15,18 @@
 
 namespace ublk::inline v0 {
 
+template <class Kernel>
+class queue_threads;
+
 /// How a device that is being served comes to its end: its disk is removed, then its threads leave.
 template <class Kernel>
-class device_end {
+class device_shutdown {
 public:
     /// All outlive it.
-    device_end(const Kernel& running, const options& asked, control<Kernel>& commands,
-               crew<Kernel>& threads, std::uint32_t id) noexcept
-        : kernel_{running}, asked_{asked}, control_{commands}, threads_{threads}, id_{id} {}
+    device_shutdown(const Kernel& running, const options& requested,
+                    control_commands<Kernel>& commands, queue_threads<Kernel>& threads,
+                    std::uint32_t id) noexcept
+        : kernel_{running}, requested_{requested}, control_{commands}, threads_{threads}, id_{id} {}
 
     /// STOP first and join then: the driver writes dirty pages back through our threads. Throws
     /// `error` where that does not end, after the disk was removed by force.
@@ -32,7 +35,7 @@ public:
         threads_.report();
         const control_ticket ticket = control_.begin_stop(id_);
         if (finish_while_answered(ticket)) {
-            (void)threads_.gone(from_now(kernel_, asked_.command_deadline));
+            (void)threads_.gone(from_now(kernel_, requested_.command_deadline));
         } else {
             stop_by_force(ticket, cache.dirty_bytes());
         }
@@ -43,20 +46,20 @@ public:
     /// warns and has crashed there).
     void settle() noexcept {
         const bool stopped = stop_quietly();
-        threads_.decided();
+        threads_.start_resolved();
         if (stopped) {
-            (void)threads_.gone(from_now(kernel_, patience(asked_)));
+            (void)threads_.gone(from_now(kernel_, patience(requested_)));
         }
     }
 
     /// Nothing to do where they left by themselves, or will not be waited for a second time. Throws
     /// `error` where one does not come.
-    void dismiss_threads() {
+    void end_threads() {
         if (threads_.abandoned()) {
             return;
         }
-        threads_.dismiss();
-        if (!threads_.gone(from_now(kernel_, asked_.command_deadline))) {
+        threads_.request_exit();
+        if (!threads_.gone(from_now(kernel_, requested_.command_deadline))) {
             threads_.abandon();
             fail(ETIMEDOUT, "ending the queue threads", id_, "a backend function has not returned",
                  "end the process, then delete the device");
@@ -64,8 +67,8 @@ public:
     }
 
     /// For what hardly ever takes time.
-    [[nodiscard]] static time_limit patience(const options& asked) {
-        return std::min<time_limit>(std::chrono::seconds{1}, asked.command_deadline);
+    [[nodiscard]] static time_limit patience(const options& requested) {
+        return std::min<time_limit>(std::chrono::seconds{1}, requested.command_deadline);
     }
 
 private:
@@ -73,7 +76,7 @@ private:
     [[nodiscard]] bool finish_while_answered(control_ticket ticket) {
         constexpr std::chrono::milliseconds between_looks{100};
         std::uint64_t before = answers();
-        deadline until = from_now(kernel_, asked_.stop_deadline);
+        deadline until = from_now(kernel_, requested_.stop_deadline);
         while (true) {
             const deadline look = std::min(until, from_now(kernel_, between_looks));
             if (control_.finish_stop(ticket, id_, look)) {
@@ -81,7 +84,7 @@ private:
             }
             if (const std::uint64_t now = answers(); now != before) {
                 before = now;
-                until = from_now(kernel_, asked_.stop_deadline);
+                until = from_now(kernel_, requested_.stop_deadline);
             } else if (look == until) {
                 return false;
             }
@@ -98,12 +101,12 @@ private:
         std::string remedy = "the disk was removed by force";
         try {
             threads_.refuse();
-            const bool ended = control_.finish_stop(ticket, id_, asked_.command_deadline);
+            const bool ended = control_.finish_stop(ticket, id_, requested_.command_deadline);
             (void)threads_.gone(
-                from_now(kernel_, ended ? asked_.command_deadline : patience(asked_)));
-            dismiss_threads();
+                from_now(kernel_, ended ? requested_.command_deadline : patience(requested_)));
+            end_threads();
             if (!ended) {
-                (void)control_.finish_stop(ticket, id_, asked_.command_deadline);
+                (void)control_.finish_stop(ticket, id_, requested_.command_deadline);
             }
         } catch (const error& stuck) {
             cause += ", and " + std::string{stuck.cause()};
@@ -126,16 +129,16 @@ private:
     [[nodiscard]] bool stop_quietly() noexcept {
         try {
             threads_.refuse();
-            return control_.finish_stop(control_.begin_stop(id_), id_, patience(asked_));
+            return control_.finish_stop(control_.begin_stop(id_), id_, patience(requested_));
         } catch (...) {
             return false;
         }
     }
 
     const Kernel& kernel_;
-    const options& asked_;
-    control<Kernel>& control_;
-    crew<Kernel>& threads_;
+    const options& requested_;
+    control_commands<Kernel>& control_;
+    queue_threads<Kernel>& threads_;
     std::uint32_t id_;
 };
 

@@ -18,22 +18,22 @@
 
 namespace ublk::inline v0 {
 
-using trouble_listener = void (*)(const std::string& sentence);
+using failure_listener = void (*)(const std::string& sentence);
 
 /// Tells `options::log` what went wrong with requests of one device: on a thread of its own, which
 /// starts with the first trouble, since whoever listens may take time. The first sentences come at
 /// once, then one a second; of what there is no room for only the number is told.
 template <class Kernel>
-class trouble_report {
+class failure_report {
 public:
-    trouble_report(const Kernel& running, trouble_listener log, std::uint32_t device)
+    failure_report(const Kernel& running, failure_listener log, std::uint32_t device)
         : shared_{std::make_shared<state>(running, log, device)} {}
-    trouble_report(const trouble_report&) = delete;
-    trouble_report& operator=(const trouble_report&) = delete;
-    ~trouble_report() { finish(std::chrono::seconds{1}); }
+    failure_report(const failure_report&) = delete;
+    failure_report& operator=(const failure_report&) = delete;
+    ~failure_report() { finish(std::chrono::seconds{1}); }
 
     /// From a queue thread, on its way to say EIO.
-    [[gnu::cold]] void note(const request_trouble& trouble) noexcept {
+    [[gnu::cold]] void note(const request_failure& trouble) noexcept {
         state& here = *shared_;
         if constexpr (requires { here.kernel.hear_of(trouble); }) {
             here.kernel.hear_of(trouble);
@@ -42,9 +42,9 @@ public:
             return;
         }
         const std::lock_guard lock{here.mutex};
-        const unsigned once = trouble.what == request_trouble::kind::exception
+        const unsigned once = trouble.why == request_failure::kind::exception
                                   ? 0
-                                  : 1u << static_cast<unsigned>(trouble.what);
+                                  : 1u << static_cast<unsigned>(trouble.why);
         if (here.ended || (here.told_once & once) != 0) {
             return;
         }
@@ -81,7 +81,7 @@ public:
 
 private:
     struct state {
-        state(const Kernel& running, trouble_listener to, std::uint32_t device)
+        state(const Kernel& running, failure_listener to, std::uint32_t device)
             : kernel{running}, log{to}, id{device} {}
 
         void run() noexcept {
@@ -92,7 +92,7 @@ private:
                 changed.wait(lock, std::stop_token{},
                              [this] { return ended || count != 0 || dropped != 0; });
                 if (count != 0) {
-                    const request_trouble first = waiting[0];
+                    const request_failure first = waiting[0];
                     std::move(waiting.begin() + 1, waiting.begin() + count, waiting.begin());
                     --count;
                     tell(lock, sentence(first));
@@ -110,21 +110,21 @@ private:
         }
 
         template <class Lock>
-        void tell(Lock& lock, const std::string& what) noexcept {
+        void tell(Lock& lock, const std::string& sentence) noexcept {
             lock.unlock();
             try {
-                log("ublk: device " + std::to_string(id) + ": " + what);
+                log("ublk: device " + std::to_string(id) + ": " + sentence);
             } catch (...) {  // it has been told all the same
             }
             lock.lock();
         }
 
         Kernel kernel;
-        trouble_listener log;
+        failure_listener log;
         std::uint32_t id;
         typename Kernel::mutex mutex;
         typename Kernel::condition changed;
-        std::array<request_trouble, 16> waiting{};
+        std::array<request_failure, 16> waiting{};
         unsigned count = 0;
         unsigned dropped = 0;
         unsigned told_once = 0;  ///< kinds of which one is enough

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/backend.hpp>
 #include <ublk/data_path.hpp>
 #include <ublk/features.hpp>
 #include <ublk/kernel/setup_refused.hpp>
@@ -17,33 +16,13 @@
 
 namespace ublk::inline v0 {
 
-/// Whether B can be served that way.
-template <class B>
-[[nodiscard]] constexpr bool offers(data_path path) noexcept {
-    switch (path) {
-    case data_path::copy:
-        return accepts<B, detail::memory_span>;
-    case data_path::user_copy:
-        return accepts<B, user_copy>;
-    case data_path::lend:
-        return detail::lends<B>;
-    case data_path::pages:
-        return accepts<B, client_pages>;
-    case data_path::fixed_copy:
-    case data_path::zero_copy:
-    case data_path::auto_buffer:
-        return accepts<B, registered_buffer>;
-    }
-    return false;
-}
-
 /// What is known of a start before the driver is asked.
 struct path_facts {
     std::uint64_t known = 0;     ///< uapi::feature bits of the driver
     unsigned tags_a_thread = 0;  ///< at most
     std::span<const std::pair<data_path, std::string>> refused{};  ///< when it was tried, and why
     std::optional<data_path> preferred{};  ///< what the backend would rather have
-    bool driver_batches = false;           ///< the driver's own are asked for
+    bool batch_io = false;                 ///< the driver's own are asked for
 };
 
 /// Data paths in the order in which they are tried.
@@ -80,7 +59,7 @@ namespace detail {
 
 /// From the fewest copies of the bytes to the most.
 inline constexpr std::array paths_by_rank{
-    data_path::auto_buffer, data_path::zero_copy,  data_path::pages, data_path::lend,
+    data_path::auto_buffer, data_path::zero_copy,  data_path::pages, data_path::get_data,
     data_path::user_copy,   data_path::fixed_copy, data_path::copy,
 };
 
@@ -95,7 +74,7 @@ inline constexpr unsigned registered_buffers_max = 16384;
         return "the driver has no " + describe(needs & ~facts.known) + ", which came with Linux " +
                (first ? first->text() : std::string{"?"});
     }
-    if (facts.driver_batches && !batches_carry(path)) {
+    if (facts.batch_io && !batches_carry(path)) {
         return "the driver's batches do not ask where a write belongs";
     }
     const bool registers = registers_requests(path) || path == data_path::fixed_copy;
@@ -111,18 +90,22 @@ inline constexpr unsigned registered_buffers_max = 16384;
     return {};
 }
 
+}  // namespace detail
+
+/// Which ways to try, from what the backend offers, the driver and the limits. Throws `error` where
+/// the one that `requested` requires cannot be.
 [[nodiscard]] inline path_choice choose_path(bool (*offers)(data_path),
-                                             const std::optional<data_path>& asked,
+                                             const std::optional<data_path>& requested,
                                              const path_facts& facts) {
     path_choice choice;
     bool displaced = false;  // something better is possible than what the backend prefers
-    for (const data_path path : paths_by_rank) {
+    for (const data_path path : detail::paths_by_rank) {
         const bool possible = offers(path);
-        if (asked ? path != *asked : !possible) {
+        if (requested ? path != *requested : !possible) {
             continue;
         }
         const std::string against =
-            possible ? objection(path, facts)
+            possible ? detail::objection(path, facts)
                      : "the backend has no read and write that take their bytes that way";
         if (against.empty()) {
             const bool first = path == facts.preferred;
@@ -137,20 +120,10 @@ inline constexpr unsigned registered_buffers_max = 16384;
     }
     if (choice.candidates.empty()) {
         fail(EOPNOTSUPP, "choosing the data path", std::nullopt, choice.reason,
-             asked ? "leave options::path empty, so that the best possible one is taken"
-                   : "use a newer kernel, or give the backend functions that take a span");
+             requested ? "leave options::path empty, so that the best possible one is taken"
+                       : "use a newer kernel, or give the backend functions that take a span");
     }
     return choice;
-}
-
-}  // namespace detail
-
-/// Which ways to try, from the backend, the driver and the limits. Throws `error` where the one
-/// that `asked` requires cannot be.
-template <class B>
-[[nodiscard]] path_choice choose_path(const std::optional<data_path>& asked,
-                                      const path_facts& facts) {
-    return detail::choose_path(offers<B>, asked, facts);
 }
 
 }  // namespace ublk::inline v0

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/device/any_queue_worker.hpp>
+
 #include <atomic>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <utility>
 
@@ -13,35 +14,29 @@ namespace detail {
 class process_owner;
 }
 
-/// How a thread that serves many devices stands with one of them.
-enum class seat_state : std::uint8_t {
-    idle,  ///< nothing to do
-    busy,  ///< there may be more
-    over   ///< all is done, or serving failed
-};
-
 /// What one thread of a set is to serve: a part of one device.
 class set_member {
 public:
-    /// `how` gets `whom`, `which` and the thread's bell, and tells how it stands; once it is
+    /// `take_turn` gets `device`, `index` and the thread's bell, and tells how it stands; once it is
     /// over, never again.
-    set_member(std::shared_ptr<void> whom, std::size_t which,
-               seat_state (*how)(void* whom, std::size_t which, const void* bell) noexcept)
-        : whom_{std::move(whom)}, which_{which}, how_{how} {}
+    set_member(std::shared_ptr<void> device, std::size_t index,
+               worker_state (*take_turn)(void* device, std::size_t index,
+                                         const void* wakeup_event) noexcept)
+        : device_{std::move(device)}, index_{index}, take_turn_{take_turn} {}
 
-    [[nodiscard]] seat_state serve(const void* bell) const noexcept {
-        return how_(whom_.get(), which_, bell);
+    [[nodiscard]] worker_state serve(const void* wakeup_event) const noexcept {
+        return take_turn_(device_.get(), index_, wakeup_event);
     }
 
 private:
-    std::shared_ptr<void> whom_;
-    std::size_t which_;
-    seat_state (*how_)(void*, std::size_t, const void*) noexcept;
+    std::shared_ptr<void> device_;
+    std::size_t index_;
+    worker_state (*take_turn_)(void*, std::size_t, const void*) noexcept;
 };
 
 /// A set of threads as a device sees it; empty for a device with threads of its own. It keeps the
 /// threads.
-struct set_handle {
+struct thread_set_handle {
     std::shared_ptr<void> set{};
     std::size_t threads = 0;
     const detail::process_owner* owner = nullptr;  ///< of these threads
@@ -52,7 +47,7 @@ struct set_handle {
     /// Gives `count` members to threads that follow each other, of each device to other ones.
     void (*assign)(void* set, set_member* members, std::size_t count) = nullptr;
     /// Makes all threads look at what they have.
-    void (*ring)(void* set) noexcept = nullptr;
+    void (*wake)(void* set) noexcept = nullptr;
 
     [[nodiscard]] explicit operator bool() const noexcept { return set != nullptr; }
 };
@@ -60,7 +55,7 @@ struct set_handle {
 /// Whether the calling thread is one of those that serve `backend`, or of that set: its call of
 /// stop() would wait for itself.
 template <class Kernel>
-[[nodiscard]] bool serves_here(const void* backend, const set_handle& set) noexcept {
+[[nodiscard]] bool serves_here(const void* backend, const thread_set_handle& set) noexcept {
     const void* const mark = Kernel::this_thread_mark();
     return mark == backend || (mark != nullptr && mark == set.mark);
 }

@@ -60,10 +60,10 @@ private:
     };
 
     template <class Update>
-    [[gnu::cold, gnu::noinline]] static void renew(entry& which, unsigned at,
+    [[gnu::cold, gnu::noinline]] static void renew(entry& slot, unsigned at,
                                                    Update update) noexcept {
-        which.version = which.file->version();  // before: a file that comes meanwhile is seen then
-        which.registered = update(at, which.file->get());
+        slot.version = slot.file->version();  // before: a file that comes meanwhile is seen then
+        slot.registered = update(at, slot.file->get());
     }
 
     std::vector<entry> entries_;

@@ -7,6 +7,7 @@
 #include <ublk/kernel/operation.hpp>
 #include <ublk/kernel/user_data.hpp>
 #include <ublk/kernel_version.hpp>
+#include <ublk/result.hpp>
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
 
@@ -41,11 +42,11 @@ struct port_needs {
     std::span<const registered_file* const> files{};  ///< of the backend
     std::span<const queue_id> queues{};               ///< in the order of their places
     unsigned depth = 0;                               ///< tags of each
-    std::uint16_t batch_flags = 0;  ///< uapi::batch_flag bits of what goes with each tag
-    bool spins = false;             ///< `ready` is to tell without a system call
-    bool kernel_submits = false;    ///< by a thread of its own (SQPOLL),
-    unsigned kernel_idle_ms = 0;    ///< which sleeps after so long without work
-    const void* bell = nullptr;     ///< to ring when there is something to collect
+    std::uint16_t batch_flags = 0;       ///< uapi::batch_flag bits of what goes with each tag
+    bool spins = false;                  ///< `ready` is to tell without a system call
+    bool kernel_submits = false;         ///< by a thread of its own (SQPOLL),
+    unsigned kernel_idle_ms = 0;         ///< which sleeps after so long without work
+    const void* wakeup_event = nullptr;  ///< to ring when there is something to collect
 };
 
 /// What goes with a tag to the driver: where the kernel is to copy to or from, and in which place
@@ -57,11 +58,11 @@ struct buffer_address {
 
 /// A command on one tag of /dev/ublkcN, as the driver reads it. `address` is of memory, or the
 /// index of a registered buffer.
-[[nodiscard]] inline uapi::io_cmd io_command(queue_id queue, tag which, int result,
+[[nodiscard]] inline uapi::io_cmd io_command(queue_id queue, tag t, int result,
                                              std::uint64_t address) noexcept {
     uapi::io_cmd command;
     command.q_id = queue.value();
-    command.tag = which.value();
+    command.tag = t.value();
     command.result = result;
     command.addr = address;
     return command;
@@ -85,7 +86,7 @@ inline constexpr int control_pending = -ETIME;
 ///   `file()` is a descriptor for pread and pwrite of a request's bytes; after `close_for_good()`,
 ///   which closes it, no other file gets that number.
 /// `port` is what one queue thread talks to, created (from channel, waker and port_needs) and used
-/// by that thread alone except `waker`:
+/// by that thread alone except `wakeup`:
 ///   `fetch`, `commit` and `get_data` queue a command on a tag, whose answer is an event;
 ///   `register_buffer` and `unregister_buffer` one that is an event only where it fails;
 ///   `start` queues an operation of a backend, `cancel_operations` asks to give up all of them;
@@ -93,12 +94,12 @@ inline constexpr int control_pending = -ETIME;
 ///   returning 0 or -errno; `poll` hands over and collects without sleeping; `drain` passes each
 ///   event to a function of (token, int result). `has_events` tells whether it would pass any,
 ///   `ready` whether it would after a `poll`; `now` is the time.
-/// `bell` is for a thread that waits for several ports at once: a port made with one in its
+/// `wakeup_event` is for a thread that waits for several ports at once: a port made with one in its
 /// port_needs rings it whenever `ready` becomes true; `ring` may be called by any thread, and
 /// `wait` sleeps until somebody has rung since the last time. Optional.
 /// `node_cache`, made from the id of a device, tells what of its node's page cache is not written
 ///   back. Optional.
-/// `waker` makes a port's `wait` return with an event of `token::wake()`, from any thread, once for
+/// `wakeup` makes a port's `wait` return with an event of `user_data::wake()`, from any thread, once for
 /// each call of `listen` (the port's constructor makes the first).
 template <class K>
 concept kernel = host<K> && std::copyable<K> &&
@@ -116,19 +117,19 @@ concept kernel = host<K> && std::copyable<K> &&
     { channel.file() } -> std::same_as<int>;
     { channel.close_for_good() }
     noexcept;
-} && requires(typename K::port& port, queue_id queue, tag which, buffer_address buffer, token t,
-              const typename K::waker& waker, const operation& asked) {
-    { port.fetch(queue, which, buffer, t) }
+} && requires(typename K::port& port, queue_id queue, tag t, buffer_address buffer, user_data ud,
+              const typename K::wakeup& wakeup, const operation& requested) {
+    { port.fetch(queue, t, buffer, ud) }
     noexcept;
-    { port.commit(queue, which, int{}, buffer, t) }
+    { port.commit(queue, t, int{}, buffer, ud) }
     noexcept;
-    { port.get_data(queue, which, std::uint64_t{}, t) }
+    { port.get_data(queue, t, std::uint64_t{}, ud) }
     noexcept;
-    { port.register_buffer(queue, which, std::uint16_t{}) }
+    { port.register_buffer(queue, t, std::uint16_t{}) }
     noexcept;
-    { port.unregister_buffer(queue, which, std::uint16_t{}) }
+    { port.unregister_buffer(queue, t, std::uint16_t{}) }
     noexcept;
-    { port.start(asked) }
+    { port.start(requested) }
     noexcept;
     { port.cancel_operations() }
     noexcept;
@@ -148,7 +149,7 @@ concept kernel = host<K> && std::copyable<K> &&
     noexcept->std::same_as<bool>;
     { port.now() }
     noexcept->std::same_as<deadline>;
-    { waker.wake() }
+    { wakeup.wake() }
     noexcept;
 };
 

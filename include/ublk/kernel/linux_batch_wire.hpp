@@ -17,9 +17,9 @@ namespace ublk::inline v0 {
 
 /// Memory in which the kernel leaves the tags of one queue, as a ring of provided buffers: one for
 /// each tag, since each event takes a buffer and tells of one tag at least. So it never runs dry.
-class tag_buffers {
+class provided_buffers {
 public:
-    explicit tag_buffers(unsigned depth)
+    explicit provided_buffers(unsigned depth)
         : entries_{std::bit_ceil(depth)}, stride_{stride(depth)},
           memory_{entries_ * (sizeof(io_uring_buf) + stride_),
                   PROT_READ | PROT_WRITE,
@@ -39,11 +39,11 @@ public:
     [[nodiscard]] unsigned entries() const noexcept { return entries_; }
 
     [[nodiscard]] const std::uint16_t* at(std::uint16_t buffer) const noexcept {
-        return reinterpret_cast<const std::uint16_t*>(place(buffer));
+        return reinterpret_cast<const std::uint16_t*>(address(buffer));
     }
 
     void add(std::uint16_t buffer) noexcept {
-        io_uring_buf_ring_add(shared(), place(buffer), static_cast<unsigned>(stride_), buffer,
+        io_uring_buf_ring_add(shared(), address(buffer), static_cast<unsigned>(stride_), buffer,
                               static_cast<int>(entries_ - 1), 0);
         io_uring_buf_ring_advance(shared(), 1);
     }
@@ -55,7 +55,7 @@ private:
         return (bytes + line - 1) / line * line;
     }
 
-    [[nodiscard]] std::byte* place(std::uint16_t buffer) const noexcept {
+    [[nodiscard]] std::byte* address(std::uint16_t buffer) const noexcept {
         return memory_.data() + entries_ * sizeof(io_uring_buf) + buffer * stride_;
     }
 
@@ -74,7 +74,7 @@ struct tag_buffer_groups {
             groups_.emplace_back(depth);
         }
     }
-    std::vector<tag_buffers> groups_;
+    std::vector<provided_buffers> groups_;
 };
 
 }  // namespace detail
@@ -83,8 +83,9 @@ struct tag_buffer_groups {
 /// end: until then the kernel may still write tags down.
 class linux_batch_wire : private detail::tag_buffer_groups, public linux_port {
 public:
-    linux_batch_wire(const linux_channel& device, const linux_waker& rouse, const port_needs& needs)
-        : tag_buffer_groups{needs.queues.size(), needs.depth}, linux_port{device, rouse, needs} {
+    linux_batch_wire(const linux_channel& device, const linux_wakeup& wakeup,
+                     const port_needs& needs)
+        : tag_buffer_groups{needs.queues.size(), needs.depth}, linux_port{device, wakeup, needs} {
         for (std::size_t place = 0; place < groups_.size(); ++place) {
             demand(io_.register_buffer_group(groups_[place].shared(), groups_[place].entries(),
                                              static_cast<std::uint16_t>(place)),
@@ -93,23 +94,23 @@ public:
     }
 
     /// The tags of a queue, for the first time. `elements` must stay until `flush` has succeeded.
-    void prepare_tags(const uapi::batch_io& command, const void* elements, token t) noexcept {
-        io_.fixed_command(uapi::io::prep_io_cmds, command, t,
+    void prepare_tags(const uapi::batch_io& command, const void* elements, user_data ud) noexcept {
+        io_.fixed_command(uapi::io::prep_io_cmds, command, ud,
                           reinterpret_cast<std::uintptr_t>(elements));
     }
 
     /// Tags with their answers. `elements` must stay until it is answered.
-    void commit_tags(const uapi::batch_io& command, const void* elements, token t) noexcept {
-        io_.fixed_command(uapi::io::commit_io_cmds, command, t,
+    void commit_tags(const uapi::batch_io& command, const void* elements, user_data ud) noexcept {
+        io_.fixed_command(uapi::io::commit_io_cmds, command, ud,
                           reinterpret_cast<std::uintptr_t>(elements));
     }
 
     /// From now on each event tells which tags have a request.
-    void fetch_tags(queue_id queue, std::uint16_t place, token t) noexcept {
+    void fetch_tags(queue_id queue, std::uint16_t place, user_data ud) noexcept {
         uapi::batch_io command;
         command.q_id = queue.value();
         command.elem_bytes = sizeof(std::uint16_t);
-        io_.multishot_command(uapi::io::fetch_io_cmds, command, t, place);
+        io_.multishot_command(uapi::io::fetch_io_cmds, command, ud, place);
     }
 
     /// What such an event says, until it is given back.
@@ -141,7 +142,7 @@ public:
     template <class Consume>
     [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
         io_.drain([&consume](std::uint64_t user, int answer, std::uint32_t event)
-                      __attribute__((always_inline)) { consume(token{user}, answer, event); });
+                      __attribute__((always_inline)) { consume(user_data{user}, answer, event); });
     }
 };
 

@@ -29,8 +29,8 @@ public:
     using channel = linux_channel;
     using port = linux_port;
     using batch_wire = linux_batch_wire;
-    using waker = linux_waker;
-    using bell = linux_bell;
+    using wakeup = linux_wakeup;
+    using wakeup_event = linux_wakeup_event;
     using node_cache = ublk::node_cache;
 
     [[nodiscard]] kernel_version version() const noexcept {

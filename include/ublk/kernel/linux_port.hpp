@@ -50,9 +50,9 @@ private:
 };
 
 /// Rouses a port from its sleep, from any thread and as often as one likes.
-class linux_waker {
+class linux_wakeup {
 public:
-    linux_waker() : file_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
+    linux_wakeup() : file_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
         if (!file_) {
             fail(errno, "eventfd", std::nullopt, "no file descriptor is left", "raise `ulimit -n`");
         }
@@ -66,9 +66,9 @@ private:
 };
 
 /// Rouses a thread that has several rings.
-class linux_bell {
+class linux_wakeup_event {
 public:
-    linux_bell() : file_{::eventfd(0, EFD_CLOEXEC)} {
+    linux_wakeup_event() : file_{::eventfd(0, EFD_CLOEXEC)} {
         if (!file_) {
             fail(errno, "eventfd", std::nullopt, "no file descriptor is left", "raise `ulimit -n`");
         }
@@ -96,14 +96,14 @@ private:
 class linux_port {
 public:
     /// The channel and the waker outlive the port.
-    linux_port(const linux_channel& device, const linux_waker& rouse, const port_needs& needs)
+    linux_port(const linux_channel& device, const linux_wakeup& wakeup, const port_needs& needs)
         // A request with a registered buffer takes two commands more.
         : io_{needs.kernel_submits ? ring::kind::queue_polled
               : needs.spins        ? ring::kind::queue_spun
                                    : ring::kind::queue,
               needs.tags * (needs.reserved_buffers != 0 ? 3 : 1) + needs.operations + 1,
               needs.kernel_idle_ms},
-          rouse_{rouse.file()}, operations_{needs.operations} {
+          wakeup_file_{wakeup.file()}, operations_{needs.operations} {
         demand(io_.register_files(device.file(), needs.files),
                "registering /dev/ublkcN and the backend's files with io_uring");
         if (needs.reserved_buffers != 0) {
@@ -114,11 +114,11 @@ public:
             demand_buffers(io_.register_buffers(needs.tag_buffers),
                            "registering the tag buffers with io_uring");
         }
-        if (needs.bell != nullptr) {
-            demand(io_.announce(static_cast<const linux_bell*>(needs.bell)->file()),
+        if (needs.wakeup_event != nullptr) {
+            demand(io_.announce(static_cast<const linux_wakeup_event*>(needs.wakeup_event)->file()),
                    "registering an eventfd with io_uring");
         }
-        io_.poll_readable(rouse_, token::wake());
+        io_.poll_readable(wakeup_file_, user_data::wake());
         waiting_operations() += operations_;
         io_.allow_workers(waiting_operations());
     }
@@ -127,48 +127,48 @@ public:
     ~linux_port() { waiting_operations() -= operations_; }
 
     /// Offers a tag and its buffer to the driver; the event is the first request.
-    void fetch(queue_id queue, tag which, buffer_address buffer, token t) noexcept {
-        io_.fixed_command(uapi::io::fetch_req, io_command(queue, which, 0, buffer.memory), t,
+    void fetch(queue_id queue, tag t, buffer_address buffer, user_data ud) noexcept {
+        io_.fixed_command(uapi::io::fetch_req, io_command(queue, t, 0, buffer.memory), ud,
                           buffer.registration);
     }
 
     /// Hands a result back and the tag with it; the event is the next request.
-    void commit(queue_id queue, tag which, int result, buffer_address buffer, token t) noexcept {
+    void commit(queue_id queue, tag t, int result, buffer_address buffer, user_data ud) noexcept {
         io_.fixed_command(uapi::io::commit_and_fetch_req,
-                          io_command(queue, which, result, buffer.memory), t, buffer.registration);
+                          io_command(queue, t, result, buffer.memory), ud, buffer.registration);
     }
 
     /// Says where a write's bytes are to go; the event is the same request again, with its bytes.
-    void get_data(queue_id queue, tag which, std::uint64_t memory, token t) noexcept {
-        io_.fixed_command(uapi::io::need_get_data, io_command(queue, which, 0, memory), t);
+    void get_data(queue_id queue, tag t, std::uint64_t memory, user_data ud) noexcept {
+        io_.fixed_command(uapi::io::need_get_data, io_command(queue, t, 0, memory), ud);
     }
 
     /// Registers the pages of a request that the server owns in the place `index`.
-    void register_buffer(queue_id queue, tag which, std::uint16_t index) noexcept {
-        io_.quiet_command(uapi::io::register_io_buf, io_command(queue, which, 0, index),
-                          token::nobody());
+    void register_buffer(queue_id queue, tag t, std::uint16_t index) noexcept {
+        io_.quiet_command(uapi::io::register_io_buf, io_command(queue, t, 0, index),
+                          user_data::nobody());
     }
 
-    void unregister_buffer(queue_id queue, tag which, std::uint16_t index) noexcept {
-        io_.quiet_command(uapi::io::unregister_io_buf, io_command(queue, which, 0, index),
-                          token::nobody());
+    void unregister_buffer(queue_id queue, tag t, std::uint16_t index) noexcept {
+        io_.quiet_command(uapi::io::unregister_io_buf, io_command(queue, t, 0, index),
+                          user_data::nobody());
     }
 
-    void start(const operation& asked) noexcept { io_.start(asked); }
+    void start(const operation& requested) noexcept { io_.start(requested); }
 
     void cancel_operations() noexcept {
         using enum opcode;
         for (const opcode each : {readv, writev, fsync, read_fixed, write_fixed, poll_add, timeout,
                                   fallocate, read, write, send, recv}) {
-            io_.cancel(each, token::nobody());
+            io_.cancel(each, user_data::nobody());
         }
     }
 
     /// Whoever calls `wake` from now on makes another event.
     void listen() noexcept {
         eventfd_t times = 0;
-        (void)::eventfd_read(rouse_, &times);
-        io_.poll_readable(rouse_, token::wake());
+        (void)::eventfd_read(wakeup_file_, &times);
+        io_.poll_readable(wakeup_file_, user_data::wake());
     }
 
     int flush() noexcept { return io_.submit(); }
@@ -192,7 +192,7 @@ public:
     template <class Consume>
     [[gnu::always_inline]] void drain(Consume&& consume) noexcept {
         io_.drain([&consume](std::uint64_t user, int answer, std::uint32_t)
-                      __attribute__((always_inline)) { consume(token{user}, answer); });
+                      __attribute__((always_inline)) { consume(user_data{user}, answer); });
     }
 
     /// IORING_SETUP_* as granted.
@@ -220,12 +220,12 @@ private:
     static void demand_buffers(int code, const char* step) {
         if (code < 0) {
             const bool limit = code == -ENOMEM;
-            throw way_refused{way_refused::kind::path,
-                              code,
-                              step,
-                              std::nullopt,
-                              limit ? "the limit on locked memory is reached" : "",
-                              limit ? "raise `ulimit -l`, or leave options::path empty" : ""};
+            throw setup_refused{setup_refused::kind::path,
+                                code,
+                                step,
+                                std::nullopt,
+                                limit ? "the limit on locked memory is reached" : "",
+                                limit ? "raise `ulimit -l`, or leave options::path empty" : ""};
         }
     }
 
@@ -242,7 +242,7 @@ protected:
 private:
     detail::thread_affinity& affinity_ = detail::this_thread_affinity();
     unsigned turns_to_check_ = 1;
-    int rouse_;
+    int wakeup_file_;
     unsigned operations_;
 };
 

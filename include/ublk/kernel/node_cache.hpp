@@ -63,10 +63,10 @@ private:
         bool leaving = false;
         bool closed = false;
 
-        void await(bool state::*what) {
+        void await(bool state::*member) {
             constexpr std::chrono::milliseconds patience{100};  // an open takes microseconds
             std::unique_lock lock{mutex};
-            (void)changed.wait_for(lock, patience, [&] { return this->*what; });
+            (void)changed.wait_for(lock, patience, [&] { return this->*member; });
         }
 
         void leave() noexcept {

@@ -86,9 +86,9 @@ public:
     operation& operator=(const operation&) = delete;
 
     /// What goes to the kernel next.
-    submission what;
+    submission submitted;
 
-    /// The registered file that `what.file` is the descriptor of, or null.
+    /// The registered file that `submitted.file` is the descriptor of, or null.
     const registered_file* record = nullptr;
 
     /// The coroutine that waits.
@@ -102,28 +102,28 @@ public:
 
     /// The kernel has answered. False where the rest is to be submitted: `what` is then changed
     /// to ask for it.
-    [[nodiscard]] bool ends_with(int said) noexcept {
+    [[nodiscard]] bool ends_with(int outcome) noexcept {
         if (unit_ == 0) {
-            answer = said;
+            answer = outcome;
             return true;
         }
-        if (said <= 0) {
-            if ((said == -EINTR || said == -EAGAIN) && ++refusals_ < refusals_max) {
+        if (outcome <= 0) {
+            if ((outcome == -EINTR || outcome == -EAGAIN) && ++refusals_ < refusals_max) {
                 return false;
             }
             // What was moved before an error counts for nothing: a disk knows no half of a request.
-            answer = said < 0 ? said : moved_;
+            answer = outcome < 0 ? outcome : moved_;
             return true;
         }
         refusals_ = 0;
-        moved_ += said;
+        moved_ += outcome;
         // O_DIRECT stops off a block at the end of a file only, and cannot go on from there.
-        if (static_cast<std::uint32_t>(said) >= left_ || said % unit_ != 0) {
+        if (static_cast<std::uint32_t>(outcome) >= left_ || outcome % unit_ != 0) {
             answer = moved_;
             return true;
         }
-        left_ -= static_cast<std::uint32_t>(said);
-        skip(static_cast<std::uint32_t>(said));
+        left_ -= static_cast<std::uint32_t>(outcome);
+        skip(static_cast<std::uint32_t>(outcome));
         return false;
     }
 
@@ -138,21 +138,21 @@ private:
     static constexpr std::uint16_t refusals_max = 1000;
 
     void skip(std::uint32_t bytes) noexcept {
-        what.offset += bytes;
-        if (what.code != opcode::readv && what.code != opcode::writev) {
-            what.address += bytes;
-            what.length -= bytes;
+        submitted.offset += bytes;
+        if (submitted.code != opcode::readv && submitted.code != opcode::writev) {
+            submitted.address += bytes;
+            submitted.length -= bytes;
             return;
         }
-        auto* vector = reinterpret_cast<iovec*>(what.address);
+        auto* vector = reinterpret_cast<iovec*>(submitted.address);
         while (bytes >= vector->iov_len) {
             bytes -= static_cast<std::uint32_t>(vector->iov_len);
             ++vector;
-            --what.length;
+            --submitted.length;
         }
         vector->iov_base = static_cast<std::byte*>(vector->iov_base) + bytes;
         vector->iov_len -= bytes;
-        what.address = reinterpret_cast<std::uintptr_t>(vector);
+        submitted.address = reinterpret_cast<std::uintptr_t>(vector);
     }
 
     std::uint32_t left_ = 0;

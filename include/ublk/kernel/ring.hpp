@@ -37,14 +37,14 @@ public:
     /// operations may be in flight; the completion queue holds twice as many, so that it cannot
     /// overflow while one turn's events are still in it. `idle` is for how many milliseconds the
     /// kernel's thread looks for submissions in vain before it sleeps.
-    ring(kind what, unsigned entries, unsigned idle = 0) {
+    ring(kind purpose, unsigned entries, unsigned idle = 0) {
         const unsigned submissions = std::bit_ceil(std::min(entries, submissions_max));
-        if (const int code = open(what, submissions, entries, idle); code < 0) {
+        if (const int code = open(purpose, submissions, entries, idle); code < 0) {
             refuse_ring(code, entries);
         }
         keep_from_children();
         // Not needed, but each io_uring_enter is spared a look-up; where refused, nothing is lost.
-        if (what != kind::control) {
+        if (purpose != kind::control) {
             (void)io_uring_register_ring_fd(&ring_);
         }
     }
@@ -83,24 +83,24 @@ public:
     /// Queues an IORING_OP_URING_CMD on fixed file 0. A full submission queue is handed over first.
     /// `address` goes into the field that commands on plain files have no use for.
     template <class Command>
-    void fixed_command(std::uint32_t op, const Command& command, token t,
+    void fixed_command(std::uint32_t op, const Command& command, user_data ud,
                        std::uint64_t address = 0) noexcept {
-        put(0, IOSQE_FIXED_FILE, op, command, t.raw(), address);
+        put(0, IOSQE_FIXED_FILE, op, command, ud.raw(), address);
     }
 
     /// The same, with an event only if it fails.
     template <class Command>
-    void quiet_command(std::uint32_t op, const Command& command, token t) noexcept {
-        put(0, IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS, op, command, t.raw());
+    void quiet_command(std::uint32_t op, const Command& command, user_data ud) noexcept {
+        put(0, IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS, op, command, ud.raw());
     }
 
     /// A command on fixed file 0 that goes on telling, each time in a buffer of that group.
     template <class Command>
-    void multishot_command(std::uint32_t op, const Command& command, token t,
+    void multishot_command(std::uint32_t op, const Command& command, user_data ud,
                            std::uint16_t group) noexcept {
         constexpr std::uint32_t multishot = 1u << 1;  // IORING_URING_CMD_MULTISHOT, since 6.18
         io_uring_sqe* const sqe =
-            put(0, IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT, op, command, t.raw());
+            put(0, IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT, op, command, ud.raw());
         sqe->rw_flags = multishot;
         sqe->buf_group = group;
     }
@@ -108,26 +108,26 @@ public:
     /// Provides the buffers of a group. `shared` outlives the ring. Returns 0 or -errno.
     [[nodiscard]] int register_buffer_group(io_uring_buf_ring* shared, unsigned entries,
                                             std::uint16_t group) noexcept {
-        io_uring_buf_reg asked{};
-        asked.ring_addr = reinterpret_cast<std::uintptr_t>(shared);
-        asked.ring_entries = entries;
-        asked.bgid = group;
-        return io_uring_register_buf_ring(&ring_, &asked, 0);
+        io_uring_buf_reg requested{};
+        requested.ring_addr = reinterpret_cast<std::uintptr_t>(shared);
+        requested.ring_entries = entries;
+        requested.bgid = group;
+        return io_uring_register_buf_ring(&ring_, &requested, 0);
     }
 
     /// Queues an operation of a backend.
-    void start(const operation& asked) noexcept {
+    void start(const operation& requested) noexcept {
         io_uring_sqe* const sqe = next_unclear();
-        std::memcpy(static_cast<void*>(sqe), &asked.what, offsetof(submission, buffer));
-        if (asked.record != nullptr) {
-            const unsigned place = files_.place(*asked.record, [this](unsigned at, int file) {
+        std::memcpy(static_cast<void*>(sqe), &requested.submitted, offsetof(submission, buffer));
+        if (requested.record != nullptr) {
+            const unsigned place = files_.place(*requested.record, [this](unsigned at, int file) {
                 return io_uring_register_files_update(&ring_, at, &file, 1) == 1;
             });
             sqe->fd = place != 0 ? static_cast<int>(place) : sqe->fd;
             sqe->flags |= place != 0 ? IOSQE_FIXED_FILE : 0;
         }
-        sqe->user_data = token::of(asked).raw();
-        sqe->buf_index = asked.what.buffer;
+        sqe->user_data = user_data::of(requested).raw();
+        sqe->buf_index = requested.submitted.buffer;
         sqe->personality = 0;
         sqe->file_index = 0;
         sqe->addr3 = 0;
@@ -135,12 +135,12 @@ public:
     }
 
     /// Asks to give up all operations of that kind; the answer carries `own`.
-    void cancel(opcode which, token own) noexcept {
+    void cancel(opcode code, user_data own) noexcept {
         constexpr unsigned all = 1u << 0;        // IORING_ASYNC_CANCEL_ALL
         constexpr unsigned by_opcode = 1u << 5;  // IORING_ASYNC_CANCEL_OP, since 6.6
         io_uring_sqe* const sqe = next();
         io_uring_prep_cancel64(sqe, 0, 0);
-        sqe->len = static_cast<std::uint32_t>(which);
+        sqe->len = static_cast<std::uint32_t>(code);
         sqe->cancel_flags = all | by_opcode;
         sqe->user_data = own.raw();
     }
@@ -153,10 +153,10 @@ public:
     }
 
     /// Completes once when `file` becomes readable.
-    void poll_readable(int file, token t) noexcept {
+    void poll_readable(int file, user_data ud) noexcept {
         io_uring_sqe* const sqe = next();
         io_uring_prep_poll_add(sqe, file, POLLIN);
-        sqe->user_data = t.raw();
+        sqe->user_data = ud.raw();
     }
 
     /// Asks to give up the operation with that user_data; the answer carries `own`.
@@ -257,19 +257,19 @@ private:
     // From the best to what every kernel with ublk has. Deferred task work runs when the thread
     // asks for events, so a request never interrupts a backend and a batch of them costs one
     // switch.
-    int open(kind what, unsigned submissions, unsigned entries, unsigned idle) noexcept {
+    int open(kind purpose, unsigned submissions, unsigned entries, unsigned idle) noexcept {
         constexpr unsigned base = IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL;
         constexpr unsigned best = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-        if (what == kind::control) {
+        if (purpose == kind::control) {
             return try_to_open(submissions, entries, IORING_SETUP_SQE128 | IORING_SETUP_CLAMP);
         }
-        if (what == kind::unattended) {
+        if (purpose == kind::unattended) {
             return try_to_open(submissions, entries, base);
         }
-        if (what == kind::queue_polled) {  // excludes what follows
+        if (purpose == kind::queue_polled) {  // excludes what follows
             return try_to_open(submissions, entries, base | IORING_SETUP_SQPOLL, idle);
         }
-        const unsigned told = what == kind::queue_spun ? IORING_SETUP_TASKRUN_FLAG : 0;
+        const unsigned told = purpose == kind::queue_spun ? IORING_SETUP_TASKRUN_FLAG : 0;
         int code = -EINVAL;
         for (const unsigned flags : {base | best | told, base | IORING_SETUP_COOP_TASKRUN | told,
                                      unsigned{IORING_SETUP_CLAMP}}) {

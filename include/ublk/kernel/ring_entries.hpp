@@ -3,6 +3,7 @@
 
 #include <ublk/config.hpp>
 #include <ublk/error.hpp>
+#include <ublk/kernel/user_data.hpp>
 
 #include <liburing.h>
 

@@ -15,25 +15,25 @@ namespace ublk::inline v0 {
 
 /// The kernel has a way of serving and refuses it at run time all the same, as it does where a
 /// limit on locked memory is reached: another way may do.
-class way_refused : public error {
+class setup_refused : public error {
 public:
     enum class kind {
         path,    ///< the data path's buffers
         batches  ///< the driver's batches
     };
 
-    way_refused(kind which, int code, std::string_view step, std::optional<std::uint32_t> device,
-                std::string cause, std::string remedy)
-        : error{code, step, device, std::move(cause), std::move(remedy)}, which_{which} {}
+    setup_refused(kind refused, int code, std::string_view step,
+                  std::optional<std::uint32_t> device, std::string cause, std::string remedy)
+        : error{code, step, device, std::move(cause), std::move(remedy)}, refused_{refused} {}
 
-    [[nodiscard]] kind which() const noexcept { return which_; }
+    [[nodiscard]] kind refused() const noexcept { return refused_; }
 
 private:
-    kind which_;
+    kind refused_;
 };
 
 /// What one start has found to be refused.
-struct refused_ways {
+struct refused_setups {
     std::vector<std::pair<data_path, std::string>> paths{};  ///< and why
     std::string batches{};                                   ///< why; "" where they are not
 };

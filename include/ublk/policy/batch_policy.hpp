@@ -21,40 +21,81 @@ concept batch_policy = requires(unsigned waiting) {
     noexcept->std::same_as<bool>;
 };
 
-/// Whether P would have the driver's own batches.
+/// What a batch policy says of itself, and what holds where it says nothing.
 template <class P>
-inline constexpr bool batches_by_driver = false;
-template <class P>
-    requires requires {
-        P::by_driver;
-    }
-inline constexpr bool batches_by_driver<P> = P::by_driver;
+struct batch_policy_traits {
+    static constexpr bool by_driver = [] {
+        if constexpr (requires { P::by_driver; }) {
+            return bool{P::by_driver};
+        }
+        return false;
+    }();
+    static constexpr bool by_kernel_thread = [] {
+        if constexpr (requires { P::by_kernel_thread; }) {
+            return bool{P::by_kernel_thread};
+        }
+        return false;
+    }();
+    static constexpr bool timed = [] {
+        if constexpr (requires { P::timed; }) {
+            return bool{P::timed};
+        }
+        return false;
+    }();
+    static constexpr bool never = [] {
+        if constexpr (requires { P::never; }) {
+            return bool{P::never};
+        }
+        return false;
+    }();
+};
 
-/// Whether a thread of the kernel's submits for P (IORING_SETUP_SQPOLL).
-template <class P>
-inline constexpr bool submits_by_kernel = false;
-template <class P>
-    requires requires {
-        P::by_kernel_thread;
-    }
-inline constexpr bool submits_by_kernel<P> = P::by_kernel_thread;
+/// Hands every completion back at once: the least delay for a client that waits for one answer, at
+/// one system call a request. For backends that take long over each.
+struct each {
+    [[nodiscard]] static constexpr bool due(unsigned) noexcept { return true; }
+};
 
-/// Whether P bounds how long a completion waits.
-template <class P>
-inline constexpr bool timed_batches = false;
-template <class P>
-    requires requires {
-        P::timed;
-    }
-inline constexpr bool timed_batches<P> = P::timed;
+/// Hands completions back once per turn of the loop, in the same system call that waits for the
+/// next requests: the most throughput.
+struct per_wakeup {
+    static constexpr bool never = true;
+    [[nodiscard]] static constexpr bool due(unsigned) noexcept { return false; }
+};
 
-/// Whether P leaves it all to the wait.
-template <class P>
-inline constexpr bool never_due = false;
-template <class P>
-    requires requires {
-        P::never;
-    }
-inline constexpr bool never_due<P> = P::never;
+/// Hands completions back N at a time, and the rest at the end of the turn: bounds how long the
+/// first of a batch waits for the others.
+template <unsigned N>
+struct up_to {
+    static_assert(N > 0, "ublk: up_to<N> needs N >= 1");
+    [[nodiscard]] static constexpr bool due(unsigned waiting) noexcept { return waiting >= N; }
+};
+
+/// Hands completions back as `per_wakeup` does, but no later than `options::batch_delay` after the
+/// first of them, however long the backend takes over the others. Looks at the clock for each.
+struct within {
+    static constexpr bool timed = true;
+    static constexpr bool never = true;
+    [[nodiscard]] static constexpr bool due(unsigned) noexcept { return false; }
+};
+
+/// A thread of the kernel's takes each completion as soon as it is queued (IORING_SETUP_SQPOLL),
+/// and the driver's copies are made there: the server makes no system call but to sleep, and with
+/// `waits::spin` none at all. The kernel's thread keeps a CPU busy until it has had nothing to do
+/// for `options::sqpoll_idle`.
+struct sqpoll {
+    static constexpr bool by_kernel_thread = true;
+    [[nodiscard]] static constexpr bool due(unsigned) noexcept { return true; }
+};
+
+/// Requests come and completions go in the driver's own batches (UBLK_F_BATCH_IO, Linux 7.0): one
+/// event tells of up to 128 requests, one command answers a whole turn of the loop. The least work
+/// for a request among many. Where the driver has none of that, the same program runs as with
+/// `per_wakeup`; `device_info::batch_io` tells.
+struct batch_io {
+    static constexpr bool by_driver = true;
+    static constexpr bool never = true;
+    [[nodiscard]] static constexpr bool due(unsigned) noexcept { return false; }
+};
 
 }  // namespace ublk::inline v0

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <ublk/error.hpp>
-#include <ublk/policy/axis.hpp>
 #include <ublk/policy/queue_policy.hpp>
 #include <ublk/request.hpp>
+#include <ublk/result.hpp>
 
 #include <chrono>
 #include <concepts>
@@ -35,15 +35,15 @@ struct any_clock {
 /// |                                                  | none throws, allocates or locks           |
 /// | `meter{record, tags}`                            | made by the thread; `tags` of all queues  |
 /// | `meter.turn_begins(clock)`, `meter.turn_ends()`  | a look at the events; between these:      |
-/// | `meter.took(place, index)`                       | a request came: `place` of the queue, and |
+/// | `meter.took(queue_index, index)`                       | a request came: `queue_index` of the queue, and |
 /// |                                                  | `index` of the tag, among the thread's    |
-/// | `meter.answered(clock, place, index, r, result)` | its answer is queued for the driver       |
+/// | `meter.answered(clock, queue_index, index, r, result)` | its answer is queued for the driver       |
 ///
 /// `clock.now()` is a steady_clock::time_point.
 template <class M>
 concept measuring_policy = requires(typename M::meter& meter, const thread_shares& shares,
                                     void* record, std::size_t tags, const detail::any_clock& clock,
-                                    std::uint16_t place, const request& r, result answer) {
+                                    std::uint16_t queue_index, const request& r, result answer) {
     requires std::same_as<const axis, decltype(M::on)>;
     requires M::on == axis::measuring;
     { M::make_record(shares) } -> std::same_as<std::shared_ptr<void>>;
@@ -51,9 +51,9 @@ concept measuring_policy = requires(typename M::meter& meter, const thread_share
     requires std::constructible_from<typename M::meter, void*, std::size_t>;
     { meter.turn_begins(clock) }
     noexcept;
-    { meter.took(place, place) }
+    { meter.took(queue_index, queue_index) }
     noexcept;
-    { meter.answered(clock, place, place, r, answer) }
+    { meter.answered(clock, queue_index, queue_index, r, answer) }
     noexcept;
     { meter.turn_ends() }
     noexcept;
@@ -80,25 +80,5 @@ struct no_stats {
 };
 
 static_assert(measuring_policy<no_stats>);
-
-namespace detail {
-
-template <class P>
-struct measuring {
-    using type = no_stats;
-};
-template <class P>
-    requires requires {
-        typename P::measuring;
-    }
-struct measuring<P> {
-    using type = typename P::measuring;
-};
-
-}  // namespace detail
-
-/// What the threads of a queue policy keep count of.
-template <class P>
-using measuring_of = typename detail::measuring<P>::type;
 
 }  // namespace ublk::inline v0

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <ublk/detail/cpu_domain.hpp>
-#include <ublk/policy/axis.hpp>
 #include <ublk/policy/queue_policy.hpp>
 
 #include <cstddef>
@@ -78,25 +77,5 @@ struct one_node : one_l3 {
 };
 
 }  // namespace places
-
-namespace detail {
-
-template <class P>
-struct placement {
-    using type = places::anywhere;
-};
-template <class P>
-    requires requires {
-        typename P::placement;
-    }
-struct placement<P> {
-    using type = typename P::placement;
-};
-
-}  // namespace detail
-
-/// Where the threads of a queue policy run.
-template <class P>
-using placement_of = typename detail::placement<P>::type;
 
 }  // namespace ublk::inline v0

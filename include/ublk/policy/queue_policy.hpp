@@ -12,12 +12,20 @@
 
 namespace ublk::inline v0 {
 
+/// What a part of a queue policy decides, beside which thread serves what.
+enum class axis {
+    waiting,    ///< how a thread waits for requests
+    placement,  ///< on which CPUs it runs
+    measuring   ///< what it keeps count of
+};
+
 /// What there is to be dealt out to threads.
 struct queue_facts {
     unsigned queues = 1;
-    unsigned depth = 1;       ///< tags of each
-    unsigned threads = 1;     ///< options::threads, or as many as there are online CPUs
-    bool tags_apart = false;  ///< several threads may serve one queue (PER_IO_DAEMON, Linux 6.16)
+    unsigned depth = 1;    ///< tags of each
+    unsigned threads = 1;  ///< options::threads, or as many as there are online CPUs
+    bool per_io_daemon =
+        false;  ///< several threads may serve one queue (PER_IO_DAEMON, Linux 6.16)
 };
 
 /// The tags of a queue that one thread serves: `first`, `first + step`, and so on.
@@ -36,8 +44,8 @@ using thread_shares = std::vector<queue_share>;
 /// | expression               | meaning                                                          |
 /// |--------------------------|------------------------------------------------------------------|
 /// | `P::threads(facts)`      | for each thread what it serves; every tag exactly once           |
-/// | `P::one_queue_a_thread`  | constant: the loop need not ask a completion for its queue       |
-/// | `P::counts_threads`      | optional constant: `options::threads` says how many there are    |
+/// | `P::single_queue`  | constant: the loop need not ask a completion for its queue       |
+/// | `P::takes_thread_count`      | optional constant: `options::threads` says how many there are    |
 /// | `P::waiting`             | optional: how a thread waits (waits.hpp); `waits::block`         |
 /// | `P::placement`           | optional: on which CPUs it runs (places.hpp); `places::anywhere` |
 /// | `P::measuring`           | optional: what it counts (measuring.hpp); `no_stats`             |
@@ -46,17 +54,8 @@ using thread_shares = std::vector<queue_share>;
 template <class P>
 concept queue_policy = requires(const queue_facts& facts) {
     { P::threads(facts) } -> std::same_as<std::vector<thread_shares>>;
-    requires std::same_as<const bool, decltype(P::one_queue_a_thread)>;
+    requires std::same_as<const bool, decltype(P::single_queue)>;
 };
-
-/// Whether P makes as many threads as it is told.
-template <class P>
-inline constexpr bool counts_threads = false;
-template <class P>
-    requires requires {
-        P::counts_threads;
-    }
-inline constexpr bool counts_threads<P> = P::counts_threads;
 
 namespace detail {
 
@@ -71,14 +70,14 @@ namespace detail {
 
 /// START_DEV would wait for ever for a tag that nobody serves.
 inline void check_shares(const std::vector<thread_shares>& all, const queue_facts& facts,
-                         bool one_queue_a_thread) {
+                         bool single_queue) {
     fixed_array<bool> served(std::size_t{facts.queues} * facts.depth);
     for (const thread_shares& each : all) {
-        UBLK_ASSERT(!each.empty() && (each.size() == 1 || !one_queue_a_thread),
+        UBLK_ASSERT(!each.empty() && (each.size() == 1 || !single_queue),
                     "a queue policy gives each thread the queues that it promises");
         for (const queue_share& share : each) {
             UBLK_ASSERT(share.queue.value() < facts.queues && share.step != 0 &&
-                            (share.step == 1 || facts.tags_apart),
+                            (share.step == 1 || facts.per_io_daemon),
                         "a queue policy gives out what there is");
             for (std::size_t tag = share.first; tag < facts.depth; tag += share.step) {
                 const std::size_t index = share.queue.value() * std::size_t{facts.depth} + tag;

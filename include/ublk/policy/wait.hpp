@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/policy/axis.hpp>
 #include <ublk/policy/loop_timing.hpp>
+#include <ublk/policy/queue_policy.hpp>
 
 #include <type_traits>
 
@@ -25,7 +25,7 @@ namespace detail {
 ///
 /// | expression              | meaning                                                           |
 /// |-------------------------|-------------------------------------------------------------------|
-/// | `W::wait(port, pace)`   | returns with an event, or without one: 0 or -errno; noexcept      |
+/// | `W::wait(port, loop_timing)`   | returns with an event, or without one: 0 or -errno; noexcept      |
 /// | `W::spins`              | constant: looks for events without a system call                  |
 /// | `W::on`                 | `axis::waiting`                                                   |
 namespace waits {
@@ -36,7 +36,7 @@ struct block {
     static constexpr bool spins = false;
 
     template <class Port>
-    [[nodiscard, gnu::always_inline]] static int wait(Port& port, const pace&) noexcept {
+    [[nodiscard, gnu::always_inline]] static int wait(Port& port, const loop_timing&) noexcept {
         return port.wait();
     }
 };
@@ -48,7 +48,7 @@ struct spin {
     static constexpr bool spins = true;
 
     template <class Port>
-    [[nodiscard]] static int wait(Port& port, const pace&) noexcept {
+    [[nodiscard]] static int wait(Port& port, const loop_timing&) noexcept {
         const int code = port.poll();
         if (code < 0 || port.has_events()) {
             return code;
@@ -66,7 +66,7 @@ struct spin_then_block {
     static constexpr bool spins = true;
 
     template <class Port>
-    [[nodiscard]] static int wait(Port& port, const pace& limits) noexcept {
+    [[nodiscard]] static int wait(Port& port, const loop_timing& limits) noexcept {
         const int code = port.poll();
         if (code < 0 || port.has_events()) {
             return code;
@@ -86,25 +86,5 @@ struct spin_then_block {
 };
 
 }  // namespace waits
-
-namespace detail {
-
-template <class P>
-struct waiting {
-    using type = waits::block;
-};
-template <class P>
-    requires requires {
-        typename P::waiting;
-    }
-struct waiting<P> {
-    using type = typename P::waiting;
-};
-
-}  // namespace detail
-
-/// How the threads of a queue policy wait.
-template <class P>
-using waiting_of = typename detail::waiting<P>::type;
 
 }  // namespace ublk::inline v0

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/policy/axis.hpp>
 #include <ublk/policy/measuring.hpp>
 #include <ublk/policy/placement.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/policy/queue_policy.hpp>
 #include <ublk/policy/wait.hpp>
 
@@ -54,11 +54,13 @@ struct with : Threading {
     static_assert(detail::at_most_one<axis::measuring, Parts...>,
                   "ublk: with<...> both measures and does not");
 
-    using waiting = typename detail::part_of<axis::waiting, waiting_of<Threading>, Parts...>::type;
-    using placement =
-        typename detail::part_of<axis::placement, placement_of<Threading>, Parts...>::type;
-    using measuring =
-        typename detail::part_of<axis::measuring, measuring_of<Threading>, Parts...>::type;
+    using waiting =
+        typename detail::part_of<axis::waiting, typename queue_policy_traits<Threading>::waiting,
+                                 Parts...>::type;
+    using placement = typename detail::part_of<
+        axis::placement, typename queue_policy_traits<Threading>::placement, Parts...>::type;
+    using measuring = typename detail::part_of<
+        axis::measuring, typename queue_policy_traits<Threading>::measuring, Parts...>::type;
 };
 
 }  // namespace ublk::inline v0

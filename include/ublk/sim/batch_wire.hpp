@@ -21,19 +21,19 @@ namespace ublk::inline v0::sim {
 /// no request, and an event without another to come ends the fetching.
 class kernel::batch_wire : public kernel::port {
 public:
-    batch_wire(const channel& device, const waker& rouse, const port_needs& needs)
-        : port{device, rouse, needs} {}
+    batch_wire(const channel& device, const wakeup& wakeup, const port_needs& needs)
+        : port{device, wakeup, needs} {}
 
     [[gnu::noinline]] void prepare_tags(const uapi::batch_io& command, const void* elements,
-                                        token t) noexcept {
-        put_batch(uapi::io::prep_io_cmds, command, elements, t);
+                                        user_data ud) noexcept {
+        put_batch(uapi::io::prep_io_cmds, command, elements, ud);
     }
     [[gnu::noinline]] void commit_tags(const uapi::batch_io& command, const void* elements,
-                                       token t) noexcept {
-        put_batch(uapi::io::commit_io_cmds, command, elements, t);
+                                       user_data ud) noexcept {
+        put_batch(uapi::io::commit_io_cmds, command, elements, ud);
     }
-    [[gnu::noinline]] void fetch_tags(queue_id queue, std::uint16_t, token t) noexcept {
-        put({.what = queued_entry::kind::fetch_batches, .command = {.queue = queue, .t = t}});
+    [[gnu::noinline]] void fetch_tags(queue_id queue, std::uint16_t, user_data ud) noexcept {
+        put({.what = queued_entry::kind::fetch_batches, .command = {.queue = queue, .ud = ud}});
     }
 
     [[nodiscard]] std::span<const std::uint16_t> tags(std::uint16_t, int, std::uint32_t) noexcept {
@@ -47,25 +47,25 @@ public:
     template <class Consume>
     void drain(Consume&& consume) noexcept {
         std::size_t seen = 0;
-        completion_event event{token{0}, 0};
+        completion_event event{user_data{0}, 0};
         while (next(seen, event)) {
-            if (!event.t.is_io()) {
-                consume(event.t, event.result, 0u);
+            if (!event.ud.is_io()) {
+                consume(event.ud, event.result, 0u);
                 continue;
             }
-            lane& l = lanes_[event.t.place()];
+            lane& l = lanes_[event.ud.queue_index()];
             if (!l.fetches) {
                 l.held.push_back(event);
             } else if (event.result < 0) {
                 l.fetches = false;
-                consume(l.t, event.result, 0u);
+                consume(l.ud, event.result, 0u);
             } else if (dice().chance(dry)) {
                 l.fetches = false;
                 l.held.push_back(event);
-                consume(l.t, -ENOBUFS, 0u);
+                consume(l.ud, -ENOBUFS, 0u);
             } else {
                 gather(seen, event);
-                consume(l.t, static_cast<int>(told_.size() * sizeof(std::uint16_t)), more);
+                consume(l.ud, static_cast<int>(told_.size() * sizeof(std::uint16_t)), more);
             }
         }
         advance(seen);
@@ -77,28 +77,29 @@ private:
 
     struct lane {
         bool fetches = false;
-        token t{0};
+        user_data ud{0};
         std::deque<completion_event> held{};
     };
 
     [[nodiscard]] random& dice() noexcept { return in_.on().dice; }
 
     void put_batch(std::uint32_t op, const uapi::batch_io& command, const void* elements,
-                   token t) noexcept {
+                   user_data ud) noexcept {
         put({.what = queued_entry::kind::batch,
-             .command = {.op = op, .queue = queue_id{command.q_id}, .t = t},
+             .command = {.op = op, .queue = queue_id{command.q_id}, .ud = ud},
              .batch = command,
              .elements = static_cast<const std::byte*>(elements)});
     }
 
     /// This event and what follows of the same queue.
     void gather(std::size_t& seen, const completion_event& first) {
-        told_.assign(1, first.t.which().value());
-        completion_event event{token{0}, 0};
+        told_.assign(1, first.ud.tag().value());
+        completion_event event{user_data{0}, 0};
         std::size_t ahead = seen;
         while (told_.size() < uapi::max_batch_tags && !dice().chance(8) && next(ahead, event) &&
-               event.t.is_io() && event.t.place() == first.t.place() && event.result == 0) {
-            told_.push_back(event.t.which().value());
+               event.ud.is_io() && event.ud.queue_index() == first.ud.queue_index() &&
+               event.result == 0) {
+            told_.push_back(event.ud.tag().value());
             seen = ahead;
         }
     }
@@ -108,18 +109,18 @@ private:
             if (!batches() || each.command.queue.value() >= device_->queues.size()) {
                 return -EINVAL;
             }
-            lane& l = lanes_[each.command.t.place()];
+            lane& l = lanes_[each.command.ud.queue_index()];
             l.fetches = true;
-            l.t = each.command.t;
+            l.ud = each.command.ud;
             for (const completion_event& kept : std::exchange(l.held, {})) {
-                ring_.post(kept.t, kept.result);
+                ring_.post(kept.ud, kept.result);
             }
             return 0;
         }
         if (each.what != queued_entry::kind::batch) {
             return port::take(each);
         }
-        ring_.post(each.command.t, carry_out(each));
+        ring_.post(each.command.ud, carry_out(each));
         return 0;
     }
 
@@ -179,9 +180,9 @@ private:
         uapi::elem_header header;
         std::memcpy(&header, at, sizeof header);
         io_command single = each.command;
-        single.which = tag{header.tag};
+        single.t = tag{header.tag};
         single.result = header.result;
-        single.t = token::io(each.command.t.place(), single.which);
+        single.ud = user_data::io(each.command.ud.queue_index(), single.t);
         if ((each.batch.flags & uapi::batch_flag::has_buf_addr) != 0) {
             std::memcpy(&single.address, at + sizeof header, sizeof single.address);
         }

@@ -40,7 +40,7 @@ struct fragment {
 
 /// A request in its tag.
 struct request_slot {
-    fragment what;
+    fragment part;
     std::uint16_t queue = 0;
     std::uint16_t tag = 0;
     bool started = false;      ///< with the driver

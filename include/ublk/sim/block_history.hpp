@@ -87,19 +87,19 @@ public:
     };
 
     /// The write was answered.
-    void finish(content::id write, moment began, moment now, outcome how) {
+    void finish(content::id write, moment began, moment now, outcome given) {
         version& own = *exactly(write);
         if (--own.in_flight == 0) {
             own.answered = now;
         }
-        own.certain = own.certain && how.certain;
-        if (!how.certain) {
+        own.certain = own.certain && given.certain;
+        if (!given.certain) {
             return;
         }
         for (version& v : versions_) {
             if (v.answered < began) {
                 v.gone = std::min(v.gone, now);
-                v.buried = std::min(v.buried, how.durable ? 0 : now);
+                v.buried = std::min(v.buried, given.durable ? 0 : now);
             }
         }
     }

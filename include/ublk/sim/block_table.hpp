@@ -105,12 +105,12 @@ public:
 
     template <class OldestRead>
     void stop_writing(std::uint64_t block, write_under_way w, moment now,
-                      block_history::outcome how, const OldestRead& oldest_read) {
+                      block_history::outcome given, const OldestRead& oldest_read) {
         calm_block& calm = calm_[block];
-        if (!has_history(calm) && stop_calmly(calm, w, now, how)) {
+        if (!has_history(calm) && stop_calmly(calm, w, now, given)) {
             return;
         }
-        history_of(calm).past.finish(w.write, w.began, now, how);
+        history_of(calm).past.finish(w.write, w.began, now, given);
         leave(calm, oldest_read);
     }
 
@@ -142,15 +142,16 @@ private:
     }
 
     /// Ends the only request of a calm block. Returns false where the block is not calm afterwards.
-    bool stop_calmly(calm_block& calm, write_under_way w, moment now, block_history::outcome how) {
+    bool stop_calmly(calm_block& calm, write_under_way w, moment now,
+                     block_history::outcome given) {
         const bool doubt = forget_buried(calm);
         if (w.write == content::zeroes && calm.now == content::zeroes && !doubt) {
             calm.since = now;  // zeroes before and after, whatever became of it
-        } else if (!how.certain || (doubt && !how.durable && flush_since(calm.since))) {
+        } else if (!given.certain || (doubt && !given.durable && flush_since(calm.since))) {
             return false;
         } else {
             calm.supersede(w.write, now);
-            calm.before = how.durable ? 0 : calm.before;
+            calm.before = given.durable ? 0 : calm.before;
         }
         calm.users = 0;
         return true;

@@ -41,13 +41,13 @@ public:
     [[nodiscard]] int check(std::uint64_t address, std::size_t bytes, bool fills) const noexcept {
         const bool inside =
             address >= base_ && address - base_ <= bytes_ && bytes <= bytes_ - (address - base_);
-        const bool wrong_way = rq_ != nullptr && fills != (rq_->what.op == uapi::op::read);
+        const bool wrong_way = rq_ != nullptr && fills != (rq_->part.op == uapi::op::read);
         return inside && !wrong_way ? 0 : -EFAULT;
     }
 
     /// Where that is now: a client that gives up on its request leaves the pages to others.
     [[nodiscard]] std::byte* at(std::uint64_t address) const noexcept {
-        return rq_ != nullptr ? rq_->what.data + (address - base_)
+        return rq_ != nullptr ? rq_->part.data + (address - base_)
                               : reinterpret_cast<std::byte*>(address);
     }
 

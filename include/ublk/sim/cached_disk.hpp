@@ -3,6 +3,7 @@
 
 #include <ublk/error.hpp>
 #include <ublk/request.hpp>
+#include <ublk/result.hpp>
 #include <ublk/sim/medium.hpp>
 
 #include <cstddef>

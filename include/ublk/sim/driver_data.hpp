@@ -37,7 +37,7 @@ public:
     /// PREP_IO_CMDS fails: a tag that it took before is the server's again.
     void give_back(const io_command& c) {
         hardware_queue& q = queues[c.queue.value()];
-        io_slot& slot = q.slots[c.which.value()];
+        io_slot& slot = q.slots[c.t.value()];
         if (q.ready-- == q.slots.size()) {
             --queues_ready;
             q.canceling = true;
@@ -56,13 +56,13 @@ protected:
     }
 
     [[nodiscard]] static std::size_t bytes_of(const request_slot& rq) noexcept {
-        const bool data = rq.what.op == uapi::op::read || rq.what.op == uapi::op::write;
-        return data ? static_cast<std::size_t>(sectors_to_bytes(rq.what.sectors)) : 0;
+        const bool data = rq.part.op == uapi::op::read || rq.part.op == uapi::op::write;
+        return data ? static_cast<std::size_t>(sectors_to_bytes(rq.part.sectors)) : 0;
     }
 
     void describe(const io_slot& slot, const request_slot& rq, std::uint32_t more = 0) noexcept {
-        const uapi::io_desc words{static_cast<std::uint32_t>(rq.what.op) | rq.what.flags | more,
-                                  rq.what.sectors, rq.what.sector,
+        const uapi::io_desc words{static_cast<std::uint32_t>(rq.part.op) | rq.part.flags | more,
+                                  rq.part.sectors, rq.part.sector,
                                   copies() ? reinterpret_cast<std::uintptr_t>(slot.buffer)
                                            : slot.registration};
         std::memcpy(descriptors.data() + rq.queue * stride + rq.tag * descriptor_size(), &words,
@@ -71,16 +71,16 @@ protected:
 
     /// Whether the server is first to say where the bytes of a write belong.
     [[nodiscard]] bool asks_for_place(const io_slot& slot, const request_slot& rq) const noexcept {
-        return has(uapi::feature::need_get_data) && rq.what.op == uapi::op::write &&
+        return has(uapi::feature::need_get_data) && rq.part.op == uapi::op::write &&
                !slot.wants_buffer;
     }
 
     /// Before the server hears of a request. False where that fails it.
     [[nodiscard]] bool bring(ring& to, io_slot& slot, request_slot& rq) {
         const std::size_t bytes = bytes_of(rq);
-        const bool write = rq.what.op == uapi::op::write;
+        const bool write = rq.part.op == uapi::op::write;
         if (copies() && write) {
-            std::memcpy(slot.buffer, rq.what.data, bytes);
+            std::memcpy(slot.buffer, rq.part.data, bytes);
         } else if (has_tag_buffers() && slot.buffer != nullptr) {
             std::memset(slot.buffer, static_cast<int>(stale), bytes);
         }
@@ -88,14 +88,14 @@ protected:
             slot.lend_buffer(bytes, forbidden_reach());
         }
         if (window != nullptr && bytes != 0) {
-            window->open(rq.queue, rq.tag, {rq.what.data, bytes}, write || !on.is.strict);
+            window->open(rq.queue, rq.tag, {rq.part.data, bytes}, write || !on.is.strict);
         }
         return !has(uapi::feature::auto_buf_reg) || bytes == 0 || register_by_itself(to, slot, rq);
     }
 
     /// The server has answered: how many sectors count as done.
     [[nodiscard]] std::uint32_t take_back(const io_command& c, request_slot& rq) {
-        const bool read = rq.what.op == uapi::op::read;
+        const bool read = rq.part.op == uapi::op::read;
         const std::size_t bytes = bytes_of(rq);
         std::span<const std::byte> from{};
         if (window != nullptr && bytes != 0) {
@@ -110,9 +110,9 @@ protected:
         const std::size_t done =
             partly && c.result >= 0 ? std::min(bytes, static_cast<std::size_t>(c.result)) : bytes;
         if (read && c.result >= 0 && !from.empty()) {
-            std::memcpy(rq.what.data, from.data(), done);
+            std::memcpy(rq.part.data, from.data(), done);
         }
-        return bytes == 0 ? rq.what.sectors : static_cast<std::uint32_t>(bytes_to_sectors(done));
+        return bytes == 0 ? rq.part.sectors : static_cast<std::uint32_t>(bytes_to_sectors(done));
     }
 
     // ---------------------------------------------------------------- pages in a ring's table
@@ -127,7 +127,7 @@ protected:
             const bool daemon = slot->daemon == &on.tasks.running();
             return daemon && !has(uapi::feature::batch_io) ? -EBUSY : -EINVAL;
         }
-        request_slot& rq = live->slot(c.queue.value(), c.which.value());
+        request_slot& rq = live->slot(c.queue.value(), c.t.value());
         if (!has(uapi::feature::support_zero_copy) || slot->wants_buffer || bytes_of(rq) == 0) {
             return -EINVAL;
         }
@@ -186,10 +186,10 @@ private:
         if (c.result < 0) {
             return;
         }
-        if (rq.what.op == uapi::op::read && copy_window::has_stale_word(found)) {
+        if (rq.part.op == uapi::op::read && copy_window::has_stale_word(found)) {
             on.violation("a read is answered without all of its bytes: " + name(c));
-        } else if (rq.what.op == uapi::op::write &&
-                   !std::equal(found.begin(), found.end(), rq.what.data)) {
+        } else if (rq.part.op == uapi::op::write &&
+                   !std::equal(found.begin(), found.end(), rq.part.data)) {
             on.violation("the bytes of a write were overwritten by its server: " + name(c));
         }
     }

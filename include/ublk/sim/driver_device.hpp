@@ -97,7 +97,7 @@ public:
         if (!std::exchange(slot.wants_buffer, asks)) {
             note(journal::kind::handed, rq);
         }
-        through.post(slot.t, asks ? uapi::io_res_need_get_data : uapi::io_res_ok);
+        through.post(slot.ud, asks ? uapi::io_res_need_get_data : uapi::io_res_ok);
     }
 
     // ---------------------------------------------------------------- ends
@@ -198,7 +198,7 @@ private:
         if (code != 0) {
             return code;
         }
-        request_slot& rq = live->slot(c.queue.value(), c.which.value());
+        request_slot& rq = live->slot(c.queue.value(), c.t.value());
         watch_result(c, rq);
         if (c.buffer() != slot->buffer) {
             watch_place(*slot, c);
@@ -220,10 +220,10 @@ private:
 
     void finish(io_slot& slot, request_slot& rq) override {
         note(journal::kind::committed, rq, slot.result);
-        const bool nothing_read = rq.what.op == uapi::op::read && slot.result == 0;
+        const bool nothing_read = rq.part.op == uapi::op::read && slot.result == 0;
         if (slot.result < 0 || nothing_read) {
             live->end(rq, slot.result < 0 ? as_client_sees(-slot.result) : EIO);
-        } else if (slot.sectors_done < rq.what.sectors) {
+        } else if (slot.sectors_done < rq.part.sectors) {
             live->advance(rq, slot.sectors_done);
         } else {
             live->end(rq, 0);
@@ -237,7 +237,7 @@ private:
         if (code != 0) {
             return code;
         }
-        request_slot& rq = live->slot(c.queue.value(), c.which.value());
+        request_slot& rq = live->slot(c.queue.value(), c.t.value());
         take_command(*slot, from, c, 0);
         if (on.since(6, 16)) {
             dispatch(from, rq);
@@ -251,10 +251,10 @@ private:
         if (journal* const book = on.is.book; book != nullptr) {
             rq.number = what == journal::kind::handed ? book->next_number() : rq.number;
             journal::entry line{.what = what, .number = rq.number, .result = result};
-            line.op = rq.what.op;
-            line.flags = rq.what.flags;
-            line.sector = rq.what.sector;
-            line.sectors = rq.what.sectors;
+            line.op = rq.part.op;
+            line.flags = rq.part.flags;
+            line.sector = rq.part.sector;
+            line.sectors = rq.part.sectors;
             book->add(line);
         }
     }
@@ -292,7 +292,7 @@ private:
             on.violation("a buffer was written to while the driver had it");
         }
         if (slot.to != nullptr) {
-            slot.to->give_work({this, nullptr, {slot.t, uapi::io_res_abort}});
+            slot.to->give_work({this, nullptr, {slot.ud, uapi::io_res_abort}});
         }
     }
 };

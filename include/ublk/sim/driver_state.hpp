@@ -82,8 +82,8 @@ struct driver_state {
 
     /// Null where there is no such tag.
     [[nodiscard]] io_slot* find(const io_command& c) noexcept {
-        return c.queue.value() < queues.size() && c.which.value() < info.queue_depth
-                   ? &queues[c.queue.value()].slots[c.which.value()]
+        return c.queue.value() < queues.size() && c.t.value() < info.queue_depth
+                   ? &queues[c.queue.value()].slots[c.t.value()]
                    : nullptr;
     }
 
@@ -141,7 +141,7 @@ struct driver_state {
         if (const int code = check_owned(slot, c); code != 0) {
             return code;
         }
-        const bool read = live->slot(c.queue.value(), c.which.value()).what.op == uapi::op::read;
+        const bool read = live->slot(c.queue.value(), c.t.value()).part.op == uapi::op::read;
         const bool placeless = has(uapi::feature::need_get_data) && read && c.address == 0;
         return placeless || buffer_is_wrong(c) ? -EINVAL : 0;
     }
@@ -178,7 +178,7 @@ struct driver_state {
 
     void take_command(io_slot& slot, ring& from, const io_command& c, std::size_t watched) {
         slot.to = &from;
-        slot.t = c.t;
+        slot.ud = c.ud;
         slot.buffer = c.buffer();
         slot.registration = c.registration;
         slot.active = true;
@@ -205,8 +205,7 @@ struct driver_state {
     }
 
     [[nodiscard]] static std::string name(const io_command& c) {
-        return "queue " + std::to_string(c.queue.value()) + " tag " +
-               std::to_string(c.which.value());
+        return "queue " + std::to_string(c.queue.value()) + " tag " + std::to_string(c.t.value());
     }
 
     /// The driver writes up to `max_io_buf_bytes` into a buffer, whatever else is there.
@@ -230,8 +229,8 @@ struct driver_state {
 
     /// What a server must never say: the driver takes a short result for the whole.
     void watch_result(const io_command& c, const request_slot& rq) {
-        const bool data = rq.what.op == uapi::op::read || rq.what.op == uapi::op::write;
-        const auto whole = static_cast<std::int64_t>(sectors_to_bytes(rq.what.sectors));
+        const bool data = rq.part.op == uapi::op::read || rq.part.op == uapi::op::write;
+        const auto whole = static_cast<std::int64_t>(sectors_to_bytes(rq.part.sectors));
         if (data && c.result >= 0 && c.result != whole) {
             on.violation("a short result is committed: " + name(c) + ", " +
                          std::to_string(c.result) + " of " + std::to_string(whole) + " bytes");

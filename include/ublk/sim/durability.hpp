@@ -26,10 +26,10 @@ struct lives {
 
         [[nodiscard]] bool went_well() const noexcept { return ended != never && result >= 0; }
         [[nodiscard]] bool writes() const noexcept {
-            const opcode code = first.asked.code;
+            const opcode code = first.requested.code;
             return code == opcode::write || code == opcode::writev || code == opcode::write_fixed;
         }
-        [[nodiscard]] bool syncs() const noexcept { return first.asked.code == opcode::fsync; }
+        [[nodiscard]] bool syncs() const noexcept { return first.requested.code == opcode::fsync; }
     };
 
     explicit lives(const journal& book) {

@@ -19,8 +19,8 @@ struct ring;
 
 /// An operation of a backend that the kernel has taken and not answered.
 struct flight {
-    submission asked;
-    token t{0};
+    submission requested;
+    user_data ud{0};
     ring* to = nullptr;                         ///< null: nobody waits for it any more
     std::vector<iovec> pieces{};                ///< of readv and writev, as they were at its begin
     std::shared_ptr<registered_pages> pages{};  ///< of a fixed read or write

@@ -44,7 +44,7 @@ namespace ublk::inline v0::sim {
 struct io_slot {
     task* daemon = nullptr;  ///< who fetched it
     ring* to = nullptr;      ///< where its command waits
-    token t{0};
+    user_data ud{0};
     std::byte* buffer = nullptr;
     std::size_t watched = 0;         ///< bytes at its begin that must stay as they are
     std::size_t closed = 0;          ///< bytes that AddressSanitizer reports

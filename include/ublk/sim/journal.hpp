@@ -35,7 +35,7 @@ public:
         std::uint32_t sectors = 0;
 
         // Of an operation.
-        submission asked{};
+        submission requested{};
         file_id file{};
         bool durable = false;       ///< a write that is, once it has ended
         std::uint64_t request = 0;  ///< whose buffer it works on; 0 where that is not known

@@ -18,8 +18,8 @@ namespace ublk::inline v0::sim {
 class kernel::port {
 public:
     /// Throws `error`, as the real one does.
-    port(const channel& device, const waker& rouse, const port_needs& needs)
-        : in_{device.in()}, as_{device.as()}, device_{device.device()}, waker_{*rouse.state_},
+    port(const channel& device, const wakeup& wakeup, const port_needs& needs)
+        : in_{device.in()}, as_{device.as()}, device_{device.device()}, wakeup_{*wakeup.state_},
           ring_{in_.on(), as_, room_for_events(in_, entries(needs))}, room_{std::bit_ceil(
                                                                           entries(needs))} {
         int code = 0;
@@ -34,16 +34,16 @@ public:
         if (in_.on().is.book != nullptr) {
             ring_.whose = [this](const std::byte* place) { return device_->request_at(place); };
         }
-        if (needs.bell != nullptr) {
-            ring_.bell = static_cast<const bell*>(needs.bell)->state_.get();
+        if (needs.wakeup_event != nullptr) {
+            ring_.wakeup_event = static_cast<const wakeup_event*>(needs.wakeup_event)->state_.get();
         }
         poll_waker();  // which a wake that came before ends at once
     }
     port(const port&) = delete;
     port& operator=(const port&) = delete;
     virtual ~port() {
-        if (waker_.polling == &ring_) {
-            waker_.polling = nullptr;
+        if (wakeup_.polling == &ring_) {
+            wakeup_.polling = nullptr;
         }
         if (!ring_.flights.empty()) {
             in_.on().violation("a ring is closed upon operations in flight, whose memory goes");
@@ -54,37 +54,35 @@ public:
         }
     }
 
-    [[gnu::noinline]] void fetch(queue_id queue, tag which, buffer_address buffer,
-                                 token t) noexcept {
-        put({.command = {uapi::io::fetch_req, queue, which, 0, buffer.memory, buffer.registration,
-                         t}});
+    [[gnu::noinline]] void fetch(queue_id queue, tag t, buffer_address buffer,
+                                 user_data ud) noexcept {
+        put({.command = {uapi::io::fetch_req, queue, t, 0, buffer.memory, buffer.registration,
+                         ud}});
     }
-    [[gnu::noinline]] void commit(queue_id queue, tag which, int result, buffer_address buffer,
-                                  token t) noexcept {
-        put({.command = {uapi::io::commit_and_fetch_req, queue, which, result, buffer.memory,
-                         buffer.registration, t}});
+    [[gnu::noinline]] void commit(queue_id queue, tag t, int result, buffer_address buffer,
+                                  user_data ud) noexcept {
+        put({.command = {uapi::io::commit_and_fetch_req, queue, t, result, buffer.memory,
+                         buffer.registration, ud}});
     }
-    [[gnu::noinline]] void get_data(queue_id queue, tag which, std::uint64_t memory,
-                                    token t) noexcept {
-        put({.command = {uapi::io::need_get_data, queue, which, 0, memory, 0, t}});
+    [[gnu::noinline]] void get_data(queue_id queue, tag t, std::uint64_t memory,
+                                    user_data ud) noexcept {
+        put({.command = {uapi::io::need_get_data, queue, t, 0, memory, 0, ud}});
     }
-    [[gnu::noinline]] void register_buffer(queue_id queue, tag which,
-                                           std::uint16_t index) noexcept {
-        put({.command = {uapi::io::register_io_buf, queue, which, 0, index, 0, token::nobody()}});
+    [[gnu::noinline]] void register_buffer(queue_id queue, tag t, std::uint16_t index) noexcept {
+        put({.command = {uapi::io::register_io_buf, queue, t, 0, index, 0, user_data::nobody()}});
     }
-    [[gnu::noinline]] void unregister_buffer(queue_id queue, tag which,
-                                             std::uint16_t index) noexcept {
-        put({.command = {uapi::io::unregister_io_buf, queue, which, 0, index, 0, token::nobody()}});
+    [[gnu::noinline]] void unregister_buffer(queue_id queue, tag t, std::uint16_t index) noexcept {
+        put({.command = {uapi::io::unregister_io_buf, queue, t, 0, index, 0, user_data::nobody()}});
     }
 
-    [[gnu::noinline]] void start(const operation& asked) noexcept {
-        put({queued_entry::kind::operation, {.t = token::of(asked)}, asked.what});
+    [[gnu::noinline]] void start(const operation& requested) noexcept {
+        put({queued_entry::kind::operation, {.ud = user_data::of(requested)}, requested.submitted});
     }
     [[gnu::noinline]] void cancel_operations() noexcept {
-        put({.what = queued_entry::kind::cancel, .command = {.t = token::nobody()}});
+        put({.what = queued_entry::kind::cancel, .command = {.ud = user_data::nobody()}});
     }
     [[gnu::noinline]] void listen() noexcept {
-        waker_.readable = false;
+        wakeup_.readable = false;
         poll_waker();
     }
 
@@ -103,7 +101,7 @@ public:
             looks_in_vain_ = 0;
             return true;
         }
-        if (ring_.bell != nullptr) {
+        if (ring_.wakeup_event != nullptr) {
             return false;  // which will tell
         }
         UBLK_ASSERT(++looks_in_vain_ < patience, "a simulated thread does not spin for ever");
@@ -116,9 +114,9 @@ public:
     template <class Consume>
     void drain(Consume&& consume) noexcept {
         std::size_t seen = 0;
-        completion_event event{token{0}, 0};
+        completion_event event{user_data{0}, 0};
         while (next(seen, event)) {
-            consume(event.t, event.result);
+            consume(event.ud, event.result);
         }
         advance(seen);
     }
@@ -138,7 +136,7 @@ protected:
     }
 
     void poll_waker() noexcept {
-        put({.what = queued_entry::kind::listen, .command = {.t = token::wake()}});
+        put({.what = queued_entry::kind::listen, .command = {.ud = user_data::wake()}});
     }
 
     [[nodiscard]] int register_buffers(const port_needs& needs) {
@@ -162,8 +160,8 @@ protected:
 
     static void demand(int code) {
         if (code < 0) {
-            using enum way_refused::kind;
-            throw way_refused{path, code, "registering buffers with io_uring", {}, "", ""};
+            using enum setup_refused::kind;
+            throw setup_refused{path, code, "registering buffers with io_uring", {}, "", ""};
         }
     }
 
@@ -238,7 +236,7 @@ protected:
         for (std::size_t i = 0; i < some && !as_.dead; ++i) {
             const queued_entry each = ring_.queued[i];
             if (const int answer = take(each); answer != 0) {
-                ring_.post(each.command.t, answer);
+                ring_.post(each.command.ud, answer);
             }
         }
         ring_.queued.erase(ring_.queued.begin(),
@@ -255,10 +253,10 @@ protected:
         case queued_entry::kind::command:
             break;
         case queued_entry::kind::listen:
-            waker_.poll(ring_);
+            wakeup_.poll(ring_);
             return 0;
         case queued_entry::kind::operation:
-            return operations{ring_}.start(each.asked, each.command.t);
+            return operations{ring_}.start(each.requested, each.command.ud);
         case queued_entry::kind::cancel:
             operations{ring_}.cancel_all();
             return 0;
@@ -273,7 +271,7 @@ protected:
                 if (each.rq != nullptr) {
                     device_->dispatch(ring_, *each.rq);
                 } else {
-                    ring_.post(each.event.t, each.event.result);
+                    ring_.post(each.event.ud, each.event.result);
                 }
             }
         }
@@ -283,7 +281,7 @@ protected:
     world& in_;
     process& as_;
     device_ptr device_;
-    waker::state& waker_;
+    wakeup::state& wakeup_;
     ring ring_;
     std::size_t room_;
     unsigned looks_in_vain_ = 0;

@@ -25,8 +25,8 @@ public:
     class channel;
     class port;
     class batch_wire;
-    class waker;
-    class bell;
+    class wakeup;
+    class wakeup_event;
     using thread = sim::thread;
     using mutex = sim::mutex;
     using condition = sim::condition;
@@ -41,8 +41,8 @@ public:
     [[nodiscard]] unsigned online_cpus() const noexcept { return in_->on().is.cpus; }
     [[nodiscard]] bool enter_queue_thread(const cpu_set&) const noexcept { return true; }
     /// A backend whose coroutines cannot run is wrong; one that throws may mean to.
-    void hear_of(const request_trouble& what) const {
-        if (what.what != request_trouble::kind::exception) {
+    void hear_of(const request_failure& what) const {
+        if (what.why != request_failure::kind::exception) {
             in_->on().violation(sentence(what));
         }
     }
@@ -172,7 +172,7 @@ private:
     file_reference held_;
 };
 
-class kernel::waker {
+class kernel::wakeup {
 public:
     void wake() const noexcept { state_->ring(); }
 
@@ -192,7 +192,7 @@ private:
         }
         void answer() {
             if (sim::ring* const there = std::exchange(polling, nullptr)) {
-                there->post(token::wake(), 1);
+                there->post(user_data::wake(), 1);
             }
         }
         bool readable = false;
@@ -201,7 +201,7 @@ private:
     std::unique_ptr<state> state_ = std::make_unique<state>();
 };
 
-class kernel::bell {
+class kernel::wakeup_event {
 public:
     void ring() const { state_->ring(); }
     void wait() const {
@@ -213,7 +213,7 @@ public:
 
 private:
     friend class port;
-    std::unique_ptr<bell_state> state_ = std::make_unique<bell_state>();
+    std::unique_ptr<wakeup_event_state> state_ = std::make_unique<wakeup_event_state>();
 };
 
 inline kernel::control kernel::open_control() const {

@@ -12,11 +12,8 @@
 // backend is made. UBLK_SIM_SEEDS in the environment is the number of worlds that each law is tried
 // in, UBLK_SIM_SEED replays one.
 
-#include <ublk/policy/each.hpp>
-#include <ublk/policy/per_cpu.hpp>
-#include <ublk/policy/per_wakeup.hpp>
-#include <ublk/policy/shared.hpp>
-#include <ublk/policy/up_to.hpp>
+#include <ublk/policy/batch_policy.hpp>
+#include <ublk/policy/queue_policies.hpp>
 #include <ublk/sim/cached_disk.hpp>
 #include <ublk/sim/laws/ending.hpp>
 #include <ublk/sim/laws/keeping.hpp>

@@ -73,7 +73,7 @@ struct conditions {
 /// What all parts of the simulated kernel share: dice, clock, tasks, and the list of violations.
 class machine {
 public:
-    explicit machine(const conditions& how) : is{how}, dice{how.seed}, tasks{dice} {
+    explicit machine(const conditions& given) : is{given}, dice{given.seed}, tasks{dice} {
         here() = this;
     }
     machine(const machine&) = delete;

@@ -168,10 +168,10 @@ private:
         } else if (r.what.op == uapi::op::read) {
             each_block(r.what, [&](std::uint64_t block) { table_.stop_reading(block, oldest); });
         } else {
-            const block_history::outcome how{succeeded && r.what.op != uapi::op::discard,
-                                             r.what.fua || table_.writes_through()};
+            const block_history::outcome given{succeeded && r.what.op != uapi::op::discard,
+                                               r.what.fua || table_.writes_through()};
             each_block(r.what, [&](std::uint64_t block) {
-                table_.stop_writing(block, {r.write, r.began}, clock_, how, oldest);
+                table_.stop_writing(block, {r.write, r.began}, clock_, given, oldest);
             });
         }
         r.in_flight = false;

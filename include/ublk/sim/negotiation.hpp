@@ -25,35 +25,36 @@ namespace detail {
 using namespace uapi::feature;
 
 /// What ADD_DEV refuses in the flags. Returns 0 or -errno.
-[[nodiscard]] inline int check_flags(uapi::dev_info& asked, const machine& on) noexcept {
+[[nodiscard]] inline int check_flags(uapi::dev_info& requested, const machine& on) noexcept {
     if (on.is.root) {
-        asked.flags &= ~unprivileged_dev;
-    } else if ((asked.flags & unprivileged_dev) == 0) {
+        requested.flags &= ~unprivileged_dev;
+    } else if ((requested.flags & unprivileged_dev) == 0) {
         return -EPERM;
     }
     const bool fail_io_known = on.since(6, 13);
     constexpr std::uint64_t recovery =
         user_recovery | user_recovery_reissue | user_recovery_fail_io;
-    const std::uint64_t wanted = asked.flags & recovery;
+    const std::uint64_t wanted = requested.flags & recovery;
     if (fail_io_known && wanted != 0 && wanted != user_recovery &&
         wanted != (user_recovery | user_recovery_reissue) &&
         wanted != (user_recovery | user_recovery_fail_io)) {
         return -EINVAL;
     }
-    if (on.since(6, 16) && (asked.flags & quiesce) != 0 && (asked.flags & user_recovery) == 0) {
+    if (on.since(6, 16) && (requested.flags & quiesce) != 0 &&
+        (requested.flags & user_recovery) == 0) {
         return -EINVAL;
     }
-    if ((asked.flags & unprivileged_dev) != 0) {
-        asked.flags &= ~(user_recovery | user_recovery_reissue);
+    if ((requested.flags & unprivileged_dev) != 0) {
+        requested.flags &= ~(user_recovery | user_recovery_reissue);
         const std::uint64_t refused = (on.since(6, 12) ? uapi::feature::user_copy : 0) |
                                       (on.since(6, 15) ? support_zero_copy : 0) |
                                       (on.since(6, 16) ? auto_buf_reg : 0);
-        if ((asked.flags & refused) != 0) {
+        if ((requested.flags & refused) != 0) {
             return -EINVAL;
         }
     }
     const bool integrity_alone =
-        (asked.flags & integrity) != 0 && (asked.flags & uapi::feature::user_copy) == 0;
+        (requested.flags & integrity) != 0 && (requested.flags & uapi::feature::user_copy) == 0;
     return on.since(7, 0) && integrity_alone ? -EINVAL : 0;
 }
 
@@ -61,10 +62,11 @@ using namespace uapi::feature;
 [[nodiscard]] inline int grant_flags(std::uint64_t& flags, const machine& on) noexcept {
     flags &= features_of(on.is.version);
     flags |= always_on_features & features_of(on.is.version);
-    if ((flags & batch_io) != 0) {
+    if ((flags & uapi::feature::batch_io) != 0) {
         flags &= ~per_io_daemon;
     }
-    if ((flags & (uapi::feature::user_copy | support_zero_copy | auto_buf_reg | batch_io)) != 0) {
+    if ((flags & (uapi::feature::user_copy | support_zero_copy | auto_buf_reg |
+                  uapi::feature::batch_io)) != 0) {
         flags &= ~need_get_data;
     }
     const std::uint64_t zoned_needs =
@@ -77,26 +79,26 @@ using namespace uapi::feature;
 
 /// ADD_DEV before the device exists: returns 0 or -errno in the driver's order of checks.
 /// `header_id` is the number that the command's header names.
-[[nodiscard]] inline int check_add(uapi::dev_info& asked, std::uint32_t header_id,
+[[nodiscard]] inline int check_add(uapi::dev_info& requested, std::uint32_t header_id,
                                    const machine& on) noexcept {
-    if (asked.queue_depth == 0 || asked.queue_depth > uapi::max_queue_depth ||
-        asked.nr_hw_queues == 0 || asked.nr_hw_queues > uapi::max_nr_queues) {
+    if (requested.queue_depth == 0 || requested.queue_depth > uapi::max_queue_depth ||
+        requested.nr_hw_queues == 0 || requested.nr_hw_queues > uapi::max_nr_queues) {
         return -EINVAL;
     }
-    if (const int code = detail::check_flags(asked, on); code != 0) {
+    if (const int code = detail::check_flags(requested, on); code != 0) {
         return code;
     }
     if (!on.since(7, 3)) {
         // The field was padding, which the driver hands back as it came.
-    } else if ((asked.flags & uapi::feature::io_desc_size) == 0) {
-        asked.io_desc_size = sizeof(uapi::io_desc);
-    } else if (asked.io_desc_size < sizeof(uapi::io_desc) ||
-               asked.io_desc_size % alignof(uapi::io_desc) != 0 ||
-               asked.io_desc_size > uapi::max_io_desc_size) {
+    } else if ((requested.flags & uapi::feature::io_desc_size) == 0) {
+        requested.io_desc_size = sizeof(uapi::io_desc);
+    } else if (requested.io_desc_size < sizeof(uapi::io_desc) ||
+               requested.io_desc_size % alignof(uapi::io_desc) != 0 ||
+               requested.io_desc_size > uapi::max_io_desc_size) {
         return -EINVAL;
     }
-    asked.owner_uid = asked.owner_gid = on.is.root ? 0 : 1000;
-    if (header_id != asked.dev_id) {
+    requested.owner_uid = requested.owner_gid = on.is.root ? 0 : 1000;
+    if (header_id != requested.dev_id) {
         return -EINVAL;
     }
     return header_id != uapi::any_dev_id && header_id >= uapi::max_devices ? -EINVAL : 0;

@@ -41,17 +41,17 @@ inline void note_begin(const ring& of, flight& f) {
     }
     f.number = book->next_number();
     journal::entry what{.what = journal::kind::began, .number = f.number};
-    what.asked = f.asked;
-    what.file = journal::id_of(f.asked.file);
+    what.requested = f.requested;
+    what.file = journal::id_of(f.requested.file);
     constexpr std::uint32_t dsync = 2 | 4;  // RWF_DSYNC, RWF_SYNC
-    const int mode = ::fcntl(f.asked.file, F_GETFL);
-    what.durable = detail::transfers(f.asked.code) &&
-                   ((f.asked.op_flags & dsync) != 0 || (mode >= 0 && (mode & O_DSYNC) != 0));
+    const int mode = ::fcntl(f.requested.file, F_GETFL);
+    what.durable = detail::transfers(f.requested.code) &&
+                   ((f.requested.op_flags & dsync) != 0 || (mode >= 0 && (mode & O_DSYNC) != 0));
     if (f.pages != nullptr && f.pages->request() != nullptr) {
         what.request = f.pages->request()->number;
-    } else if (detail::transfers(f.asked.code)) {
+    } else if (detail::transfers(f.requested.code)) {
         const auto* const place = f.pieces.empty()
-                                      ? reinterpret_cast<const std::byte*>(f.asked.address)
+                                      ? reinterpret_cast<const std::byte*>(f.requested.address)
                                       : static_cast<const std::byte*>(f.pieces[0].iov_base);
         what.request = of.whose ? of.whose(place) : 0;
     }
@@ -63,7 +63,7 @@ inline void note_end(const flight& f, int answer) {
     journal* const book = f.to->on.is.book;
     if (book != nullptr) {
         journal::entry what{.what = journal::kind::ended, .number = f.number, .result = answer};
-        what.asked = f.asked;
+        what.requested = f.requested;
         book->add(what);
     }
 }

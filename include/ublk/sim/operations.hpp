@@ -32,29 +32,30 @@ public:
     explicit operations(ring& of) noexcept : ring_{of}, on_{of.on} {}
 
     /// 0, or the answer of one that ends at once.
-    [[nodiscard]] int start(const submission& asked, token t) {
-        const auto mine = std::make_shared<flight>(flight{.asked = asked, .t = t, .to = &ring_});
+    [[nodiscard]] int start(const submission& requested, user_data ud) {
+        const auto mine =
+            std::make_shared<flight>(flight{.requested = requested, .ud = ud, .to = &ring_});
         if (const int code = prepare(*mine); code != 0) {
             return code;
         }
         note_begin(ring_, *mine);
-        const bool can_wait = detail::waits(asked.code);
+        const bool can_wait = detail::waits(requested.code);
         if (!can_wait && on_.dice.chance(4)) {  // done within io_uring_enter
             const int answer = carry_out(*mine);
             note_end(*mine, answer);
-            ring_.post(t, answer);
+            ring_.post(ud, answer);
             return 0;
         }
         ring_.flights.push_back(mine);
         (void)on_.tasks.spawn("io_uring operation", [&on = on_, mine] {
             const int answer =
-                detail::waits(mine->asked.code) ? live_until_ready(on, *mine) : live(on, *mine);
+                detail::waits(mine->requested.code) ? live_until_ready(on, *mine) : live(on, *mine);
             if (mine->to != nullptr) {
                 note_end(*mine, answer);
                 ring& home = *mine->to;
                 std::erase(home.flights, mine);
                 mine->pages.reset();
-                home.give_work({nullptr, nullptr, {mine->t, answer}});
+                home.give_work({nullptr, nullptr, {mine->ud, answer}});
             }
         });
         return 0;
@@ -72,7 +73,7 @@ public:
     /// does later.
     static void die(ring& of) {
         for (const flight_ptr& each : std::vector{of.flights}) {
-            if (!detail::waits(each->asked.code) && of.on.dice.chance(2)) {
+            if (!detail::waits(each->requested.code) && of.on.dice.chance(2)) {
                 (void)carry_out(of.on, *each, {});
             }
         }
@@ -91,22 +92,22 @@ public:
 private:
     /// What io_uring looks at when an operation is submitted (IORING_FEAT_SUBMIT_STABLE).
     [[nodiscard]] int prepare(flight& f) const {
-        const submission& asked = f.asked;
-        if (detail::vectored(asked.code)) {
-            const auto* const first = reinterpret_cast<const iovec*>(asked.address);
-            touch(first, asked.length * sizeof(iovec));
-            f.pieces.assign(first, first + asked.length);
-        } else if (asked.code == opcode::timeout) {
+        const submission& requested = f.requested;
+        if (detail::vectored(requested.code)) {
+            const auto* const first = reinterpret_cast<const iovec*>(requested.address);
+            touch(first, requested.length * sizeof(iovec));
+            f.pieces.assign(first, first + requested.length);
+        } else if (requested.code == opcode::timeout) {
             std::int64_t parts[2];
-            touch(reinterpret_cast<const void*>(asked.address), sizeof parts);
-            std::memcpy(parts, reinterpret_cast<const void*>(asked.address), sizeof parts);
+            touch(reinterpret_cast<const void*>(requested.address), sizeof parts);
+            std::memcpy(parts, reinterpret_cast<const void*>(requested.address), sizeof parts);
             f.time = std::chrono::seconds{parts[0]} + std::chrono::nanoseconds{parts[1]};
             return parts[0] < 0 || parts[1] < 0 ? -EINVAL : 0;
-        } else if (detail::fixed(asked.code)) {
-            f.pages = ring_.buffers.find(asked.buffer);
-            return f.pages == nullptr
-                       ? -EFAULT
-                       : f.pages->check(asked.address, asked.length, detail::fills(asked.code));
+        } else if (detail::fixed(requested.code)) {
+            f.pages = ring_.buffers.find(requested.buffer);
+            return f.pages == nullptr ? -EFAULT
+                                      : f.pages->check(requested.address, requested.length,
+                                                       detail::fills(requested.code));
         }
         return 0;
     }
@@ -131,7 +132,7 @@ private:
 
     /// Of what waits for something outside: until that is there, or for ever.
     [[nodiscard]] static int live_until_ready(machine& on, flight& f) {
-        if (f.asked.code == opcode::timeout) {
+        if (f.requested.code == opcode::timeout) {
             nap(on, f, f.time);
             return f.cancelled ? -ECANCELED : -ETIME;
         }
@@ -156,7 +157,7 @@ private:
 
     /// The answer of a poll, a send or a recv, if there is one yet.
     [[nodiscard]] static std::optional<int> look(flight& f) {
-        submission now = f.asked;
+        submission now = f.requested;
         if (now.code == opcode::poll_add) {
             const int ready = perform(now);
             return ready == 0 ? std::nullopt : std::optional{ready};
@@ -164,18 +165,18 @@ private:
         const bool all = (now.op_flags & MSG_WAITALL) != 0;
         now.op_flags = (now.op_flags & ~std::uint32_t{MSG_WAITALL}) | MSG_DONTWAIT;
         while (true) {
-            now.address = f.asked.address + f.moved;
-            now.length = f.asked.length - f.moved;
+            now.address = f.requested.address + f.moved;
+            now.length = f.requested.length - f.moved;
             touch(reinterpret_cast<const void*>(now.address), now.length);
-            const int said = perform(now);
-            if (said == -EAGAIN) {
+            const int outcome = perform(now);
+            if (outcome == -EAGAIN) {
                 return std::nullopt;
             }
-            if (said <= 0) {
-                return f.moved != 0 ? static_cast<int>(f.moved) : said;
+            if (outcome <= 0) {
+                return f.moved != 0 ? static_cast<int>(f.moved) : outcome;
             }
-            f.moved += static_cast<std::uint32_t>(said);
-            if (!all || f.moved == f.asked.length) {
+            f.moved += static_cast<std::uint32_t>(outcome);
+            if (!all || f.moved == f.requested.length) {
                 return static_cast<int>(f.moved);
             }
         }
@@ -186,7 +187,7 @@ private:
     [[nodiscard]] int carry_out(flight& f) const { return carry_out(on_, f, on_.is.often); }
 
     [[nodiscard]] static int carry_out(machine& on, flight& f, const troubles& often) {
-        submission now = f.asked;
+        submission now = f.requested;
         const bool on_file = now.offset != ~std::uint64_t{0};
         if (on.dice.chance(often.operation_fails)) {
             return detail::fills(now.code) || on.dice.chance(2) ? -EIO : -ENOSPC;
@@ -217,9 +218,9 @@ private:
     }
 
     /// A pipe or a socket that is not ready would hold up the whole world.
-    [[nodiscard]] static bool readable_or_writable(const submission& asked) {
-        pollfd waiting{asked.file, static_cast<short>(detail::fills(asked.code) ? POLLIN : POLLOUT),
-                       0};
+    [[nodiscard]] static bool readable_or_writable(const submission& requested) {
+        pollfd waiting{requested.file,
+                       static_cast<short>(detail::fills(requested.code) ? POLLIN : POLLOUT), 0};
         return ::poll(&waiting, 1, 0) != 0;
     }
 

@@ -55,7 +55,7 @@ public:
     /// A request was carried out, or failed with a positive errno.
     void end(request_slot& rq, int error) {
         rq.started = false;
-        bio& b = *rq.what.of;
+        bio& b = *rq.part.of;
         queue& q = queues_[rq.queue];
         q.free.push_back(rq.tag);
         part_ended(b, error);
@@ -68,9 +68,9 @@ public:
 
     /// The first sectors of a request were carried out; the rest is asked again.
     void advance(request_slot& rq, std::uint32_t sectors) {
-        rq.what.sector += sectors;
-        rq.what.sectors -= sectors;
-        rq.what.data += sectors_to_bytes(sectors);
+        rq.part.sector += sectors;
+        rq.part.sectors -= sectors;
+        rq.part.data += sectors_to_bytes(sectors);
         requeue(rq);
         kick();
     }
@@ -116,7 +116,7 @@ public:
         };
         for (queue& q : queues_) {
             for (request_slot& rq : q.slots) {
-                adopt(rq.what);
+                adopt(rq.part);
             }
             for (fragment& part : q.waiting) {
                 adopt(part);
@@ -250,7 +250,7 @@ private:
         const std::uint16_t tag = std::exchange(q.free[choice], q.free.back());
         q.free.pop_back();
         request_slot& rq = q.slots[tag];
-        rq.what = part;
+        rq.part = part;
         if (held_) {
             requeued_.push_back(&rq);
         } else {

@@ -64,40 +64,41 @@ public:
     using backend = typename Composition::backend;
     using device = typename Composition::device;
 
-    explicit rig(const conditions& how, std::shared_ptr<backend> given = nullptr)
-        : in{how}, store{given != nullptr ? std::move(given) : specimen<backend>::make()},
+    explicit rig(const conditions& given, std::shared_ptr<backend> disk_store = nullptr)
+        : in{given}, store{disk_store != nullptr ? std::move(disk_store)
+                                                 : specimen<backend>::make()},
           disk{attributes_of(*store)}, expected{disk.size / disk.logical_block_size,
                                                 disk.logical_block_size, disk.volatile_cache} {}
 
     /// Few tags and small buffers: what is rare with many happens all the time, and it is fast.
     [[nodiscard]] static options small() {
-        options asked;
-        asked.queues = 2;
-        asked.cpus = {0, 1};
-        asked.depth = 4;
-        asked.max_io_bytes = static_cast<std::uint32_t>(2 * ::sysconf(_SC_PAGESIZE));
-        return asked;
+        options requested;
+        requested.queues = 2;
+        requested.cpus = {0, 1};
+        requested.depth = 4;
+        requested.max_io_bytes = static_cast<std::uint32_t>(2 * ::sysconf(_SC_PAGESIZE));
+        return requested;
     }
 
     /// A new server with the same store.
     void boot() { boot(small()); }
-    void boot(options asked) {
+    void boot(options requested) {
         if constexpr (requires { Composition::path; }) {
             // Where this kernel lacks the path, the library chooses another.
             for (const data_path wanted : Composition::path) {
                 const bool known = (features_of(wanted) & ~features_of(in.on().is.version)) == 0;
-                asked.path = !asked.path && known ? std::optional{wanted} : asked.path;
+                requested.path = !requested.path && known ? std::optional{wanted} : requested.path;
             }
         }
         const kernel& mine = process.emplace_back(in.boot());
         constexpr bool pooled = requires {
-            requires on_thread_set<typename Composition::queue_policy>;
+            requires queue_policy_traits<typename Composition::queue_policy>::on_thread_set;
         };
         if constexpr (pooled) {
             const basic_thread_set<kernel> threads{{.threads = 2}, mine};
-            server = std::make_unique<device>(store, threads, std::move(asked), mine);
+            server = std::make_unique<device>(store, threads, std::move(requested), mine);
         } else {
-            server = std::make_unique<device>(store, std::move(asked), mine);
+            server = std::make_unique<device>(store, std::move(requested), mine);
         }
     }
 
@@ -115,7 +116,7 @@ public:
         const kernel janitor = in.boot();
         for (std::uint32_t id = 0; in.devices() != 0 && id < 64; ++id) {
             if (in.ublk_drv().life.find(id) != nullptr) {
-                ublk::control<kernel> commands{janitor, std::chrono::seconds{60}};
+                ublk::control_commands<kernel> commands{janitor, std::chrono::seconds{60}};
                 commands.stop_dev(id, std::chrono::seconds{60});
                 commands.del_dev(id);
             }

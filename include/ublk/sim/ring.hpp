@@ -24,7 +24,7 @@ struct control_call;
 class driver_device;
 
 /// What rouses a thread that has several rings.
-struct bell_state {
+struct wakeup_event_state {
     void ring() {
         rung = true;
         if (!waiting.empty()) {
@@ -46,7 +46,7 @@ struct process {
 };
 
 struct completion_event {
-    token t;
+    user_data ud;
     int result;
 };
 
@@ -54,11 +54,11 @@ struct completion_event {
 struct io_command {
     std::uint32_t op = 0;
     queue_id queue{};
-    tag which{};
+    tag t{};
     int result = 0;
     std::uint64_t address = 0;       ///< of a buffer, or a place in the table of buffers
     std::uint64_t registration = 0;  ///< uapi::auto_buf_reg
-    token t{0};
+    user_data ud{0};
 
     [[nodiscard]] std::byte* buffer() const noexcept {
         return reinterpret_cast<std::byte*>(address);
@@ -69,8 +69,8 @@ struct io_command {
 struct queued_entry {
     enum class kind : std::uint8_t { command, operation, cancel, listen, batch, fetch_batches };
     kind what = kind::command;
-    io_command command{};  ///< of the others only the token counts
-    submission asked{};    ///< of an operation
+    io_command command{};    ///< of the others only the token counts
+    submission requested{};  ///< of an operation
     uapi::batch_io batch{};
     const std::byte* elements = nullptr;  ///< of a batch
 };
@@ -87,12 +87,12 @@ struct ring {
     ~ring() { std::erase(owner.rings, this); }
 
     /// Completions beyond the queue's capacity wait in a list (IORING_FEAT_NODROP).
-    void post(token t, int result) {
+    void post(user_data ud, int result) {
         if (gone) {
             return;
         }
-        (ready.size() < capacity ? ready : overflow).push_back({t, result});
-        rouse();
+        (ready.size() < capacity ? ready : overflow).push_back({ud, result});
+        wake();
     }
 
     /// Moves what overflowed into the room that there is now.
@@ -108,21 +108,21 @@ struct ring {
     struct task_work {
         driver_device* of = nullptr;
         request_slot* rq = nullptr;
-        completion_event event{token{0}, 0};
+        completion_event event{user_data{0}, 0};
     };
 
     void give_work(const task_work& item) {
         work.push_back(item);
-        rouse();
+        wake();
     }
 
     /// Whether entering the kernel brings events.
     [[nodiscard]] bool has_work() const noexcept { return !work.empty() || !overflow.empty(); }
 
-    void rouse() {
+    void wake() {
         on.tasks.wake(sleeping);
-        if (bell != nullptr) {
-            bell->ring();
+        if (wakeup_event != nullptr) {
+            wakeup_event->ring();
         }
     }
 
@@ -138,7 +138,7 @@ struct ring {
     buffer_table buffers;
     std::function<std::uint64_t(const std::byte*)> whose;  ///< request that has memory there, or 0
     wait_list sleeping;
-    bell_state* bell = nullptr;
+    wakeup_event_state* wakeup_event = nullptr;
     bool gone = false;
 };
 

@@ -117,21 +117,21 @@ public:
 
     void wake(wait_list& list) {
         while (!list.empty()) {
-            rouse(*list.back(), wake_up::called);
+            wake(*list.back(), wake_up::called);
         }
     }
 
     /// Wakes one of them, whichever.
     void wake_one(wait_list& list) {
         if (!list.empty()) {
-            rouse(*list[dice_.below(list.size())], wake_up::called);
+            wake(*list[dice_.below(list.size())], wake_up::called);
         }
     }
 
     /// Ends the wait of that task, if it waits.
     void interrupt(task& who) {
         if (who.waits_on != nullptr) {
-            rouse(who, wake_up::called);
+            wake(who, wake_up::called);
         }
     }
 
@@ -173,7 +173,7 @@ private:
                "\n";
     }
 
-    void rouse(task& who, wake_up why) {
+    void wake(task& who, wake_up why) {
         std::erase(*who.waits_on, &who);
         who.waits_on = nullptr;
         who.last = why;
@@ -221,7 +221,7 @@ private:
 
     void ring_alarms() {
         while (!timers_.empty() && timers_.begin()->first.first <= now_) {
-            rouse(*timers_.begin()->second, wake_up::late);
+            wake(*timers_.begin()->second, wake_up::late);
         }
     }
 
@@ -244,7 +244,7 @@ private:
             UBLK_ASSERT(!told.empty(), "a simulated world does not hang");
         }
         for (task* const each : told) {
-            rouse(*each, wake_up::stuck);
+            wake(*each, wake_up::stuck);
         }
     }
 

@@ -86,7 +86,7 @@ public:
 
     template <class Lock, class Test>
     bool wait(Lock& lock, std::stop_token stop, Test test) {
-        const std::stop_callback rouse{stop, [this] { notify_all(); }};
+        const std::stop_callback wake{stop, [this] { notify_all(); }};
         while (!stop.stop_requested() && !test()) {
             (void)wait(lock, scheduler::never);
         }

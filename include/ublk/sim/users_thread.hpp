@@ -10,11 +10,11 @@
 
 namespace ublk::inline v0::sim {
 
-/// For a backend under test that hands work over (`io::hand_over`): a simulated thread of the
+/// For a backend under test that hands work over (`io::offload`): a simulated thread of the
 /// user's, which some time later calls `work()` and answers with what that returns. Called on a
 /// queue's thread. A process that was killed has no threads any more: then nothing happens.
 template <class Work>
-void do_in_users_thread(return_ticket ticket, Work work) {
+void do_in_users_thread(completion_handle ticket, Work work) {
     machine& on = *machine::here();
     const bool* const killed = on.tasks.running().killed;
     (void)on.tasks.spawn("thread of the user's", [&on, killed, held = std::move(ticket),
@@ -23,8 +23,8 @@ void do_in_users_thread(return_ticket ticket, Work work) {
         on.tasks.sleep(on.some_time());
         const result answer = dead() ? std::errc::io_error : result{work()};
         if (dead()) {  // before, or while it worked
-            alignas(return_ticket) std::byte grave[sizeof(return_ticket)];
-            (void)::new (grave) return_ticket{std::move(held)};  // whose home is gone
+            alignas(completion_handle) std::byte grave[sizeof(completion_handle)];
+            (void)::new (grave) completion_handle{std::move(held)};  // whose home is gone
         } else {
             std::move(held).answer(answer);
         }

@@ -35,8 +35,8 @@ struct habits {
 /// the disk. What no correct disk answers is a violation of the world.
 class workload {
 public:
-    workload(world& in, std::uint32_t id, model& expected, const habits& how)
-        : in_{in}, disk_{in, id}, expected_{expected}, is_{how} {
+    workload(world& in, std::uint32_t id, model& expected, const habits& given)
+        : in_{in}, disk_{in, id}, expected_{expected}, is_{given} {
         const std::uint64_t all = disk_.size() / disk_.block_size();
         region_ = is_.region == 0 ? all : std::min(all, is_.region);
         is_.blocks_max =
@@ -97,31 +97,31 @@ public:
 private:
     struct order {
         io what;
-        bio asked;
+        bio requested;
         model::ticket ticket = 0;
         std::vector<std::byte> data;
         bool busy = false;
     };
 
     void submit_all(unsigned number) {
-        std::deque<order> orders(is_.in_flight);
+        std::deque<order> flags(is_.in_flight);
         wait_list answers;
         std::uint64_t issued = 0;
         std::size_t busy = 0;
         while (busy != 0 || (issued < is_.requests && !hushed_)) {
-            for (order& each : orders) {
+            for (order& each : flags) {
                 if (!each.busy && issued < is_.requests && !hushed_) {
-                    each.asked.cpu = number + static_cast<unsigned>(in_.dice().below(2));
-                    each.asked.also = &answers;
+                    each.requested.cpu = number + static_cast<unsigned>(in_.dice().below(2));
+                    each.requested.also = &answers;
                     issue(each);
                     ++issued;
                     ++busy;
                 }
             }
-            busy -= collect(orders);
-            if (busy == orders.size() || (busy != 0 && (issued == is_.requests || hushed_))) {
-                wait_for_one(orders, answers);
-                busy -= collect(orders);
+            busy -= collect(flags);
+            if (busy == flags.size() || (busy != 0 && (issued == is_.requests || hushed_))) {
+                wait_for_one(flags, answers);
+                busy -= collect(flags);
             }
             if (!in_.on().blameless()) {
                 hushed_ = true;  // one violation tells enough
@@ -129,32 +129,32 @@ private:
         }
     }
 
-    void wait_for_one(std::deque<order>& orders, wait_list& answers) {
+    void wait_for_one(std::deque<order>& flags, wait_list& answers) {
         scheduler& tasks = in_.on().tasks;
-        const auto answered = [](const order& each) { return each.busy && each.asked.done; };
+        const auto answered = [](const order& each) { return each.busy && each.requested.done; };
         const deadline until = tasks.now() + client::patience;
-        while (std::none_of(orders.begin(), orders.end(), answered)) {
+        while (std::none_of(flags.begin(), flags.end(), answered)) {
             const wake_up why = tasks.block(answers, "answers to its requests", until, true);
             if (why == wake_up::called) {
                 continue;
             }
-            for (order& each : orders) {
-                if (each.busy && !each.asked.done) {
-                    disk_.give_up(each.asked, why);
-                    each.asked.error = ETIMEDOUT;
-                    each.asked.done = true;
+            for (order& each : flags) {
+                if (each.busy && !each.requested.done) {
+                    disk_.give_up(each.requested, why);
+                    each.requested.error = ETIMEDOUT;
+                    each.requested.done = true;
                 }
             }
         }
     }
 
-    std::size_t collect(std::deque<order>& orders) {
+    std::size_t collect(std::deque<order>& flags) {
         std::size_t n = 0;
-        for (order& each : orders) {
-            if (each.busy && each.asked.done) {
+        for (order& each : flags) {
+            if (each.busy && each.requested.done) {
                 each.busy = false;
                 ++n;
-                judge(each.ticket, each.what, each.asked.error, each.data);
+                judge(each.ticket, each.what, each.requested.error, each.data);
             }
         }
         return n;
@@ -166,13 +166,13 @@ private:
         o.data.resize(data ? std::size_t{o.what.blocks} * disk_.block_size() : 0);
         o.ticket = expected_.begin(o.what, o.data);
         const std::uint32_t sectors = disk_.limits().logical_block;
-        o.asked.op = o.what.op;
-        o.asked.sector = o.what.block * sectors;
-        o.asked.sectors = std::uint64_t{o.what.blocks} * sectors;
-        o.asked.flags = o.what.fua ? uapi::io_flag::fua : 0;
-        o.asked.data = o.data.data();
+        o.requested.op = o.what.op;
+        o.requested.sector = o.what.block * sectors;
+        o.requested.sectors = std::uint64_t{o.what.blocks} * sectors;
+        o.requested.flags = o.what.fua ? uapi::io_flag::fua : 0;
+        o.requested.data = o.data.data();
         o.busy = true;
-        disk_.submit(o.asked);
+        disk_.submit(o.requested);
     }
 
     [[nodiscard]] io invent() {

@@ -23,7 +23,7 @@ class kernel;
 /// one of the simulated ones.
 class world {
 public:
-    explicit world(const conditions& how = {.seed = seed_or(1)}) : on_{how}, driver_{on_} {
+    explicit world(const conditions& given = {.seed = seed_or(1)}) : on_{given}, driver_{on_} {
         on_.device_of_file = [this](int file) { return driver_.life.find_by_file(file); };
     }
 
@@ -53,7 +53,7 @@ public:
         for (ring* const each : std::vector{victim.rings}) {
             operations::die(*each);
             driver_.life.close_ring(*each);
-            each->rouse();
+            each->wake();
         }
         for (const device_ptr& each : std::exchange(victim.files, {})) {
             let_go_of(each);

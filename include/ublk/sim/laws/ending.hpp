@@ -16,11 +16,11 @@ template <class Composition>
 class ending_laws : public ::testing::Test {
 public:
     [[nodiscard]] static habits usual() {
-        habits how;
-        how.requests = 60;
-        how.bears_errors = true;
-        how.remembers = specimen<typename Composition::backend>::remembers;
-        return how;
+        habits given;
+        given.requests = 60;
+        given.bears_errors = true;
+        given.remembers = specimen<typename Composition::backend>::remembers;
+        return given;
     }
 
     /// A start, some requests and a stop, whatever goes wrong meanwhile. False where somebody was
@@ -53,18 +53,18 @@ public:
     }
 
     /// What a world like this calls the kernel for, from start to stop.
-    static std::uint64_t calls_of_a_life(const conditions& how) {
-        rig<Composition> r{how};
+    static std::uint64_t calls_of_a_life(const conditions& given) {
+        rig<Composition> r{given};
         (void)live_through(r);
         return r.in.on().steps;
     }
 
     /// A few of all calls, others in each world.
     template <class Try>
-    static void at_some_calls(const conditions& how, Try attempt) {
+    static void at_some_calls(const conditions& given, Try attempt) {
         constexpr std::uint64_t stride = 7;
-        const std::uint64_t calls = calls_of_a_life(how);
-        for (std::uint64_t step = 1 + how.seed % stride;
+        const std::uint64_t calls = calls_of_a_life(given);
+        for (std::uint64_t step = 1 + given.seed % stride;
              step <= calls && !::testing::Test::HasFailure(); step += stride) {
             const std::string_view call = attempt(step);
             if (::testing::Test::HasFailure()) {
@@ -77,8 +77,8 @@ TYPED_TEST_SUITE_P(ending_laws);
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(ending_laws);
 
 TYPED_TEST_P(ending_laws, it_stops_under_load) {
-    in_many_worlds([](const conditions& how) {
-        rig<TypeParam> r{how};
+    in_many_worlds([](const conditions& given) {
+        rig<TypeParam> r{given};
         r.start();
         {
             workload clients{r.in, r.server->id(), r.expected, TestFixture::usual()};
@@ -93,8 +93,8 @@ TYPED_TEST_P(ending_laws, it_stops_under_load) {
 
 /// What clients left in the page cache goes to the disk before it goes.
 TYPED_TEST_P(ending_laws, it_stops_with_dirty_pages) {
-    in_many_worlds([](const conditions& how) {
-        rig<TypeParam> r{how};
+    in_many_worlds([](const conditions& given) {
+        rig<TypeParam> r{given};
         if (r.disk.read_only) {
             return;
         }
@@ -115,10 +115,10 @@ TYPED_TEST_P(ending_laws, it_stops_with_dirty_pages) {
 /// One call into the kernel fails, whichever: then clients get answers, somebody is told, and the
 /// device goes, unless it was the very command that removes it.
 TYPED_TEST_P(ending_laws, it_ends_well_whichever_call_fails) {
-    in_many_worlds([](const conditions& how) {
-        TestFixture::at_some_calls(how, [&how](std::uint64_t step) {
+    in_many_worlds([](const conditions& given) {
+        TestFixture::at_some_calls(given, [&given](std::uint64_t step) {
             constexpr int codes[] = {EINTR, EAGAIN, ENOMEM, ENODEV, EIO, EBUSY, EMFILE};
-            conditions bad = how;
+            conditions bad = given;
             bad.once = {.step = step, .code = codes[step % std::size(codes)], .times = 1};
             rig<TypeParam> r{bad};
             const bool well = TestFixture::live_through(r);
@@ -141,9 +141,9 @@ TYPED_TEST_P(ending_laws, it_ends_well_whichever_call_fails) {
 
 /// The process is killed at one call, whichever. A next one finds nothing that it cannot clean up.
 TYPED_TEST_P(ending_laws, it_leaves_no_hang_wherever_it_dies) {
-    in_many_worlds([](const conditions& how) {
-        TestFixture::at_some_calls(how, [&how](std::uint64_t step) {
-            conditions deadly = how;
+    in_many_worlds([](const conditions& given) {
+        TestFixture::at_some_calls(given, [&given](std::uint64_t step) {
+            conditions deadly = given;
             deadly.once = {.step = step};
             rig<TypeParam> r{deadly};
             (void)TestFixture::live_through(r);

@@ -42,8 +42,8 @@ public:
 
     /// `come_back` makes of a dead disk what the next server finds.
     template <class ComeBack>
-    static void three_lives(const conditions& how, ComeBack come_back) {
-        rig<Composition> r{how};
+    static void three_lives(const conditions& given, ComeBack come_back) {
+        rig<Composition> r{given};
         for (int lives = 0; lives < 3; ++lives) {
             live_and_die(r);
             r.server.reset();
@@ -62,8 +62,8 @@ GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(keeping_laws);
 TYPED_TEST_P(keeping_laws, it_survives_its_server) {
     using disk = typename TypeParam::backend;
     if constexpr (revivable<disk>) {
-        in_many_worlds([](const conditions& how) {
-            TestFixture::three_lives(how, [](rig<TypeParam>& r) {
+        in_many_worlds([](const conditions& given) {
+            TestFixture::three_lives(given, [](rig<TypeParam>& r) {
                 r.store = specimen<disk>::revive(r.store);
                 r.expected.server_died();
             });
@@ -75,8 +75,8 @@ TYPED_TEST_P(keeping_laws, it_survives_its_server) {
 TYPED_TEST_P(keeping_laws, it_keeps_what_was_flushed) {
     using disk = typename TypeParam::backend;
     if constexpr (loses_power<disk>) {
-        in_many_worlds([](const conditions& how) {
-            TestFixture::three_lives(how, [](rig<TypeParam>& r) {
+        in_many_worlds([](const conditions& given) {
+            TestFixture::three_lives(given, [](rig<TypeParam>& r) {
                 r.store = specimen<disk>::power_cut(r.store, r.in.dice());
                 r.expected.power_cut();
             });

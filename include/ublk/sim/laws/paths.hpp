@@ -19,19 +19,19 @@ public:
     using backend = typename Composition::backend;
 
     /// Whether that backend is served that way on that kernel.
-    [[nodiscard]] static bool possible(data_path path, const conditions& how) {
+    [[nodiscard]] static bool possible(data_path path, const conditions& given) {
         constexpr auto offered = []<std::size_t... Path>(std::index_sequence<Path...>) {
             return std::array{offers<backend>(static_cast<data_path>(Path))...};
         }
         (std::make_index_sequence<data_path_names.size()>{});
         return offered[static_cast<std::size_t>(path)] &&
-               (features_of(path) & ~features_of(how.version)) == 0;
+               (features_of(path) & ~features_of(given.version)) == 0;
     }
 
     [[nodiscard]] static options by(data_path path) {
-        options asked = rig<Composition>::small();
-        asked.path = path;
-        return asked;
+        options requested = rig<Composition>::small();
+        requested.path = path;
+        return requested;
     }
 };
 TYPED_TEST_SUITE_P(path_laws);
@@ -40,13 +40,13 @@ GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(path_laws);
 /// One server after the other on the same disk, each by another path, and each finds what those
 /// before it have left.
 TYPED_TEST_P(path_laws, it_is_the_same_disk_by_every_path) {
-    in_many_worlds([](const conditions& how) {
-        rig<TypeParam> r{how};
+    in_many_worlds([](const conditions& given) {
+        rig<TypeParam> r{given};
         habits clients_do;
         clients_do.requests = 40;
         clients_do.remembers = specimen<typename TypeParam::backend>::remembers;
         for (const auto& [path, name] : data_path_names) {
-            if (TestFixture::possible(path, how)) {
+            if (TestFixture::possible(path, given)) {
                 r.boot(TestFixture::by(path));
                 r.server->start();
                 EXPECT_EQ(r.server->info().path, path) << name;
@@ -64,10 +64,10 @@ TYPED_TEST_P(path_laws, it_is_the_same_disk_by_every_path) {
 
 /// A path that is asked for is taken or refused, never replaced; and who is refused hears why.
 TYPED_TEST_P(path_laws, it_is_refused_what_it_cannot_have) {
-    in_many_worlds([](const conditions& how) {
-        rig<TypeParam> r{how};
+    in_many_worlds([](const conditions& given) {
+        rig<TypeParam> r{given};
         for (const auto& [path, name] : data_path_names) {
-            if (TestFixture::possible(path, how)) {
+            if (TestFixture::possible(path, given)) {
                 continue;
             }
             r.boot(TestFixture::by(path));

@@ -22,13 +22,13 @@ public:
         std::vector<unsigned> servers(std::size_t{facts.queues} * facts.depth);
         for (const thread_shares& thread : Policy::threads(facts)) {
             EXPECT_FALSE(thread.empty()) << "a thread with nothing to do";
-            EXPECT_TRUE(thread.size() == 1 || !Policy::one_queue_a_thread)
+            EXPECT_TRUE(thread.size() == 1 || !Policy::single_queue)
                 << "a thread with " << thread.size() << " queues";
             for (const queue_share& each : thread) {
                 ASSERT_LT(each.queue.value(), facts.queues) << "a queue that there is not";
                 ASSERT_NE(each.step, 0u) << "a share without end";
                 EXPECT_LT(each.first, facts.depth) << "a share without tags";
-                EXPECT_TRUE(each.step == 1 || facts.tags_apart)
+                EXPECT_TRUE(each.step == 1 || facts.per_io_daemon)
                     << "a queue with several threads, which the driver does not allow";
                 for (std::size_t tag = each.first; tag < facts.depth; tag += each.step) {
                     ++servers[each.queue.value() * std::size_t{facts.depth} + tag];

@@ -17,8 +17,8 @@ template <class Composition>
 class serving_laws : public ::testing::Test {
 public:
     /// Clients at work on a started disk, then everything read once more.
-    static void serve(const conditions& how, const habits& clients_do) {
-        rig<Composition> r{how};
+    static void serve(const conditions& given, const habits& clients_do) {
+        rig<Composition> r{given};
         r.start();
         {
             workload clients{r.in, r.server->id(), r.expected, clients_do};
@@ -31,10 +31,10 @@ public:
     }
 
     [[nodiscard]] static habits usual() {
-        habits how;
-        how.requests = 60;
-        how.remembers = specimen<typename Composition::backend>::remembers;
-        return how;
+        habits given;
+        given.requests = 60;
+        given.remembers = specimen<typename Composition::backend>::remembers;
+        return given;
     }
 };
 TYPED_TEST_SUITE_P(serving_laws);
@@ -47,8 +47,8 @@ TYPED_TEST_P(serving_laws, its_attributes_are_valid) {
 }
 
 TYPED_TEST_P(serving_laws, it_starts_and_stops_without_a_trace) {
-    in_many_worlds([](const conditions& how) {
-        rig<TypeParam> r{how};
+    in_many_worlds([](const conditions& given) {
+        rig<TypeParam> r{given};
         for (int i = 0; i < 2; ++i) {
             const deadline began = r.in.on().tasks.now();
             r.start();
@@ -61,63 +61,64 @@ TYPED_TEST_P(serving_laws, it_starts_and_stops_without_a_trace) {
 }
 
 TYPED_TEST_P(serving_laws, it_reads_what_was_written) {
-    in_many_worlds([](const conditions& how) { TestFixture::serve(how, TestFixture::usual()); });
+    in_many_worlds(
+        [](const conditions& given) { TestFixture::serve(given, TestFixture::usual()); });
 }
 
 /// Every client works on the same few blocks, so that requests overlap all the time.
 TYPED_TEST_P(serving_laws, it_bears_requests_that_overlap) {
-    in_many_worlds([](const conditions& how) {
+    in_many_worlds([](const conditions& given) {
         habits crowded = TestFixture::usual();
         crowded.region = 24;
-        TestFixture::serve(how, crowded);
+        TestFixture::serve(given, crowded);
     });
 }
 
 TYPED_TEST_P(serving_laws, it_bears_a_hostile_kernel) {
-    in_many_worlds([](conditions how) {
-        how.often = {.interrupted = 8,
-                     .try_again = 16,
-                     .reap_first = 16,
-                     .short_submit = 3,
-                     .idle_return = 8,
-                     .short_transfer = 3,
-                     .operation_again = 6,
-                     .unregistered = 3};
-        how.transfer_unit = sector_size;  // a block that is read while it is written stays whole
-        how.switches = 2;
-        how.completions = how.seed % 2 == 0 ? 2 : 0;
-        TestFixture::serve(how, TestFixture::usual());
+    in_many_worlds([](conditions given) {
+        given.often = {.interrupted = 8,
+                       .try_again = 16,
+                       .reap_first = 16,
+                       .short_submit = 3,
+                       .idle_return = 8,
+                       .short_transfer = 3,
+                       .operation_again = 6,
+                       .unregistered = 3};
+        given.transfer_unit = sector_size;  // a block that is read while it is written stays whole
+        given.switches = 2;
+        given.completions = given.seed % 2 == 0 ? 2 : 0;
+        TestFixture::serve(given, TestFixture::usual());
     });
 }
 
 /// Files answer with fewer bytes than were asked for, or not at all for now, as often as they like.
 TYPED_TEST_P(serving_laws, it_goes_on_after_short_transfers) {
-    in_many_worlds([](conditions how) {
-        how.often.short_transfer = 2;
-        how.often.operation_again = 4;
+    in_many_worlds([](conditions given) {
+        given.often.short_transfer = 2;
+        given.often.operation_again = 4;
         habits alone = TestFixture::usual();
         alone.submitters = alone.in_flight = 1;
-        TestFixture::serve(how, alone);
+        TestFixture::serve(given, alone);
     });
 }
 
 /// What a flush or a write with FUA promised: for a disk that writes by its ring.
 TYPED_TEST_P(serving_laws, its_flushes_are_durable) {
-    in_many_worlds([](conditions how) {
+    in_many_worlds([](conditions given) {
         journal book;
-        how.book = &book;
+        given.book = &book;
         habits careful = TestFixture::usual();
         careful.flushes = 8;
         careful.fua = 4;
-        TestFixture::serve(how, careful);
+        TestFixture::serve(given, careful);
         EXPECT_EQ(broken_promise(book), "");
     });
 }
 
 /// Single blocks and the largest transfers, at the begin and at the end of the disk.
 TYPED_TEST_P(serving_laws, it_serves_its_edges) {
-    in_many_worlds([](const conditions& how) {
-        rig<TypeParam> r{how};
+    in_many_worlds([](const conditions& given) {
+        rig<TypeParam> r{given};
         r.start();
         {
             client disk{r.in, r.server->id()};
@@ -149,8 +150,8 @@ TYPED_TEST_P(serving_laws, it_serves_its_edges) {
 
 /// A buffer comes to `read` with what others left in it; a client must not see that.
 TYPED_TEST_P(serving_laws, it_fills_the_whole_of_what_is_read) {
-    in_many_worlds([](const conditions& how) {
-        rig<TypeParam> r{how};
+    in_many_worlds([](const conditions& given) {
+        rig<TypeParam> r{given};
         r.start();
         {
             client disk{r.in, r.server->id()};

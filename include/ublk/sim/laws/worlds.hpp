@@ -42,18 +42,18 @@ void in_many_worlds(Law law) {
     constexpr kernel_version versions[] = {{7, 3}, {6, 12}, {6, 8}, {6, 16}, {7, 0}};
     const std::uint64_t worlds = worlds_to_try();
     for (std::uint64_t i = 0; i < worlds && !::testing::Test::HasFailure(); ++i) {
-        conditions how;
-        how.seed = seed_or(1 + i);
-        how.version = versions[how.seed % std::size(versions)];
-        how.replay = replay_command(how.seed);
+        conditions given;
+        given.seed = seed_or(1 + i);
+        given.version = versions[given.seed % std::size(versions)];
+        given.replay = replay_command(given.seed);
         try {
-            law(how);
+            law(given);
         } catch (const std::exception& thrown) {
             ADD_FAILURE() << "an exception: " << thrown.what();
         }
         if (::testing::Test::HasFailure()) {
-            ADD_FAILURE() << "on a simulated Linux " << how.version.text()
-                          << "; to see it again:\n    " << how.replay;
+            ADD_FAILURE() << "on a simulated Linux " << given.version.text()
+                          << "; to see it again:\n    " << given.replay;
         }
     }
 }

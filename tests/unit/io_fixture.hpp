@@ -13,8 +13,8 @@
 namespace ublk_test {
 
 /// One tag's `io` without a server: what its tasks submit waits here until a test answers it.
-struct desk {
-    explicit desk(std::size_t bytes = 4096)
+struct io_fixture {
+    explicit io_fixture(std::size_t bytes = 4096)
         : memory(bytes / sizeof(std::max_align_t)), with{home, std::as_writable_bytes(
                                                                    std::span{memory})} {}
 
@@ -38,10 +38,10 @@ struct desk {
     }
 
     /// The kernel answers. False where the rest is submitted.
-    bool answer(ublk::operation& asked, int said) {
-        const bool ended = home.ended(asked, said);
+    bool answer(ublk::operation& requested, int outcome) {
+        const bool ended = home.ended(requested, outcome);
         if (ended) {
-            asked.waiting.resume();
+            requested.waiting.resume();
         }
         return ended;
     }
@@ -49,7 +49,7 @@ struct desk {
     /// Goes on with what came back from other threads. Returns how many did.
     std::size_t resume_returned() {
         std::size_t count = 0;
-        ublk::detail::errand* back = home.take_back();
+        ublk::detail::offloaded* back = home.take_completed();
         for (; back != nullptr; ++count) {
             std::exchange(back, back->next)->waiting.resume();
         }
@@ -68,11 +68,11 @@ struct desk {
     [[nodiscard]] std::size_t frames() { return with.frames().used(); }
 
     std::atomic<unsigned> roused{0};
-    ublk::io_thread home{[](const void* who) noexcept {
-                             auto* const times = static_cast<const std::atomic<unsigned>*>(who);
-                             ++*const_cast<std::atomic<unsigned>*>(times);
-                         },
-                         &roused};
+    ublk::runtime_queue home{[](const void* who) noexcept {
+                                 auto* const times = static_cast<const std::atomic<unsigned>*>(who);
+                                 ++*const_cast<std::atomic<unsigned>*>(times);
+                             },
+                             &roused};
     std::vector<std::max_align_t> memory;
     ublk::io with;
 };

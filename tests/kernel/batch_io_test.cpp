@@ -35,15 +35,15 @@ constexpr std::uint64_t disk_size = std::uint64_t{16} << 20;  // what a RAM disk
     return (known_features() & ublk::uapi::feature::batch_io) != 0;
 }
 
-std::string said;
+std::string outcome;
 
 ublk::options asking_for(data_path path) {
-    ublk::options asked = ublk_test::patient();
-    asked.queues = 2;
-    asked.depth = 48;  // no power of two
-    asked.path = path;
-    asked.log = [](const std::string& sentence) { said += sentence + "\n"; };
-    return asked;
+    ublk::options requested = ublk_test::patient();
+    requested.queues = 2;
+    requested.depth = 48;  // no power of two
+    requested.path = path;
+    requested.log = [](const std::string& sentence) { outcome += sentence + "\n"; };
+    return requested;
 }
 
 struct cell {
@@ -55,20 +55,17 @@ struct cell {
     }
 };
 
-class driver_batches : public ublk_test::on_a_clean_system,
-                       public testing::WithParamInterface<cell> {
+class batch_io : public ublk_test::on_a_clean_system, public testing::WithParamInterface<cell> {
 protected:
     template <class Backend, class Use>
     static void serve_with(const std::shared_ptr<Backend>& backend, const Use& use) {
         if (GetParam().shared) {
-            run(
-                ublk::device<Backend, ublk::shared, ublk::driver_batches>{
-                    backend, asking_for(GetParam().path)},
+            run(ublk::device<Backend, ublk::shared, ublk::batch_io>{backend,
+                                                                    asking_for(GetParam().path)},
                 use);
         } else {
-            run(
-                ublk::device<Backend, ublk::per_cpu, ublk::driver_batches>{
-                    backend, asking_for(GetParam().path)},
+            run(ublk::device<Backend, ublk::per_cpu, ublk::batch_io>{backend,
+                                                                     asking_for(GetParam().path)},
                 use);
         }
     }
@@ -89,18 +86,18 @@ protected:
 private:
     template <class Device, class Use>
     static void run(Device&& disk, const Use& use) {
-        said.clear();
+        outcome.clear();
         disk.start();
         EXPECT_EQ(disk.info().path, GetParam().path);
-        EXPECT_EQ(disk.info().driver_batches, has_batches());
-        EXPECT_EQ(said.find("the driver has no batches") == std::string::npos, has_batches())
-            << said;
+        EXPECT_EQ(disk.info().batch_io, has_batches());
+        EXPECT_EQ(outcome.find("the driver has no batches") == std::string::npos, has_batches())
+            << outcome;
         use(disk);
         disk.stop();
     }
 };
 
-TEST_P(driver_batches, carry_what_fio_writes_from_each_cpu) {
+TEST_P(batch_io, carry_what_fio_writes_from_each_cpu) {
     if ((ublk::features_of(GetParam().path) & ~known_features()) != 0) {
         GTEST_SKIP() << "this kernel has no " << ublk::to_string(GetParam().path);
     }
@@ -127,20 +124,21 @@ std::vector<cell> cells() {
     return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(all, driver_batches, testing::ValuesIn(cells()),
+INSTANTIATE_TEST_SUITE_P(all, batch_io, testing::ValuesIn(cells()),
                          testing::PrintToStringParamName());
 
 using driver_batches_choice = ublk_test::on_a_clean_system;
 
 TEST_F(driver_batches_choice, do_not_ask_where_a_write_belongs) {
-    ublk::options asked = ublk_test::patient();
-    asked.depth = 8;
-    ublk::device<ublk::backends::memory, ublk::per_cpu, ublk::driver_batches> disk{
-        ublk::backends::memory{disk_size}, asked};
+    ublk::options requested = ublk_test::patient();
+    requested.depth = 8;
+    ublk::device<ublk::backends::memory, ublk::per_cpu, ublk::batch_io> disk{
+        ublk::backends::memory{disk_size}, requested};
     disk.start();
-    EXPECT_EQ(disk.info().path, has_batches() ? data_path::user_copy : data_path::lend);
+    EXPECT_EQ(disk.info().path, has_batches() ? data_path::user_copy : data_path::get_data);
     if (has_batches()) {
-        EXPECT_NE(disk.info().path_reason.find("not lend: the driver's batches"), std::string::npos)
+        EXPECT_NE(disk.info().path_reason.find("not get_data: the driver's batches"),
+                  std::string::npos)
             << disk.info().path_reason;
     }
     disk.stop();
