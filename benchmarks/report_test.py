@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-LEND = "memory/per_cpu/per_wakeup/lend"
+GET_DATA = "memory/per_cpu/per_wakeup/get_data"
 
 
 def cell(contender, ns, requests=1000, number=1, **other):
@@ -24,13 +24,13 @@ def canned():
     cells = []
     # Ours takes half, as long as, and twice as long as loop: the median of the pairs is 100 %.
     for number, (loop, ours) in enumerate([(2000, 1000), (3000, 3000), (1000, 2000)], 1):
-        cells += [cell("loop", loop * 1000, number=number), cell(LEND, ours * 1000, number=number)]
+        cells += [cell("loop", loop * 1000, number=number), cell(GET_DATA, ours * 1000, number=number)]
     for way, jobs in (("read", 4), ("write", 4)):
-        cells += [cell("loop", 1000000, way=way, jobs=jobs), cell(LEND, 800000, way=way, jobs=jobs)]
+        cells += [cell("loop", 1000000, way=way, jobs=jobs), cell(GET_DATA, 800000, way=way, jobs=jobs)]
     base = {"group": "null", "instrument": "counts", "client": "fio"}
     cells += [cell("null_blk", 8900000, **base),
               cell("null/per_cpu/per_wakeup/copy", 11150000, **base),
-              cell("null/per_cpu/driver_batches/copy", 10401000, **base)]
+              cell("null/per_cpu/batch_io/copy", 10401000, **base)]
     return {"version": 2, "scope": "quick", "own": [], "user": [], "memory": [], "cells": cells,
             "about": {"command": "run.sh --quick", "commit": "abc", "compiler": "c++",
                       "machine": "some", "guests": {"counts": "Linux"}, "date": "2000-01-01"}}
@@ -58,7 +58,7 @@ class Report(unittest.TestCase):
         status, table, errors, _ = run("seed", canned())
         self.assertEqual((status, errors), (0, ""))
         self.assertIn("| the seed's README | 39 % | 85 % | 91 % |", table)
-        self.assertIn(f"| {LEND}: clock, load | 100 % (50–200, 3 pairs) | 125 % | 125 % |", table)
+        self.assertIn(f"| {GET_DATA}: clock, load | 100 % (50–200, 3 pairs) | 125 % | 125 % |", table)
 
     def test_goals_are_judged(self):
         status, summary, errors, pages = run("render", canned(), "DIR")
@@ -66,7 +66,7 @@ class Report(unittest.TestCase):
         self.assertIn("per_wakeup <= 2,250: 2,250 (11,150 - 8,900)", summary)
         self.assertIn("<= 2,250 | 2,250 (11,150 - 8,900): null/per_cpu/per_wakeup/copy | met |",
                       pages["report.md"])
-        self.assertIn("1,501 (10,401 - 8,900): null/per_cpu/driver_batches/copy | missed |",
+        self.assertIn("1,501 (10,401 - 8,900): null/per_cpu/batch_io/copy | missed |",
                       pages["report.md"])
         self.assertIn("server memory, depth 128, 4 queues, null: tag buffers and <= 1,024 KiB | "
                       "not measured | – |", pages["report.md"])
@@ -92,13 +92,13 @@ class Report(unittest.TestCase):
 
     def test_two_commits(self):
         results = canned()
-        results["cells"] = [cell("A:" + LEND, 2000, group="compare", instrument="counts"),
-                            cell("B:" + LEND, 1000, group="compare", instrument="counts"),
-                            cell("A:" + LEND, 3000, group="compare"),
-                            cell("B:" + LEND, 1500, group="compare")]
+        results["cells"] = [cell("A:" + GET_DATA, 2000, group="compare", instrument="counts"),
+                            cell("B:" + GET_DATA, 1000, group="compare", instrument="counts"),
+                            cell("A:" + GET_DATA, 3000, group="compare"),
+                            cell("B:" + GET_DATA, 1500, group="compare")]
         status, table, errors, _ = run("compare", results)
         self.assertEqual((status, errors), (0, ""))
-        self.assertIn(f"| {LEND} | 4 KiB, read, depth 64 | 2 | 1 | 2.000 (2.000–2.000, "
+        self.assertIn(f"| {GET_DATA} | 4 KiB, read, depth 64 | 2 | 1 | 2.000 (2.000–2.000, "
                       "1 pair) | 2.00 (2.00–2.00, 1 pair) |", table)
 
 

@@ -140,6 +140,11 @@ inline void add_options(CLI::App& app, settings& s) {
                                   : s.buffers == "transparent" ? ublk::buffer_memory::transparent
                                                                : ublk::buffer_memory::standard;
     requested.path = ublk::data_path_named(s.data_path);
+    requested.on_event = [](const ublk::event& e) {
+        if (e.type != ublk::event::kind::setup) {  // which the greeting tells
+            say(stderr, to_string(e) + "\n");
+        }
+    };
     return requested;
 }
 
@@ -184,11 +189,10 @@ void serve(Backend backend, const settings& s) {
     const ublk::device_info info = disk.info();
     say(stdout,
         fmt::format("{}: {} bytes, {} queue{} of depth {}, {} thread{}, {} {}\n"
-                    "data path: {}{}{}\n",
+                    "data path: {} ({})\n",
                     disk.path(), disk.backend().size(), info.queues, info.queues == 1 ? "" : "s",
                     info.depth, info.threads, info.threads == 1 ? "" : "s", s.threads, s.batch,
-                    ublk::to_string(info.path), info.path_reason.empty() ? "" : "; ",
-                    info.path_reason));
+                    ublk::to_string(info.path), info.path_reason));
     disk.wait(caught.token());
 }
 

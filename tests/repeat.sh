@@ -10,7 +10,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/.." && pwd)
 # Cases whose subject is time: deadlines, delays, spinning, latencies.
-about_time='device*:stats*:server_stats*:control*:linux_kernel_test.*:workshop_ring.*:offload.*'
+about_time='device*:stats*:server_stats*:control*:linux_kernel_test.*:runtime_ring.*:offload.*'
 about_time+=':file_test.waits*:*waits*:*time*:*deadline*:*late*:world.*:regression.start_and_stop*'
 
 usage() { sed -n '/^#   tests/s/^# *//p' "$0" >&2; exit 2; }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/detail/backend_functions.hpp>
 #include <ublk/detail/backend_traits.hpp>
 #include <ublk/disk_attributes.hpp>
 #include <ublk/error.hpp>
@@ -24,8 +25,11 @@
 /// | `b.read(const request&, std::span<std::byte>)`        | fill the whole span                  |
 /// | `b.write(const request&, std::span<const std::byte>)` | store the whole span                 |
 ///
-/// `write` may be left out where `read_only` is a constant true. Operations return `ublk::result`.
-/// Optional members, of which the device derives what it advertises:
+/// `write` may be left out where `read_only` is a constant true. `implements` (see `functions`)
+/// makes the compiler compare what is meant to be there with what is.
+///
+/// Operations return `ublk::result`. Optional members, of which the device derives what it
+/// advertises:
 ///
 /// | if you have it                   | then                           | else                   |
 /// |----------------------------------|--------------------------------|------------------------|
@@ -39,10 +43,10 @@
 ///
 /// `read` and `write` may take other payloads than a span, also several (overloads): a
 /// `user_copy`, `client_pages` or, if asynchronous, a `registered_buffer` (payload.hpp). A backend
-/// whose bytes lie in memory may also have `std::span<std::byte> memory_for(const request&) noexcept`,
-/// the very bytes that are meant: then the kernel copies straight from and to them, and neither
-/// function is called. The device takes the best data path that backend and kernel allow
-/// (data_path.hpp).
+/// whose bytes lie in memory may also have
+/// `std::span<std::byte> memory_for(const request&) noexcept`, the very bytes that are meant: then
+/// the kernel copies straight from and to them, and neither function is called. The device takes
+/// the best data path that backend and kernel allow (data_path.hpp).
 ///
 /// | constant or const member function    | default                                              |
 /// |--------------------------------------|------------------------------------------------------|
@@ -67,94 +71,6 @@
 /// The operations are called from the queue threads: several at once where the queue policy has
 /// several threads, never two at once for the same tag. An exception becomes EIO for its request.
 namespace ublk::inline v0 {
-
-namespace detail {
-
-template <class B>
-concept has_size = requires(const B& b) {
-    { b.size() } -> std::convertible_to<std::uint64_t>;
-};
-
-/// What `write` gets where `read` gets P.
-template <class P>
-struct written {
-    using type = P;
-};
-template <>
-struct written<std::span<std::byte>> {
-    using type = std::span<const std::byte>;
-};
-
-// An operation answers now (a result), or later (a task).
-template <class B, class P>
-concept reads_now = requires(B& b, const request& r, P out) {
-    { b.read(r, out) } -> std::same_as<result>;
-};
-template <class B, class P>
-concept reads_later = requires(B& b, io& i, const request& r, P out) {
-    { b.read(i, r, out) } -> std::same_as<task>;
-};
-template <class B, class P>
-concept writes_now = requires(B& b, const request& r, typename written<P>::type in) {
-    { b.write(r, in) } -> std::same_as<result>;
-};
-template <class B, class P>
-concept writes_later = requires(B& b, io& i, const request& r, typename written<P>::type in) {
-    { b.write(i, r, in) } -> std::same_as<task>;
-};
-template <class B>
-concept flushes_now = requires(B& b, const request& r) {
-    { b.flush(r) } -> std::same_as<result>;
-};
-template <class B>
-concept flushes_later = requires(B& b, io& i, const request& r) {
-    { b.flush(i, r) } -> std::same_as<task>;
-};
-template <class B>
-concept discards_now = requires(B& b, const request& r) {
-    { b.discard(r) } -> std::same_as<result>;
-};
-template <class B>
-concept discards_later = requires(B& b, io& i, const request& r) {
-    { b.discard(i, r) } -> std::same_as<task>;
-};
-template <class B>
-concept zeroes_now = requires(B& b, const request& r) {
-    { b.write_zeroes(r) } -> std::same_as<result>;
-};
-template <class B>
-concept zeroes_later = requires(B& b, io& i, const request& r) {
-    { b.write_zeroes(i, r) } -> std::same_as<task>;
-};
-
-template <class B, class P>
-concept has_read = reads_now<B, P> || reads_later<B, P>;
-template <class B, class P>
-concept has_write = writes_now<B, P> || writes_later<B, P>;
-template <class B>
-concept has_flush = flushes_now<B> || flushes_later<B>;
-template <class B>
-concept has_discard = discards_now<B> || discards_later<B>;
-template <class B>
-concept has_write_zeroes = zeroes_now<B> || zeroes_later<B>;
-template <class B>
-concept gets_data = requires(B& b, const request& r) {
-    { b.memory_for(r) }
-    noexcept->std::same_as<std::span<std::byte>>;
-};
-
-using memory_span = std::span<std::byte>;
-
-template <class B>
-consteval bool constantly_read_only() {
-    if constexpr (requires { typename std::bool_constant<B::read_only>; }) {
-        return B::read_only;
-    } else {
-        return false;
-    }
-}
-
-}  // namespace detail
 
 /// Whether B can serve all its reads and writes with their bytes in a P: std::span<std::byte>,
 /// user_copy, registered_buffer or client_pages.
@@ -193,14 +109,62 @@ inline constexpr std::size_t task_bytes = [] {
     }
 }();
 
+/// Optional functions of a backend, as bits: a backend that declares those that it has, by
+/// `static constexpr ublk::functions implements = ublk::functions::flush | ...;`, does not compile
+/// where one of them is missing, which a misspelled one is.
+enum class functions : unsigned {
+    none = 0,
+    flush = 1,
+    discard = 2,
+    write_zeroes = 4,
+    memory_for = 8
+};
+[[nodiscard]] constexpr functions operator|(functions a, functions b) noexcept {
+    return static_cast<functions>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
+}
+
+namespace detail {
+
+template <class B>
+consteval void check_declared() {
+    if constexpr (requires { B::implements; }) {
+        constexpr auto as_declared = [](functions f, bool there) {
+            return ((static_cast<unsigned>(B::implements) & static_cast<unsigned>(f)) != 0) ==
+                   there;
+        };
+        static_assert(as_declared(functions::flush, has_flush<B>),
+                      "ublk: implements and the backend differ in: "
+                      "ublk::result flush(const ublk::request&) noexcept;");
+        static_assert(as_declared(functions::discard, has_discard<B>),
+                      "ublk: implements and the backend differ in: "
+                      "ublk::result discard(const ublk::request&) noexcept;");
+        static_assert(as_declared(functions::write_zeroes, has_write_zeroes<B>),
+                      "ublk: implements and the backend differ in: "
+                      "ublk::result write_zeroes(const ublk::request&) noexcept;");
+        static_assert(as_declared(functions::memory_for, gets_data<B>),
+                      "ublk: implements and the backend differ in: "
+                      "std::span<std::byte> memory_for(const ublk::request&) noexcept;");
+    }
+}
+
+}  // namespace detail
+
 /// Compile-time review of a backend: each message is the line to write.
 template <class B>
 consteval bool check_backend() {
     using detail::memory_span;
+    static_assert(detail::has_size<B> || !detail::names_size<B>(),
+                  "ublk: a backend's size must be public, and: "
+                  "std::uint64_t size() const noexcept;  // bytes");
     static_assert(detail::has_size<B>,
                   "ublk: a backend needs: std::uint64_t size() const noexcept;  // bytes");
-    static_assert(detail::has_read<B, memory_span> || detail::has_read<B, user_copy> ||
-                      detail::has_read<B, registered_buffer> || detail::has_read<B, client_pages>,
+    constexpr bool reads = detail::has_read<B, memory_span> || detail::has_read<B, user_copy> ||
+                           detail::has_read<B, registered_buffer> ||
+                           detail::has_read<B, client_pages>;
+    static_assert(reads || !detail::names_read<B>(),
+                  "ublk: a backend's read must be public, and: "
+                  "ublk::result read(const ublk::request&, std::span<std::byte> out) noexcept;");
+    static_assert(reads,
                   "ublk: a backend needs: "
                   "ublk::result read(const ublk::request&, std::span<std::byte> out) noexcept;");
     constexpr bool never_written = detail::constantly_read_only<B>();
@@ -238,9 +202,14 @@ consteval bool check_backend() {
                   "ublk: a backend's write_zeroes must be: "
                   "ublk::result write_zeroes(const ublk::request&) noexcept;");
     static_assert(!detail::names_memory_for<B>() || detail::gets_data<B>,
-                  "ublk: a backend's get_data must be: "
+                  "ublk: a backend's memory_for must be: "
                   "std::span<std::byte> memory_for(const ublk::request&) noexcept;");
     detail::refuse_misspellings<B>();
+    static_assert(detail::has_discard<B> || !detail::names_trim<B>(),
+                  "ublk: not trim but: ublk::result discard(const ublk::request&) noexcept;");
+    static_assert(detail::has_flush<B> || !detail::names_sync<B>(),
+                  "ublk: not sync but: ublk::result flush(const ublk::request&) noexcept;");
+    detail::check_declared<B>();
     static_assert(!(detail::names_volatile_cache<B>() || detail::names_fua<B>()) ||
                       detail::has_flush<B>,
                   "ublk: a backend with volatile_cache or fua also needs: "

@@ -6,6 +6,18 @@
 #define UBLK_VERSION_MINOR 1
 #define UBLK_VERSION_PATCH 0
 
+// What cannot compile says so in one line; ublk.hpp then leaves out the rest.
+#if !defined(__cpp_concepts) || __cpp_concepts < 201907L || !defined(__cpp_impl_coroutine)
+#error "ublk: needs C++20: compile with -std=c++20, by g++ 12, clang 14 or newer"
+#elif !defined(__cpp_exceptions)
+#error "ublk: needs exceptions, by which start and stop fail: compile without -fno-exceptions"
+#elif !defined(__LP64__)
+#error "ublk: needs a 64-bit target, since requests carry 64-bit addresses: compile without -m32"
+#else
+#define UBLK_COMPILES 1
+#endif
+
+#ifdef UBLK_COMPILES
 #include <cstdio>
 #include <cstdlib>
 
@@ -32,3 +44,4 @@ assertion_failed(const char* condition, const char* meaning, const char* file, i
         }                                                                                          \
     } while (false)
 #endif
+#endif  // UBLK_COMPILES

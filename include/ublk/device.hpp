@@ -6,6 +6,7 @@
 #include <ublk/device/backend_ops.hpp>
 #include <ublk/device/device_core.hpp>
 #include <ublk/device/thread_set_handle.hpp>
+#include <ublk/event.hpp>
 #include <ublk/kernel/linux_kernel.hpp>
 #include <ublk/options.hpp>
 #include <ublk/policy/batch_policy.hpp>
@@ -19,6 +20,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace ublk::inline v0 {
 
@@ -122,6 +124,9 @@ public:
 
     [[nodiscard]] device_state state() const { return core_.state(); }
 
+    /// The last 64 events, oldest first, whether or not `options::on_event` has heard of them.
+    [[nodiscard]] std::vector<event> events() const { return core_.events(); }
+
     /// What is counted since the last start that succeeded, which stays after the stop; empty
     /// before the first. No request waits for it.
     template <class Measuring = typename traits::measuring>
@@ -162,3 +167,10 @@ private:
 };
 
 }  // namespace ublk::inline v0
+
+// Compiled apart, by <ublk/separate_compilation.hpp>, or here.
+#ifdef UBLK_SEPARATE_COMPILATION
+extern template class ublk::device_core<ublk::linux_kernel>;
+#else
+#include <ublk/device/device_core_impl.hpp>
+#endif

@@ -75,9 +75,9 @@ public:
     /// 0 after that time, or -ECANCELED.
     [[nodiscard]] auto sleep(std::chrono::nanoseconds time) noexcept;
 
-    /// Calls `give(completion_handle)`, which hands the ticket to a thread of the user's, and resumes
-    /// here once that has answered, with the answer. A closure that captures more than references
-    /// and plain values needs a name of its own.
+    /// Calls `give(completion_handle)`, which hands the handle to a thread of the user's, and
+    /// resumes here once that has answered, with the answer. A closure that captures more than
+    /// references and plain values needs a name of its own.
     template <class Give>
     [[nodiscard]] auto offload(Give&& give) noexcept;
 

@@ -5,6 +5,7 @@
 #include <ublk/detail/buffer_memory.hpp>
 #include <ublk/detail/cpu_set.hpp>
 #include <ublk/error.hpp>
+#include <ublk/event.hpp>
 #include <ublk/time_limit.hpp>
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
@@ -57,12 +58,8 @@ struct options {
     /// the best that they allow (device_info::path tells which, and why).
     std::optional<data_path> path{};
 
-    /// Hears what was chosen and why, in a sentence, on the thread that calls start; it may throw
-    /// there, which start then passes on. Hears, too, why requests failed that a backend should not
-    /// have failed: what it threw, or that its coroutines want more memory. That is told by a
-    /// thread of the device's own, which such a failure starts: at first at once, then a sentence a
-    /// second; what is thrown there is lost, and the end of the device waits for it 1 s at most.
-    void (*log)(const std::string& sentence) = nullptr;
+    /// Hears what is chosen, refused and lost. `device::events` has the last of it in any case.
+    event_hook on_event{};
 
     /// Whether the next best will do where the kernel refuses locked or huge pages, the CPUs of a
     /// policy, the driver's batches or the best data path's buffers: device_info::fallbacks then
@@ -104,7 +101,7 @@ struct device_info {
     std::uint64_t driver_features = 0;     ///< uapi::feature bits that the driver knows
     unsigned ring_flags = 0;               ///< IORING_SETUP_* of the queue threads' rings
     data_path path = data_path::copy;      ///< how the bytes of requests travel
-    std::string path_reason{};             ///< why not in a better way; "" where there is none
+    std::string path_reason{};             ///< why in that way
     bool batch_io = false;                 ///< requests come and go in the driver's own batches
     bool per_io_daemon = false;            ///< several threads serve each queue (`interleaved`)
     std::vector<std::string> fallbacks{};  ///< what was asked for and refused, and why

@@ -39,7 +39,7 @@ struct task_group {
 ///
 /// Such a function has a parameter `ublk::io&`, in whose tag's memory the frame lives; where it
 /// does not fit, the task is over with EIO. An exception that leaves the coroutine becomes EIO. Of
-/// both `options::log` is told. All of it runs on the queue's thread.
+/// both `options::on_event` is told. All of it runs on the queue's thread.
 class [[nodiscard]] task {
 public:
     class promise_type;

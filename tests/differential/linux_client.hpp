@@ -23,7 +23,7 @@ public:
             *thread = ::gettid();
             return carry_out(*file, action, device);
         });
-        errands_[number] = made;
+        offloaded_[number] = made;
         (void)eventually([&] {
             const std::lock_guard lock{made->mutex};
             return made->done || waits_for_a_disk(*thread);
@@ -34,7 +34,7 @@ public:
     }
 
     [[nodiscard]] std::optional<client_outcome> poll(unsigned number) {
-        const auto& offloaded = errands_.at(number);
+        const auto& offloaded = offloaded_.at(number);
         const std::lock_guard lock{offloaded->mutex};
         if (!offloaded->done) {
             return std::nullopt;
@@ -116,7 +116,7 @@ private:
     }
 
     std::map<unsigned, std::shared_ptr<handle>> files_;
-    std::map<unsigned, std::shared_ptr<ublk_test::detail::offloaded<client_outcome>>> errands_;
+    std::map<unsigned, std::shared_ptr<ublk_test::detail::offloaded<client_outcome>>> offloaded_;
 };
 
 static_assert(clients<linux_client>);

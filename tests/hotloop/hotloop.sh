@@ -5,7 +5,7 @@
 #
 # Usage: hotloop.sh PROGRAM BACKEND COUNT [waits|parts]
 #
-#   BACKEND    the loops of server<...> whose first argument ends in this name
+#   BACKEND    the loops of queue_loop<...> whose first argument ends in this name
 #   COUNT      how many there have to be: none found is not none bad
 #   waits      of an asynchronous backend: coroutines are resumed and ended through their frames,
 #              which is the only indirect call, and their bodies are read as well. All of it need
@@ -30,11 +30,11 @@ copying='^(pread|pwrite)(64)?(@plt)?$'
 clock='^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
 
 # What is not part of the one function that the loop is: what hardly ever happens. It may use atomic
-# instructions, and read the eventfd that roused the thread.
-cold='::(make_room|unusual|submit|lose|resume_returned|abandon|end_all_work)[(]'
+# instructions, and read the eventfd that woke the thread.
+cold='::(make_room|unusual|submit|lose|resume_completed|abandon|end_all_work)[(]'
 cold+='|::(unusual|fetch_ended|settle|renew)<|::fetch_tags[(]|::thread_affinity::moved[(]'
 cold+='|::(answer_to_the_end|note_end|note_answer|add)[(]'
-cold_allowed='^(eventfd_read|sched_yield|sched_setaffinity|__io_uring_sqring_wait)(@plt)?$'
+cold_allowed='^(eventfd_read|sched_yield|sched_[gs]etaffinity|__io_uring_sqring_wait)(@plt)?$'
 cold_allowed+='|^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
 
 if [[ $# != 3 && ($# != 4 || ! ${4-} =~ ^(waits|parts)$) ]]; then
@@ -194,7 +194,7 @@ fi
         forbidden = "^(operator (new|delete)|malloc|calloc|realloc|free|__cxa_|_Unwind_|pthread_)"
         body = "^([a-z_0-9]+::)*" backend "::.*[[]clone .(actor|resume)[]]$"
         for (f = 1; f <= functions; ++f) {
-            if (names[f] ~ "^ublk::v0::server<([a-z_0-9]+::)*" backend ",.*>::collect\\(\\)$") {
+            if (names[f] ~ "^ublk::v0::queue_loop<([a-z_0-9]+::)*" backend ",.*>::collect\\(\\)$") {
                 ++loops
                 bad += read_loop(f)
             } else if (waits && names[f] ~ body) {

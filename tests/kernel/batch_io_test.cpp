@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-namespace driver_batches_test {
+namespace batch_io_test {
 namespace {
 
 using ublk::data_path;
@@ -42,7 +42,7 @@ ublk::options asking_for(data_path path) {
     requested.queues = 2;
     requested.depth = 48;  // no power of two
     requested.path = path;
-    requested.log = [](const std::string& sentence) { outcome += sentence + "\n"; };
+    requested.on_event = [](const ublk::event& e) { outcome += to_string(e) + "\n"; };
     return requested;
 }
 
@@ -127,9 +127,9 @@ std::vector<cell> cells() {
 INSTANTIATE_TEST_SUITE_P(all, batch_io, testing::ValuesIn(cells()),
                          testing::PrintToStringParamName());
 
-using driver_batches_choice = ublk_test::on_a_clean_system;
+using batch_io_choice = ublk_test::on_a_clean_system;
 
-TEST_F(driver_batches_choice, do_not_ask_where_a_write_belongs) {
+TEST_F(batch_io_choice, do_not_ask_where_a_write_belongs) {
     ublk::options requested = ublk_test::patient();
     requested.depth = 8;
     ublk::device<ublk::backends::memory, ublk::per_cpu, ublk::batch_io> disk{
@@ -145,4 +145,4 @@ TEST_F(driver_batches_choice, do_not_ask_where_a_write_belongs) {
 }
 
 }  // namespace
-}  // namespace driver_batches_test
+}  // namespace batch_io_test

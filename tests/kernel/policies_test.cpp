@@ -99,7 +99,7 @@ ublk::options asking(unsigned queues, unsigned threads = 0) {
     requested.queues = queues;
     requested.depth = 30;  // not divided by the threads without a rest
     requested.threads = threads;
-    requested.log = [](const std::string& sentence) { outcome += sentence + "\n"; };
+    requested.on_event = [](const ublk::event& e) { outcome += to_string(e) + "\n"; };
     return requested;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// expect: ublk: a backend needs: ublk::result read(const ublk::request&, std::span<std::byte> out)
+// expect: ublk: a backend's read must be public, and: ublk::result read(const ublk::request&,
+//         std::span<std::byte> out)
 //         noexcept;
 
 #include "disk.hpp"

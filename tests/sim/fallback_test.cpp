@@ -90,7 +90,7 @@ struct scene {
         requested.queues = 2;
         requested.depth = 4;
         requested.max_io_bytes = static_cast<std::uint32_t>(2 * ::sysconf(_SC_PAGESIZE));
-        requested.log = [](const std::string& sentence) { heard.push_back(sentence); };
+        requested.on_event = [](const ublk::event& e) { heard.push_back(to_string(e)); };
     }
 
     ublk::device_info start() {

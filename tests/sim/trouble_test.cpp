@@ -69,7 +69,7 @@ std::vector<std::string> violations(unsigned reads, unsigned errors) {
     heard.clear();
     rig<composition<Backend, ublk::per_cpu, ublk::each>> r{{.seed = 3}};
     ublk::options requested = r.small();
-    requested.log = [](const std::string& sentence) { heard.push_back(sentence); };
+    requested.on_event = [](const ublk::event& e) { heard.push_back(to_string(e)); };
     r.boot(requested);
     r.server->start();
     {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/event.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <mutex>
@@ -10,11 +12,11 @@
 
 namespace ublk_test {
 
-/// What `options::log` has been told, from any thread.
+/// What an event hook has been told, from any thread.
 struct listener {
-    static void log(const std::string& sentence) {
+    static void log(const ublk::event& e) {
         const std::lock_guard lock{mutex};
-        told.push_back(sentence);
+        told.push_back(to_string(e));
     }
     /// All of it, which is forgotten then.
     static std::vector<std::string> take() {

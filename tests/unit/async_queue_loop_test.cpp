@@ -31,7 +31,7 @@
 #include <utility>
 #include <vector>
 
-namespace async_server_test {
+namespace async_queue_loop_test {
 namespace {
 
 using ublk::completion_handle;
@@ -975,4 +975,4 @@ TEST(async_server, takes_nothing_from_the_heap_while_it_serves) {
 }
 
 }  // namespace
-}  // namespace async_server_test
+}  // namespace async_queue_loop_test

@@ -14,7 +14,7 @@
 #include <string>
 #include <utility>
 
-namespace control_test {
+namespace control_commands_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -273,4 +273,4 @@ TEST(control, says_why_the_control_node_cannot_be_opened) {
 }
 
 }  // namespace
-}  // namespace control_test
+}  // namespace control_commands_test

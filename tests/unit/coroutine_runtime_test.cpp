@@ -28,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-namespace workshop_test {
+namespace coroutine_runtime_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -189,7 +189,8 @@ TEST(coroutine_runtime, abandons_what_never_ends_and_nothing_else) {
 
 // ---------------------------------------------------------------- on a real ring
 
-// The port of a coroutine_runtime, with nothing of ublk: what `linux_kernel::port` does for operations.
+// The port of a coroutine_runtime, with nothing of ublk: what `linux_kernel::port` does for
+// operations.
 class ring_port {
 public:
     explicit ring_port(unsigned entries) : io_{ring::kind::queue, entries} {
@@ -234,7 +235,7 @@ private:
     ring io_;
 };
 
-class workshop_ring : public testing::Test {
+class runtime_ring : public testing::Test {
 protected:
     static constexpr unsigned tags = 64;
 
@@ -311,7 +312,7 @@ template <class Ask>
     };
 }
 
-TEST_F(workshop_ring, reads_what_was_written) {
+TEST_F(runtime_ring, reads_what_was_written) {
     const fd file = file_of(1u << 16);
     const auto in = pattern(8192, 1);
     std::vector<std::byte> out(8192);
@@ -322,14 +323,14 @@ TEST_F(workshop_ring, reads_what_was_written) {
     EXPECT_TRUE(serve(answers(synced, 8192)).ok());
 }
 
-TEST_F(workshop_ring, a_read_beyond_the_end_of_the_file_is_short) {
+TEST_F(runtime_ring, a_read_beyond_the_end_of_the_file_is_short) {
     const fd file = file_of(5000);
     std::vector<std::byte> out(8192);
     EXPECT_TRUE(serve(answers([&](io& w) { return w.read(file.get(), out, 0); }, 5000)).ok());
     EXPECT_TRUE(serve(answers([&](io& w) { return w.read(file.get(), out, 9000); }, 0)).ok());
 }
 
-TEST_F(workshop_ring, reads_and_writes_vectors) {
+TEST_F(runtime_ring, reads_and_writes_vectors) {
     const fd file = file_of(1u << 16);
     auto in = pattern(6000, 2);
     std::vector<std::byte> out(6000);
@@ -340,7 +341,7 @@ TEST_F(workshop_ring, reads_and_writes_vectors) {
     EXPECT_EQ(out, in);
 }
 
-TEST_F(workshop_ring, syncs_and_allocates) {
+TEST_F(runtime_ring, syncs_and_allocates) {
     const fd file{::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)};
     ASSERT_TRUE(file);
     const auto in = pattern(8192, 3);
@@ -360,20 +361,20 @@ TEST_F(workshop_ring, syncs_and_allocates) {
     EXPECT_EQ(std::count(out.begin() + 4096, out.end(), std::byte{}), 4096);
 }
 
-TEST_F(workshop_ring, an_errno_is_the_answer) {
+TEST_F(runtime_ring, an_errno_is_the_answer) {
     std::vector<std::byte> out(512);
     EXPECT_TRUE(serve(answers([&](io& w) { return w.read(-1, out, 0); }, -EBADF)).ok());
     EXPECT_TRUE(serve(answers([&](io& w) { return w.fsync(-1); }, -EBADF)).ok());
 }
 
-TEST_F(workshop_ring, sleeps_for_as_long_as_it_is_told) {
+TEST_F(runtime_ring, sleeps_for_as_long_as_it_is_told) {
     const auto before = std::chrono::steady_clock::now();
     EXPECT_TRUE(serve(answers([](io& w) { return w.sleep(30ms); }, 0)).ok());
     EXPECT_GE(std::chrono::steady_clock::now() - before, 30ms);
     EXPECT_TRUE(serve(answers([](io& w) { return w.sleep(0ms); }, 0)).ok());
 }
 
-TEST_F(workshop_ring, polls_until_there_is_something) {
+TEST_F(runtime_ring, polls_until_there_is_something) {
     const fd wakeup_event{::eventfd(0, EFD_CLOEXEC)};
     begin(answers([&](io& w) { return w.poll(wakeup_event.get(), POLLIN); }, POLLIN));
     EXPECT_TRUE(serve(answers([](io& w) { return w.sleep(1ms); }, 0)).ok());
@@ -383,7 +384,7 @@ TEST_F(workshop_ring, polls_until_there_is_something) {
     EXPECT_TRUE(ended.back().second.ok());
 }
 
-TEST_F(workshop_ring, reads_pipes_as_much_as_there_is) {
+TEST_F(runtime_ring, reads_pipes_as_much_as_there_is) {
     std::array<int, 2> ends{};
     ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
     const fd out{ends[0]};
@@ -406,7 +407,7 @@ TEST_F(workshop_ring, reads_pipes_as_much_as_there_is) {
     }
 }
 
-TEST_F(workshop_ring, sends_and_receives) {
+TEST_F(runtime_ring, sends_and_receives) {
     std::array<int, 2> ends{};
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
     const fd one{ends[0]};
@@ -423,7 +424,7 @@ TEST_F(workshop_ring, sends_and_receives) {
     EXPECT_EQ(got, sent);
 }
 
-TEST_F(workshop_ring, moves_bytes_of_registered_buffers) {
+TEST_F(runtime_ring, moves_bytes_of_registered_buffers) {
     const fd file = file_of(1u << 16);
     std::vector<std::byte> memory = pattern(8192, 6);
     const std::array<iovec, 2> both{{{&memory[0], 4096}, {&memory[4096], 4096}}};
@@ -445,7 +446,7 @@ TEST_F(workshop_ring, moves_bytes_of_registered_buffers) {
         serve(answers([&](io& w) { return w.read(file.get(), unknown, 0); }, -EFAULT)).ok());
 }
 
-TEST_F(workshop_ring, more_operations_than_the_ring_has_entries_are_all_done) {
+TEST_F(runtime_ring, more_operations_than_the_ring_has_entries_are_all_done) {
     open(4);
     const fd file = file_of(1u << 20);
     std::vector<std::vector<std::byte>> blocks(tags);
@@ -467,7 +468,7 @@ TEST_F(workshop_ring, more_operations_than_the_ring_has_entries_are_all_done) {
 }
 
 // What is registered spares the kernel a look-up; what is not is found by its number as ever.
-TEST_F(workshop_ring, reaches_registered_files_and_others_alike) {
+TEST_F(runtime_ring, reaches_registered_files_and_others_alike) {
     const fd other = file_of(4096);
     const registered_file file{file_of(4096)};
     const registered_file unknown{file_of(4096)};
@@ -486,7 +487,7 @@ TEST_F(workshop_ring, reaches_registered_files_and_others_alike) {
 }
 
 // A backend that reconnects gets the same number for another file.
-TEST_F(workshop_ring, a_number_means_the_file_that_has_it_now) {
+TEST_F(runtime_ring, a_number_means_the_file_that_has_it_now) {
     const fd device = file_of(4096);
     const registered_file file{file_of(4096)};
     const std::array<const registered_file*, 1> files{&file};
@@ -504,7 +505,7 @@ TEST_F(workshop_ring, a_number_means_the_file_that_has_it_now) {
     EXPECT_EQ(out, std::vector<std::byte>(4096)) << "the file that had the number";
 }
 
-TEST_F(workshop_ring, a_file_that_is_replaced_is_registered_anew) {
+TEST_F(runtime_ring, a_file_that_is_replaced_is_registered_anew) {
     const fd device = file_of(4096);
     registered_file file{file_of(4096)};
     const fd before{::dup(file.get())};
@@ -536,7 +537,7 @@ task halves(io& with, int file, std::span<std::byte> out) {
                 static_cast<int>(out.size() / 2))(with));
 }
 
-TEST_F(workshop_ring, one_request_may_have_several_operations_in_flight) {
+TEST_F(runtime_ring, one_request_may_have_several_operations_in_flight) {
     const fd file = file_of(8192);
     const auto in = pattern(8192, 7);
     ASSERT_EQ(::pwrite(file.get(), in.data(), in.size(), 0), 8192);
@@ -545,7 +546,7 @@ TEST_F(workshop_ring, one_request_may_have_several_operations_in_flight) {
     EXPECT_EQ(out, in);
 }
 
-TEST_F(workshop_ring, work_of_another_thread_rouses_it) {
+TEST_F(runtime_ring, work_of_another_thread_rouses_it) {
     std::thread worker;
     const auto hand = [&worker](io& with) -> task {
         return [](io& same, std::thread& to) -> task {
@@ -562,7 +563,7 @@ TEST_F(workshop_ring, work_of_another_thread_rouses_it) {
 }
 
 // One operation of each kind that can wait for ever, and all end when they are cancelled.
-TEST_F(workshop_ring, cancelling_ends_all_that_is_in_flight) {
+TEST_F(runtime_ring, cancelling_ends_all_that_is_in_flight) {
     std::array<int, 2> ends{};
     ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
     const fd out{ends[0]};
@@ -593,4 +594,4 @@ TEST_F(workshop_ring, cancelling_ends_all_that_is_in_flight) {
 }
 
 }  // namespace
-}  // namespace workshop_test
+}  // namespace coroutine_runtime_test

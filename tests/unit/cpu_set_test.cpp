@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <thread>
 
-namespace cpus_test {
+namespace cpu_set_test {
 namespace {
 
 using ublk::cpu_set;
@@ -225,4 +225,4 @@ TEST(online_cpus, are_at_least_one) {
 }
 
 }  // namespace
-}  // namespace cpus_test
+}  // namespace cpu_set_test

@@ -200,7 +200,7 @@ TEST_F(device_test, a_shared_backend_may_be_looked_at_while_it_serves) {
     disk.start();
     EXPECT_EQ(kernel.serve({0, 0, op(uapi::op::read), 0, 1}), 512);
     disk.stop();
-    EXPECT_EQ(store.use_count(), 2);  // the threads' share is given back
+    EXPECT_EQ(store.use_count(), 3);  // two in the device; the threads have given theirs back
 }
 
 template <class Policies>
@@ -926,17 +926,53 @@ TEST_F(device_test, a_backend_that_throws_answers_eio) {
     disk.stop();
 }
 
-/// Serves with a backend while `use` goes on; what options::log is told meanwhile, apart from the
-/// start.
+/// Serves with a backend while `use` goes on; what options::on_event is told meanwhile, apart from
+/// the start.
 template <class Backend, class Use>
 std::vector<std::string> told_of(const fake_kernel& kernel, ublk::options requested, Use use) {
-    requested.log = listener::log;
+    requested.on_event = listener::log;
     device<Backend> disk{Backend{}, requested, kernel};
     disk.start();
     (void)listener::take();
     use();
     disk.stop();  // which waits for what is to be told
     return listener::take();
+}
+
+TEST_F(device_test, events_are_kept_without_a_hook) {
+    device<thrower> disk{thrower{}, small(), kernel};
+    EXPECT_TRUE(disk.events().empty());
+    disk.start();
+    EXPECT_EQ(kernel.serve({1, 2, op(uapi::op::read), 8, 3}), -EIO);
+    const std::uint32_t id = disk.id();
+    disk.stop();  // which waits for what is to be told
+    const std::vector<ublk::event> events = disk.events();
+    ASSERT_GE(events.size(), 2u);
+    EXPECT_EQ(events.front().type, ublk::event::kind::setup);
+    EXPECT_EQ(events.front().message,
+              "data path copy (the backend has functions for no better one)");
+    EXPECT_EQ(events.back().type, ublk::event::kind::exception);
+    EXPECT_EQ(events.back().device, id);
+}
+
+struct immovable {
+    explicit immovable(std::uint64_t bytes) : bytes_{bytes} {}
+    immovable(const immovable&) = delete;
+    immovable& operator=(const immovable&) = delete;
+    std::uint64_t size() const noexcept { return bytes_; }
+    ublk::result read(const ublk::request&, std::span<std::byte>) noexcept { return ublk::ok; }
+    ublk::result write(const ublk::request&, std::span<const std::byte>) noexcept {
+        return ublk::ok;
+    }
+
+private:
+    std::uint64_t bytes_;
+};
+
+TEST_F(device_test, a_backend_that_cannot_be_moved_is_made_in_place) {
+    const ublk::device<immovable> disk{std::in_place, ublk::options{.queues = 2}, 1u << 20};
+    EXPECT_EQ(disk.backend().size(), 1u << 20);
+    EXPECT_EQ(disk.id(), ublk::no_device_id);
 }
 
 TEST_F(device_test, what_a_backend_throws_is_told_with_its_request) {

@@ -8,7 +8,7 @@
 #include <functional>
 #include <string>
 
-namespace params_test {
+namespace disk_attributes_test {
 namespace {
 
 using ublk::disk_attributes;
@@ -281,4 +281,4 @@ TEST(to_params, huge_disks_do_not_wrap) {
 }
 
 }  // namespace
-}  // namespace params_test
+}  // namespace disk_attributes_test

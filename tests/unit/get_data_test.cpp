@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <span>
 
-namespace lender_test {
+namespace get_data_test {
 namespace {
 
 using ublk::get_data_state;
@@ -116,4 +116,4 @@ TEST(get_data_state, nothing_else_has_a_place) {
 }
 
 }  // namespace
-}  // namespace lender_test
+}  // namespace get_data_test

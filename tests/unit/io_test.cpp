@@ -655,7 +655,7 @@ TEST(offload, many_threads_bring_back_what_one_thread_sends) {
 
 // The thread that answers is not through when its answer is there: it still rouses. What it rouses
 // must be there until then.
-TEST(offload, an_io_thread_does_not_go_while_somebody_still_rouses_it) {
+TEST(offload, a_queue_does_not_go_while_somebody_still_wakes_it) {
     struct slow_bell {
         std::atomic<bool> entered{false};
         std::atomic<bool> going{false};

@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-namespace server_test {
+namespace queue_loop_test {
 namespace {
 
 using ublk_test::client_io;
@@ -262,7 +262,7 @@ TEST(queue, descriptors_may_be_spaced_out) {
     }
 }
 
-TEST(queue, one_queue_a_thread_is_served_as_well) {
+TEST(queue, a_single_queue_is_served_as_well) {
     bench<recorder, ublk::per_wakeup, true> b{1, 4};
     ASSERT_EQ(b.server.fetch_all(), 0);
     EXPECT_EQ(b.serve_and_stop(one_a_tag(4)), 0);
@@ -465,4 +465,4 @@ TEST(queue, a_request_on_a_tag_that_the_kernel_does_not_hold_asserts) {
 }
 
 }  // namespace
-}  // namespace server_test
+}  // namespace queue_loop_test

@@ -42,13 +42,13 @@ static_assert(segments{}.size() == 0 && shares{}.size() == 0);
 // Byte by byte, from what RAID 0 means.
 struct where {
     std::size_t member;
-    std::uint64_t place;
+    std::uint64_t offset;
 };
 where naive(std::uint64_t byte, std::uint64_t chunk, std::size_t members) {
     where now{0, 0};
     const std::uint64_t number = byte / chunk;
     now.member = static_cast<std::size_t>(number % members);
-    now.place = number / members * chunk + byte % chunk;
+    now.offset = number / members * chunk + byte % chunk;
     return now;
 }
 
@@ -66,7 +66,7 @@ void expect_segments(const layout& l) {
         for (std::uint64_t i = 0; i < each.bytes; ++i) {
             const where right = naive(l.offset + done + i, l.chunk, l.members);
             ASSERT_EQ(each.member, right.member);
-            ASSERT_EQ(each.place + i, right.place);
+            ASSERT_EQ(each.offset + i, right.offset);
         }
         ASSERT_NE((l.offset + done) / l.chunk, last_chunk) << "no more pieces than chunks";
         last_chunk = (l.offset + done) / l.chunk;
@@ -79,7 +79,7 @@ void expect_shares(const layout& l) {
     std::map<std::size_t, std::vector<std::uint64_t>> right;
     for (std::uint64_t i = 0; i < l.length; ++i) {
         const where byte = naive(l.offset + i, l.chunk, l.members);
-        right[byte.member].push_back(byte.place);
+        right[byte.member].push_back(byte.offset);
     }
     std::size_t seen = 0;
     for (const share each : shares{l.offset, l.length, l.chunk, l.members}) {
@@ -87,7 +87,7 @@ void expect_shares(const layout& l) {
         const std::vector<std::uint64_t>& places = right[each.member];
         ASSERT_EQ(places.size(), each.bytes);
         for (std::uint64_t i = 0; i < each.bytes; ++i) {
-            ASSERT_EQ(places[i], each.place + i) << "contiguous on the member";
+            ASSERT_EQ(places[i], each.offset + i) << "contiguous on the member";
         }
     }
     ASSERT_EQ(seen, right.size()) << "each member that is touched, once";
@@ -124,7 +124,7 @@ TEST(segments, of_a_huge_disk_do_not_overflow) {
     EXPECT_EQ(last[0].bytes, chunk / 2);
     EXPECT_EQ(last[1].bytes, chunk);
     EXPECT_EQ(last[1].member, (end / chunk - 1) % 3);
-    EXPECT_EQ(last[1].place, (end / chunk - 1) / 3 * chunk);
+    EXPECT_EQ(last[1].offset, (end / chunk - 1) / 3 * chunk);
 
     // What a discard may cover is as large as the disk.
     const shares all{0, end - chunk, chunk, 3};

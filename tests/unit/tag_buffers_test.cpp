@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-namespace buffers_test {
+namespace tag_buffers_test {
 namespace {
 
 using ublk::buffer_memory;
@@ -61,17 +61,17 @@ void expect_usable(const tag_buffers& all, std::size_t tags, std::size_t stride)
     EXPECT_EQ(resident_pages(all[tag{0}], tags * stride), tags * stride / page);
 }
 
-TEST(buffers, are_page_aligned_zeroed_resident_and_one_stride_apart) {
+TEST(tag_buffers, are_page_aligned_zeroed_resident_and_one_stride_apart) {
     for (const std::size_t stride : {page, 3 * page, 16 * page}) {
         expect_usable(tag_buffers{5, stride, {}}, 5, stride);
     }
 }
 
-TEST(buffers, that_may_be_huge_are_so_too) {
+TEST(tag_buffers, that_may_be_huge_are_so_too) {
     expect_usable(tag_buffers{3, 5 * page, {.kind = buffer_memory::transparent}}, 3, 5 * page);
 }
 
-TEST(buffers, of_every_other_tag_do_not_overlap_and_take_half_of_the_memory) {
+TEST(tag_buffers, of_every_other_tag_do_not_overlap_and_take_half_of_the_memory) {
     for (const std::size_t step : {2u, 3u, 8u}) {
         constexpr std::uint16_t tags = 24;
         const std::size_t stride = 8 * page;
@@ -91,7 +91,7 @@ TEST(buffers, of_every_other_tag_do_not_overlap_and_take_half_of_the_memory) {
     }
 }
 
-TEST(buffers, do_not_overlap) {
+TEST(tag_buffers, do_not_overlap) {
     const tag_buffers all{4, page, {}};
     for (std::uint16_t i = 0; i < 4; ++i) {
         std::fill_n(all[tag{i}], page, static_cast<std::byte>(i));
@@ -102,7 +102,7 @@ TEST(buffers, do_not_overlap) {
     }
 }
 
-TEST(buffers, stay_where_they_are_when_moved) {
+TEST(tag_buffers, stay_where_they_are_when_moved) {
     tag_buffers first{2, page, {}};
     const std::byte* const where = first[tag{1}];
     const tag_buffers second{std::move(first)};
@@ -110,7 +110,7 @@ TEST(buffers, stay_where_they_are_when_moved) {
     EXPECT_EQ(second.stride(), page);
 }
 
-TEST(buffers, are_locked_where_that_is_allowed) {
+TEST(tag_buffers, are_locked_where_that_is_allowed) {
     rlimit limit{};
     ASSERT_EQ(::getrlimit(RLIMIT_MEMLOCK, &limit), 0);
     if (limit.rlim_cur < 4 * page) {
@@ -154,7 +154,7 @@ TEST(buffers, are_locked_where_that_is_allowed) {
     std::_Exit(1);
 }
 
-TEST(buffers, that_may_not_be_locked_say_how_much_and_what_to_do) {
+TEST(tag_buffers, that_may_not_be_locked_say_how_much_and_what_to_do) {
     if (!mlock_works) {
         GTEST_SKIP() << "the sanitizers make mlock do nothing";
     }
@@ -163,7 +163,7 @@ TEST(buffers, that_may_not_be_locked_say_how_much_and_what_to_do) {
                     " bytes exceed the limit on locked memory.*ulimit -l");
 }
 
-TEST(buffers, on_huge_pages_fail_clearly_where_none_are_reserved) {
+TEST(tag_buffers, on_huge_pages_fail_clearly_where_none_are_reserved) {
     std::ifstream reserved{"/proc/sys/vm/nr_hugepages"};
     int count = 0;
     if (!(reserved >> count) || count != 0) {
@@ -180,7 +180,7 @@ TEST(buffers, on_huge_pages_fail_clearly_where_none_are_reserved) {
     }
 }
 
-TEST(buffers, on_huge_pages_do_without_where_none_are_reserved) {
+TEST(tag_buffers, on_huge_pages_do_without_where_none_are_reserved) {
     std::ifstream reserved{"/proc/sys/vm/nr_hugepages"};
     int count = 0;
     if (!(reserved >> count) || count != 0) {
@@ -193,7 +193,7 @@ TEST(buffers, on_huge_pages_do_without_where_none_are_reserved) {
     expect_usable(tag_buffers{2, page, {.kind = buffer_memory::huge}}, 2, page);
 }
 
-TEST(buffers, that_do_not_fit_into_the_address_space_say_so) {
+TEST(tag_buffers, that_do_not_fit_into_the_address_space_say_so) {
     try {
         const tag_buffers all{4096, std::size_t{1} << 36, {}};
         FAIL();
@@ -204,4 +204,4 @@ TEST(buffers, that_do_not_fit_into_the_address_space_say_so) {
 }
 
 }  // namespace
-}  // namespace buffers_test
+}  // namespace tag_buffers_test

@@ -5,7 +5,7 @@
 
 #include <array>
 
-namespace slot_test {
+namespace tag_state_test {
 namespace {
 
 using ublk::tag_state;
@@ -75,4 +75,4 @@ TEST(tag_state, losing_what_the_kernel_does_not_hold_asserts) {
 }
 
 }  // namespace
-}  // namespace slot_test
+}  // namespace tag_state_test

@@ -241,8 +241,9 @@ TEST(tidy_rules, a_header_of_301_lines_is_too_long) {
 
 TEST(tidy_rules, an_include_of_what_is_not_below_is_found) {
     const auto complains = [](const std::string& name, const std::string& text) {
-        include_graph graph{{"units.hpp", {}},       {"device.hpp", {}},    {"data/queue.hpp", {}},
-                            {"policy/each.hpp", {}}, {"control/c.hpp", {}}, {"sim/ring.hpp", {}}};
+        include_graph graph{{"units.hpp", {}},      {"device.hpp", {}},
+                            {"data/queue.hpp", {}}, {"policy/batch_policy.hpp", {}},
+                            {"control/c.hpp", {}},  {"sim/ring.hpp", {}}};
         graph[name] = own_includes(text);
         return !forbidden_includes(name, graph).empty();
     };

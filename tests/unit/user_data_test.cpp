@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <memory>
 
-namespace token_test {
+namespace user_data_test {
 namespace {
 
 using ublk::tag;
@@ -15,7 +15,7 @@ using ublk::user_data;
 static_assert(user_data::io(3, tag{9}).queue_index() == 3 &&
               user_data::io(3, tag{9}).tag() == tag{9});
 
-TEST(token, place_and_tag_come_back_whole) {
+TEST(user_data, place_and_tag_come_back_whole) {
     for (const unsigned queue_index : {0u, 1u, 255u, 4095u, 0x7fffu, 0x8000u, 0xffffu}) {
         for (const unsigned which : {0u, 1u, 4095u, 0x7fffu, 0x8000u, 0xffffu}) {
             const user_data t = user_data::io(static_cast<std::uint16_t>(queue_index),
@@ -28,12 +28,12 @@ TEST(token, place_and_tag_come_back_whole) {
     }
 }
 
-TEST(token, the_layout_is_fixed) {
+TEST(user_data, the_layout_is_fixed) {
     EXPECT_EQ(user_data::io(0x1234, tag{0x5678}).raw(), 0x12345678u);
     EXPECT_EQ(user_data::wake().raw(), 1ull << 63);
 }
 
-TEST(token, housekeeping_is_told_from_requests_by_the_sign_bit) {
+TEST(user_data, housekeeping_is_told_from_requests_by_the_sign_bit) {
     EXPECT_FALSE(user_data::wake().is_io());
     EXPECT_TRUE(user_data{0}.is_io());
     EXPECT_TRUE(user_data{~0ull >> 1}.is_io());
@@ -43,7 +43,7 @@ TEST(token, housekeeping_is_told_from_requests_by_the_sign_bit) {
     EXPECT_NE(user_data::nobody(), user_data::wake());
 }
 
-TEST(token, an_operation_comes_back_by_its_address) {
+TEST(user_data, an_operation_comes_back_by_its_address) {
     const ublk::operation on_the_stack;
     const auto on_the_heap = std::make_unique<const ublk::operation>();
     static const ublk::operation in_the_image;
@@ -57,7 +57,7 @@ TEST(token, an_operation_comes_back_by_its_address) {
 }
 
 // With five levels of page tables a program may have addresses of 56 bits.
-TEST(token, an_operation_may_lie_anywhere_where_programs_do) {
+TEST(user_data, an_operation_may_lie_anywhere_where_programs_do) {
     for (const std::uint64_t address : {64ull, (1ull << 47) - 64, (1ull << 56) - 64}) {
         const user_data t = user_data::of(*reinterpret_cast<const ublk::operation*>(address));
         EXPECT_TRUE(t.is_operation());
@@ -65,7 +65,7 @@ TEST(token, an_operation_may_lie_anywhere_where_programs_do) {
     }
 }
 
-TEST(token, nothing_else_looks_like_an_operation) {
+TEST(user_data, nothing_else_looks_like_an_operation) {
     EXPECT_FALSE(user_data::wake().is_operation());
     EXPECT_FALSE(user_data::nobody().is_operation());
     EXPECT_FALSE(user_data::io(0xffff, tag{0xffff}).is_operation());
@@ -73,4 +73,4 @@ TEST(token, nothing_else_looks_like_an_operation) {
 }
 
 }  // namespace
-}  // namespace token_test
+}  // namespace user_data_test

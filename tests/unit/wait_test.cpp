@@ -10,7 +10,7 @@
 #include <string>
 #include <type_traits>
 
-namespace waits_test {
+namespace wait_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -120,4 +120,4 @@ TEST(batch_counter, within_a_delay_goes_by_the_age_of_the_first) {
 }
 
 }  // namespace
-}  // namespace waits_test
+}  // namespace wait_test

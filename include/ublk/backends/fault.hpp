@@ -33,8 +33,8 @@ namespace backends {
 ///
 /// All its functions are asynchronous, also where those of B answer at once, since each may have to
 /// wait; a request that nothing happens to is B's own task or answer, without a coroutine more. B's
-/// `get_data` is hidden: what the kernel copies past the backend could not fail. Any number of threads
-/// may use it that may use B.
+/// `memory_for` is hidden: what the kernel copies past the backend could not fail. Any number of
+/// threads may use it that may use B.
 template <class B>
 class fault : public detail::decorator<fault<B>, detail::faulty_answers<B>> {
     using base = detail::decorator<fault, detail::faulty_answers<B>>;

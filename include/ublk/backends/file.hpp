@@ -110,8 +110,8 @@ public:
         if (lost_data_) {
             co_return std::errc::io_error;
         }
-        const int outcome = co_await with.fdatasync(file_);
-        co_return durable(outcome);
+        const int n = co_await with.fdatasync(file_);
+        co_return durable(n);
     }
 
     [[nodiscard]] task discard(io& with, const request& r) {
@@ -172,9 +172,9 @@ private:
         }
         const auto offset = static_cast<off_t>(r.offset());
         const iovec whole{out.data(), out.size()};
-        const ssize_t outcome = in_memory_ ? ::pread(file_.get(), out.data(), out.size(), offset)
-                                           : ::preadv2(file_.get(), &whole, 1, offset, RWF_NOWAIT);
-        return outcome == static_cast<ssize_t>(out.size());
+        const ssize_t n = in_memory_ ? ::pread(file_.get(), out.data(), out.size(), offset)
+                                     : ::preadv2(file_.get(), &whole, 1, offset, RWF_NOWAIT);
+        return n == static_cast<ssize_t>(out.size());
     }
 
     /// To memory, if that does not wait: where writers are made to, or the file is on another disk
@@ -185,24 +185,24 @@ private:
         }
         const auto offset = static_cast<off_t>(r.offset());
         const iovec whole{const_cast<std::byte*>(in.data()), in.size()};
-        const ssize_t outcome = in_memory_ ? ::pwrite(file_.get(), in.data(), in.size(), offset)
-                                           : ::pwritev2(file_.get(), &whole, 1, offset, RWF_NOWAIT);
-        if (outcome < 0 && errno == EOPNOTSUPP) {
+        const ssize_t n = in_memory_ ? ::pwrite(file_.get(), in.data(), in.size(), offset)
+                                     : ::pwritev2(file_.get(), &whole, 1, offset, RWF_NOWAIT);
+        if (n < 0 && errno == EOPNOTSUPP) {
             writes_wait_.set();  // as those to ext4 and to block devices do (6.12, 7.3)
         }
-        return outcome == static_cast<ssize_t>(in.size());
+        return n == static_cast<ssize_t>(in.size());
     }
 
     template <class Payload>
     [[nodiscard]] task fill(io& with, const request& r, Payload out) {
-        const int outcome = co_await with.read(file_, out, r.offset(), unit_);
-        if (outcome == static_cast<int>(out.size())) [[likely]] {
+        const int n = co_await with.read(file_, out, r.offset(), unit_);
+        if (n == static_cast<int>(out.size())) [[likely]] {
             co_return ok;
         }
-        if (outcome < 0) {
-            co_return result::failure(outcome);
+        if (n < 0) {
+            co_return result::failure(n);
         }
-        co_return co_await fill_end(with, r, out, static_cast<std::size_t>(outcome));
+        co_return co_await fill_end(with, r, out, static_cast<std::size_t>(n));
     }
 
     /// The rest of a read that came to the end of the file after `done` bytes.
@@ -217,18 +217,18 @@ private:
                 co_return std::errc::io_error;
             }
             const std::size_t from = round_down(done, unit_);
-            const int outcome = co_await with.read(file_, out.subspan(from, out.size() - from),
-                                                   r.offset() + from, unit_);
-            if (outcome < 0) {
-                co_return result::failure(outcome);
+            const int n = co_await with.read(file_, out.subspan(from, out.size() - from),
+                                             r.offset() + from, unit_);
+            if (n < 0) {
+                co_return result::failure(n);
             }
-            done = from + static_cast<std::size_t>(outcome);
+            done = from + static_cast<std::size_t>(n);
         }
         const Payload rest = out.subspan(done, out.size() - done);
         if constexpr (std::is_same_v<Payload, registered_buffer>) {  // out of our reach
-            const int outcome = co_await with.read(zero_device_.get(), rest, 0);
-            if (outcome != static_cast<int>(rest.size())) {
-                co_return result::failure(outcome < 0 ? outcome : EIO);
+            const int n = co_await with.read(zero_device_.get(), rest, 0);
+            if (n != static_cast<int>(rest.size())) {
+                co_return result::failure(n < 0 ? n : EIO);
             }
         } else {
             std::memset(rest.data(), 0, rest.size());
@@ -242,41 +242,40 @@ private:
         if (lasting && lost_data_) [[unlikely]] {
             co_return std::errc::io_error;
         }
-        const int outcome =
-            co_await with.write(file_, in, r.offset(), lasting ? RWF_DSYNC : 0, unit_);
-        if (outcome >= 0 && outcome != static_cast<int>(in.size())) [[unlikely]] {
+        const int n = co_await with.write(file_, in, r.offset(), lasting ? RWF_DSYNC : 0, unit_);
+        if (n >= 0 && n != static_cast<int>(in.size())) [[unlikely]] {
             co_return std::errc::io_error;  // it stopped, and the kernel does not say why
         }
         if (lasting) {
-            co_return durable(outcome);
+            co_return durable(n);
         }
-        co_return outcome < 0 ? result::failure(outcome) : ok;
+        co_return n < 0 ? result::failure(n) : ok;
     }
 
     /// What a FLUSH or a write with FUA answers after the kernel has.
-    [[nodiscard]] result durable(int outcome) noexcept {
-        if (outcome < 0) {
-            if (outcome != -ECANCELED) {  // ours: nothing was asked of the file
+    [[nodiscard]] result durable(int n) noexcept {
+        if (n < 0) {
+            if (n != -ECANCELED) {  // ours: nothing was asked of the file
                 lost_data_.set();
             }
-            return result::failure(outcome);
+            return result::failure(n);
         }
         // Another thread may have been told of a loss that concerns this one, too.
         return lost_data_ ? result{std::errc::io_error} : ok;
     }
 
     [[nodiscard]] task clear(io& with, const request& r, int mode) {
-        const int outcome = co_await with.fallocate(file_, mode, r.offset(), r.length());
-        co_return outcome < 0 ? result::failure(outcome) : ok;
+        const int n = co_await with.fallocate(file_, mode, r.offset(), r.length());
+        co_return n < 0 ? result::failure(n) : ok;
     }
 
     [[nodiscard]] task write_zero_bytes(io& with, const request& r) {
         for (std::uint64_t done = 0; done < r.length();) {
             const std::uint64_t bytes = std::min<std::uint64_t>(r.length() - done, zero_bytes);
             const std::span<const std::byte> zeroes{zeroes_.data(), bytes};
-            const int outcome = co_await with.write(file_, zeroes, r.offset() + done, 0, unit_);
-            if (outcome != static_cast<int>(bytes)) {
-                co_return result::failure(outcome < 0 ? outcome : EIO);
+            const int n = co_await with.write(file_, zeroes, r.offset() + done, 0, unit_);
+            if (n != static_cast<int>(bytes)) {
+                co_return result::failure(n < 0 ? n : EIO);
             }
             done += bytes;
         }

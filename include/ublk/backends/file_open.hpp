@@ -212,9 +212,9 @@ inline void lock_file(int file, const std::string& path, const backends::file_op
 }
 
 /// Whether the file ends there or before.
-[[nodiscard]] inline bool is_end(int file, std::uint64_t place) noexcept {
+[[nodiscard]] inline bool is_end(int file, std::uint64_t offset) noexcept {
     struct ::stat now {};
-    return ::fstat(file, &now) == 0 && static_cast<std::uint64_t>(now.st_size) <= place;
+    return ::fstat(file, &now) == 0 && static_cast<std::uint64_t>(now.st_size) <= offset;
 }
 
 }  // namespace ublk::inline v0::detail

@@ -17,9 +17,9 @@ namespace ublk::inline v0 {
 
 /// A piece of a request that is contiguous both in the request and on one member.
 struct segment {
-    std::size_t member = 0;   ///< which one
-    std::uint64_t place = 0;  ///< byte on the member where it begins
-    std::uint64_t from = 0;   ///< byte in the request where it begins
+    std::size_t member = 0;    ///< which one
+    std::uint64_t offset = 0;  ///< byte on the member where it begins
+    std::uint64_t from = 0;    ///< byte in the request where it begins
     std::uint64_t bytes = 0;
 
     friend constexpr bool operator==(const segment&, const segment&) noexcept = default;
@@ -27,8 +27,8 @@ struct segment {
 
 /// What a request covers of one member: contiguous there, scattered over the request.
 struct share {
-    std::size_t member = 0;   ///< which one
-    std::uint64_t place = 0;  ///< byte on the member where it begins
+    std::size_t member = 0;    ///< which one
+    std::uint64_t offset = 0;  ///< byte on the member where it begins
     std::uint64_t bytes = 0;
 
     friend constexpr bool operator==(const share&, const share&) noexcept = default;

@@ -157,7 +157,7 @@ public:
         for (std::uint64_t nth = 0; nth < parts.size(); ++nth) {
             const auto part = parts[nth];
             const result answer = members_.with(part.member, [&](auto& member) {
-                return detail::call_operation_now<Op>(member, r.part(part.place, part.bytes),
+                return detail::call_operation_now<Op>(member, r.part(part.offset, part.bytes),
                                                       payload.subspan(part.from, part.bytes)...);
             });
             if (!answer.ok()) {
@@ -198,7 +198,7 @@ private:
     template <class Op, class Part, class... P>
     [[nodiscard]] task begin(io& with, const request& r, const Part& part, P... payload) noexcept {
         return members_.with(part.member, [&]<class M>(M& member) -> task {
-            const request piece = r.part(part.place, part.bytes);
+            const request piece = r.part(part.offset, part.bytes);
             if constexpr (Op::template mode<M, P...> == detail::answers::later) {
                 const detail::kept_request kept{with, piece};
                 if (kept.get() == nullptr) {

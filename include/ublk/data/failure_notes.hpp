@@ -15,7 +15,7 @@ struct note_thrown {
     queue_progress& to;
 
     [[gnu::cold, gnu::noinline]] void operator()(const request& r) const noexcept {
-        request_failure trouble{request_failure::kind::exception, r};
+        request_failure trouble{event::kind::exception, r};
         trouble.say(std::current_exception());
         to.note_trouble(trouble);
     }
@@ -24,7 +24,7 @@ struct note_thrown {
 /// Tells of what a request's coroutines met with, and forgets it.
 [[gnu::cold, gnu::noinline]] inline void note_failures(queue_progress& to, const request& r,
                                                        frame_memory& frames) noexcept {
-    using kind = request_failure::kind;
+    using kind = event::kind;
     request_failure trouble{frames.wanted() != 0 ? kind::task_memory
                             : frames.never_ran() ? kind::never_ran
                                                  : kind::exception,

@@ -44,6 +44,19 @@ struct loop_context {
         return {q, t, static_cast<std::uint16_t>(first + t.value())};
     }
 
+    /// Offers every tag of the first `count` queues to the driver.
+    template <class Path, class State>
+    void fetch_all(std::size_t count, State& state) const noexcept {
+        for (std::uint16_t i = 0; i < count; ++i) {
+            queue& q = queues[i];
+            for (unsigned n = q.first; n < q.tag_states.size(); n += q.step) {
+                const tag t{static_cast<std::uint16_t>(n)};
+                state.offer(q.tag_states[n]);
+                port.fetch(q.id, t, Path::address(tag_at(i, t)), user_data::io(i, t));
+            }
+        }
+    }
+
     [[nodiscard]] bool has_flag(unsigned bits) const noexcept {
         return (flags.load(std::memory_order_relaxed) & bits) != 0;
     }
@@ -58,6 +71,12 @@ struct event_handler {
     /// A request.
     [[gnu::always_inline]] void operator()(std::uint16_t queue_index, tag t) const noexcept {
         of.serve(*this, Hand::the_only_queue ? std::uint16_t{0} : queue_index, t);
+    }
+
+    /// For `promise`.
+    [[gnu::always_inline]] void complete(std::uint16_t queue_index, const request& r,
+                                         result answer) const noexcept {
+        of.complete(hand, queue_index, r, answer);
     }
 
     /// Any event.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/event.hpp>
 #include <ublk/request.hpp>
 #include <ublk/uapi.hpp>
 
@@ -19,13 +20,7 @@ namespace ublk::inline v0 {
 /// Why a request failed with EIO that is not for its client to know, but for whoever wrote the
 /// backend. A value that takes no memory.
 struct request_failure {
-    enum class kind : std::uint8_t {
-        exception,    ///< the backend threw
-        task_memory,  ///< the frames of its coroutines do not fit into its task_bytes
-        never_ran     ///< the compiler made nothing of a coroutine
-    };
-
-    kind why = kind::exception;
+    event::kind why = event::kind::exception;  ///< or task_memory, never_ran
     uapi::op op = uapi::op::read;
     std::uint16_t queue = 0;
     std::uint16_t tag = 0;
@@ -35,7 +30,7 @@ struct request_failure {
     std::array<char, 160> words{};  ///< what(), cut off where it is longer
 
     request_failure() noexcept = default;
-    request_failure(kind reason, const request& r) noexcept
+    request_failure(event::kind reason, const request& r) noexcept
         : why{reason}, op{r.op()}, queue{r.queue().value()}, tag{r.tag().value()},
           offset{r.offset()}, length{r.length()} {}
 
@@ -73,14 +68,14 @@ struct request_failure {
     constexpr std::size_t unit = 256;
     const std::string rounded = std::to_string((of.bytes + unit - 1) / unit * unit);
     switch (of.why) {
-    case request_failure::kind::exception:
+    case event::kind::exception:
         return text + "the backend threw: " + of.words.data();
-    case request_failure::kind::task_memory:
+    case event::kind::task_memory:
         return text + "the frames of the backend's coroutines take " + std::to_string(of.bytes) +
                " bytes or more, and have less; write in the backend: static constexpr std::size_t "
                "task_bytes = " +
                rounded + ";";
-    case request_failure::kind::never_ran:
+    default:
         break;
     }
     return text + "a coroutine of the backend never ran, which g++ 12 makes of one that declares "

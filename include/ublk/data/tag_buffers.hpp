@@ -91,7 +91,7 @@ private:
         }
         memory_ = {};
         miss(code, "allocating tag buffers in huge pages", "too few huge pages are reserved",
-             "reserve huge pages (vm.nr_hugepages), or ask for pages::transparent", insist);
+             "reserve huge pages (vm.nr_hugepages), or ask for buffer_memory::transparent", insist);
         return false;
     }
 

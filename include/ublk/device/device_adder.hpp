@@ -80,7 +80,7 @@ public:
             if (dropped == 0 || i + 1 == choice.candidates.size()) {
                 added(granted.dev_id);
                 check_granted(ask, granted);
-                device_info info = info_of(granted, known, path, choice.reason);
+                device_info info = info_of(granted, known, path, choice.why());
                 info.per_io_daemon = per_io_daemon(granted.flags);
                 return info;
             }

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/detail/abandoned.hpp>
-#include <ublk/device/device_lifecycle.hpp>
 #include <ublk/device/device_ops.hpp>
-#include <ublk/device/queue_threads.hpp>
 #include <ublk/device/thread_set_handle.hpp>
+#include <ublk/event.hpp>
 #include <ublk/kernel/process_owner.hpp>
 #include <ublk/options.hpp>
 
@@ -21,190 +19,68 @@
 
 namespace ublk::inline v0 {
 
+template <class Kernel>
+class device_lifecycle;
+template <class Kernel>
+class event_log;
+template <class Kernel>
+class queue_threads;
+
 /// All of a `device` but its types: what they decide is in `device_ops`. Its public functions are
-/// documented there.
+/// documented there, and defined in device_core_impl.hpp, which can be compiled apart.
 template <class Kernel>
 class device_core {
 public:
     using records = std::vector<std::shared_ptr<void>>;
 
-    device_core(device_ops<Kernel> ops, thread_set_handle set, options requested, Kernel kernel)
-        : ops_{std::move(ops)}, set_{std::move(set)},
-          requested_{std::move(requested)}, kernel_{std::move(kernel)} {}
+    device_core(device_ops<Kernel> ops, thread_set_handle set, options requested, Kernel kernel);
     device_core(const device_core&) = delete;
     device_core& operator=(const device_core&) = delete;
-    ~device_core() {
-        if (in_child()) {
-            leave_to_parent();
-            return;
-        }
-        try {
-            stop();
-        } catch (...) {
-        }
-    }
+    ~device_core();
 
-    void start() {
-        refuse_child("start");
-        refuse_queue_thread("start");
-        const std::lock_guard lock{start_stop_};
-        if (lifecycle_) {
-            fail(EALREADY, "start", lifecycle_->info().id, "the device is started already",
-                 "call stop first");
-        }
-        const disk_attributes disk = ops_.attributes(ops_.backend.get());
-        validate(requested_, kernel_.page_size());
-        validate(disk, static_cast<std::uint32_t>(kernel_.page_size()));
-        detail::demand_recent_kernel(kernel_.version());
-        state_ = device_state::starting;
-        try {
-            owner_.claim(kernel_.this_process());
-            lifecycle_ = std::make_unique<device_lifecycle<Kernel>>(kernel_, requested_, set_);
-            lifecycle_->open(ops_, disk);
-            publish();
-            state_ = device_state::live;
-        } catch (...) {
-            if (lifecycle_) {
-                lifecycle_->give_up();
-            }
-            retire();
-            throw;
-        }
-    }
-
-    void stop() {
-        refuse_child("stop");
-        refuse_queue_thread("stop");
-        stop(nullptr);
-    }
-
-    void wait(const std::stop_token& token) {
-        refuse_child("wait");
-        refuse_queue_thread("wait");
-        const std::shared_ptr<queue_threads<Kernel>> threads = current_threads();
-        if (!threads) {
-            return;
-        }
-        threads->gone(token);
-        stop(threads.get());
-        if (const int code = threads->failure(); code != 0) {
-            fail(code, "serving", info().id, "the driver or the ring refused a queue thread",
-                 "see dmesg; the device is removed and can be started again");
-        }
-    }
+    void start();
+    void stop();
+    void wait(const std::stop_token& token);
 
     /// "" before the first start.
-    [[nodiscard]] std::string node(const char* prefix) const {
-        const auto lock = look();
-        return started_once_ ? prefix + std::to_string(info_.id) : std::string{};
-    }
+    [[nodiscard]] std::string node(const char* prefix) const;
+    [[nodiscard]] device_info info() const;
+    [[nodiscard]] device_state state() const;
 
-    [[nodiscard]] device_info info() const {
-        const auto lock = look();
-        return info_;
-    }
-
-    [[nodiscard]] device_state state() const {
-        if (in_child()) {
-            return device_state::of_parent;
-        }
-        const device_state now = state_;
-        if (now == device_state::live) {
-            const std::shared_ptr<queue_threads<Kernel>> threads = current_threads();
-            if (threads && threads->gone(deadline{})) {
-                return device_state::failed;
-            }
-        }
-        return now;
-    }
+    /// In a child that was forked meanwhile none: a thread that is not there may hold the lock.
+    [[nodiscard]] std::vector<event> events() const;
 
     /// What the measuring policy has written down since the last start.
-    [[nodiscard]] records counted() const {
-        const auto lock = look();
-        return records_;
-    }
+    [[nodiscard]] records counted() const;
 
 private:
     /// What a forked child must not end: it stays as it is.
-    struct remains : detail::abandoned {
-        std::unique_ptr<device_lifecycle<Kernel>> lifecycle;
-        std::shared_ptr<queue_threads<Kernel>> threads;
-    };
+    struct remains;
 
-    void leave_to_parent() noexcept {
-        auto* const all = new remains;
-        all->lifecycle = std::move(lifecycle_);
-        all->threads = std::move(threads_);
-        detail::abandon(all);
-    }
-
-    void refuse_child(const char* call) const {
-        owner_.demand(kernel_, call);
-        if (set_) {
-            set_.owner->demand(kernel_, call);
-        }
-    }
-
-    void refuse_queue_thread(const char* call) const {
-        if (serves_here<Kernel>(ops_.backend.get(), set_)) {
-            fail(EDEADLK, call, std::nullopt,
-                 "called from the backend, on a thread that it would wait for",
-                 "let another thread call it");
-        }
-    }
+    void leave_to_parent() noexcept;
+    void refuse_child(const char* call) const;
+    void refuse_queue_thread(const char* call) const;
 
     /// `only`: no other threads than these, which may have been stopped and followed by others
     /// since the caller looked. Null: whichever there are.
-    void stop(const queue_threads<Kernel>* only) {
-        const std::lock_guard lock{start_stop_};
-        if (!lifecycle_ || (only != nullptr && lifecycle_->threads().get() != only)) {
-            return;
-        }
-        state_ = device_state::stopping;
-        try {
-            lifecycle_->close();
-        } catch (...) {
-            retire();
-            throw;
-        }
-        retire();
-    }
+    void stop(const queue_threads<Kernel>* only);
 
-    void publish() {
-        const std::lock_guard lock{view_};
-        info_ = lifecycle_->info();
-        threads_ = lifecycle_->threads();
-        records_ = threads_->records();
-        started_once_ = true;
-    }
+    void publish();
 
     /// The threads are gone; what was granted and counted stays.
-    void retire() noexcept {
-        {
-            const std::lock_guard lock{view_};
-            threads_.reset();
-        }
-        lifecycle_.reset();
-        state_ = device_state::idle;
-        owner_.release();
-    }
+    void retire() noexcept;
 
-    [[nodiscard]] std::shared_ptr<queue_threads<Kernel>> current_threads() const {
-        const auto lock = look();
-        return threads_;
-    }
+    [[nodiscard]] std::shared_ptr<queue_threads<Kernel>> current_threads() const;
 
     /// In a child that was forked meanwhile nobody else changes anything, and the lock may be held
     /// by a thread that is not there.
-    [[nodiscard]] std::unique_lock<typename Kernel::mutex> look() const {
-        using lock = std::unique_lock<typename Kernel::mutex>;
-        return in_child() ? lock{} : lock{view_};
-    }
+    [[nodiscard]] std::unique_lock<typename Kernel::mutex> look() const;
 
     [[nodiscard]] bool in_child() const noexcept { return owner_.elsewhere(kernel_); }
 
     device_ops<Kernel> ops_;
     thread_set_handle set_;
+    std::shared_ptr<event_log<Kernel>> log_;
     options requested_;
     Kernel kernel_;
 

@@ -28,7 +28,7 @@ namespace ublk::inline v0 {
 template <class Kernel>
 class device_lifecycle {
 public:
-    /// Opens the control device. Throws `error`. Both outlive the session.
+    /// Opens the control device. Throws `error`. All outlive it.
     device_lifecycle(const Kernel& running, const options& requested, const thread_set_handle& set)
         : kernel_{running}, requested_{requested}, set_{set}, control_{running,
                                                                        requested.command_deadline} {
@@ -52,7 +52,8 @@ public:
                 prepare(ops, disk, known, refused);
                 break;
             } catch (const setup_refused& refusal) {
-                if (!remember(refusal, refused) || !adder(ops, disk, refused).may_add(known)) {
+                refused.add(refusal, info_.path);
+                if (!requested_.fall_back || !adder(ops, disk, refused).may_add(known)) {
                     throw;
                 }
             }
@@ -123,14 +124,6 @@ private:
         }
     }
 
-    /// Whether there may be another way, which the user allows.
-    bool remember(const setup_refused& refusal, refused_setups& refused) const {
-        refusal.refused() == setup_refused::kind::batches
-            ? void(refused.batches = refusal.reason())
-            : void(refused.paths.emplace_back(info_.path, refusal.reason()));
-        return requested_.fall_back;
-    }
-
     /// Takes back what was added.
     void retract() {
         end().settle();
@@ -146,7 +139,7 @@ private:
             info_.fallbacks.push_back(std::move(each));
         }
         for (const std::string& each : info_.fallbacks) {
-            log(each);
+            tell(event::kind::fallback, each);
         }
     }
 
@@ -163,8 +156,8 @@ private:
             info_.id = id;
             added_ = true;
         });
-        log("data path " + std::string{to_string(info_.path)} +
-            (info_.path_reason.empty() ? "" : " (" + info_.path_reason + ")"));
+        tell(event::kind::setup,
+             "data path " + std::string{to_string(info_.path)} + " (" + info_.path_reason + ")");
         if (ops.batch_io && !info_.batch_io) {
             if (!requested_.fall_back) {
                 fail(EOPNOTSUPP, "ADD_DEV", info_.id, "the driver has no batches",
@@ -177,17 +170,19 @@ private:
         }
         if (const unsigned cpus = std::min(kernel_.online_cpus(), uapi::max_nr_queues);
             requested_.queues == 0 && info_.queues < cpus) {
-            log(std::to_string(info_.queues) + " queues for " + std::to_string(cpus) +
-                " CPUs, since its threads could not serve more at this depth");
+            tell(event::kind::setup,
+                 std::to_string(info_.queues) + " queues for " + std::to_string(cpus) +
+                     " CPUs, since its threads could not serve more at this depth");
         }
         if (ops.shares_tags && !info_.per_io_daemon) {
-            log("each queue has one thread, since tags of their own came with Linux 6.16");
+            tell(event::kind::setup,
+                 "each queue has one thread, since tags of their own came with Linux 6.16");
         }
     }
 
-    void log(const std::string& sentence) const {
-        if (requested_.log != nullptr) {
-            requested_.log("ublk: device " + std::to_string(info_.id) + ": " + sentence);
+    void tell(event::kind type, const std::string& message) const {
+        if (requested_.on_event) {
+            requested_.on_event({type, info_.id, message});
         }
     }
 

@@ -49,9 +49,14 @@ private:
 struct path_choice {
     path_ladder candidates;
     std::string reason;  ///< what speaks against the better ones; "" where nothing does
+    std::string merit;   ///< why the first is taken, where nothing speaks against better ones
 
     void reject(data_path path, const std::string& why) {
         reason += (reason.empty() ? "not " : "; not ") + std::string{to_string(path)} + ": " + why;
+    }
+
+    [[nodiscard]] const std::string& why() const noexcept {
+        return reason.empty() ? merit : reason;
     }
 };
 
@@ -118,6 +123,10 @@ inline constexpr unsigned registered_buffers_max = 16384;
     if (displaced) {
         choice.reason = "the backend prefers it";
     }
+    choice.merit = requested ? "it was asked for"
+                   : offers(detail::paths_by_rank.front())
+                       ? "no other copies less"
+                       : "the backend has functions for no better one";
     if (choice.candidates.empty()) {
         fail(EOPNOTSUPP, "choosing the data path", std::nullopt, choice.reason,
              requested ? "leave options::path empty, so that the best possible one is taken"

@@ -7,6 +7,7 @@
 #include <ublk/device/fallback_list.hpp>
 #include <ublk/error.hpp>
 #include <ublk/kernel/kernel.hpp>
+#include <ublk/kernel/setup_refused.hpp>
 #include <ublk/options.hpp>
 #include <ublk/policy/placement.hpp>
 #include <ublk/policy/queue_policy.hpp>
@@ -15,6 +16,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <string>
 #include <utility>
@@ -52,6 +54,20 @@ struct device_setup {
                  "leaves threads where they are, or options::fall_back");
         }
         return std::string{"queue threads run where the scheduler puts them: "} + cause;
+    }
+
+    /// Why the driver refuses a thread that offers its tags.
+    [[nodiscard]] std::exception_ptr fetch_refused(int code) const {
+        if (granted.batch_io) {
+            return std::make_exception_ptr(
+                setup_refused{setup_refused::kind::batches, code, "PREP_IO_CMDS", granted.id,
+                              "the driver refuses batches that it has granted",
+                              "leave options::fall_back, or take another batch policy"});
+        }
+        return std::make_exception_ptr(
+            error{code, "FETCH_REQ", granted.id,
+                  "the driver refuses to hand requests of this device to this thread",
+                  "report it with the kernel's version: it contradicts what START_DEV needs"});
     }
 };
 

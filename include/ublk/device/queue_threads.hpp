@@ -4,12 +4,11 @@
 #include <ublk/data/loop_flags.hpp>
 #include <ublk/detail/fixed_array.hpp>
 #include <ublk/device/device_ops.hpp>
-#include <ublk/device/failure_report.hpp>
+#include <ublk/device/event_report.hpp>
 #include <ublk/device/fallback_list.hpp>
 #include <ublk/device/queue_context.hpp>
 #include <ublk/device/thread_set_handle.hpp>
 #include <ublk/device/threads_status.hpp>
-#include <ublk/kernel/setup_refused.hpp>
 #include <ublk/options.hpp>
 
 #include <atomic>
@@ -35,13 +34,13 @@ public:
                   device_setup setup, const thread_set_handle& set = {})
         : kernel_{running}, ops_{std::move(ops)}, channel_{std::move(channel)}, set_{set},
           setup_{std::move(setup)}, shares_{ops_.threads(setup_.shape)}, wakeups_(shares_.size()),
-          progress_(shares_.size()), failures_{running, setup_.requested.log, setup_.granted.id},
+          progress_(shares_.size()), events_{running, setup_.requested.on_event, setup_.granted.id},
           parts_(shares_.size()) {
         set_.set = std::shared_ptr<void>{std::shared_ptr<void>{}, set.set.get()};
         detail::check_shares(shares_, setup_.shape, ops_.single_queue);
         for (std::size_t i = 0; i < shares_.size(); ++i) {
             records_.push_back(ops_.make_record(shares_[i]));
-            progress_[i].report_to(failures_);
+            progress_[i].report_to(events_);
         }
     }
 
@@ -102,7 +101,7 @@ public:
 
     /// Joins the threads, which must be gone; the channel is closed by then.
     void join() {
-        failures_.finish(std::chrono::seconds{1});
+        events_.finish(std::chrono::seconds{1});
         for (typename Kernel::thread& thread : threads_) {
             if (thread.joinable()) {
                 thread.join();
@@ -217,7 +216,7 @@ private:
             if (const int code = mine.worker.fetch_all(); code == 0) {
                 status_.ready(mine.worker.ring_flags());
             } else {
-                status_.refused(refused_fetch(code));
+                status_.refused(setup_.fetch_refused(code));
                 mine.ended = 0;
                 mine.failed = true;  // some of the thread's tags may be with the driver
             }
@@ -245,6 +244,9 @@ private:
         mine.ended = code;
         mine.failed = code != 0;
         status_.failed(code);
+        if (mine.failed) {
+            events_.note_thread_lost(code);
+        }
     }
 
     // One thread that stops serving stops the whole device (the driver cancels all queues), so a
@@ -262,19 +264,6 @@ private:
         status_.left([this] { request_exit(); }, [this] { close_channel(); });
     }
 
-    [[nodiscard]] std::exception_ptr refused_fetch(int code) const {
-        if (setup_.granted.batch_io) {
-            return std::make_exception_ptr(
-                setup_refused{setup_refused::kind::batches, code, "PREP_IO_CMDS", setup_.granted.id,
-                              "the driver refuses batches that it has granted",
-                              "leave options::fall_back, or take another batch policy"});
-        }
-        return std::make_exception_ptr(
-            error{code, "FETCH_REQ", setup_.granted.id,
-                  "the driver refuses to hand requests of this device to this thread",
-                  "report it with the kernel's version: it contradicts what START_DEV needs"});
-    }
-
     // A late thread of the user's still has the number for the bytes of its request.
     void close_channel() noexcept {
         late_&& channel_ ? channel_->close_for_good() : void();
@@ -290,7 +279,7 @@ private:
     std::vector<std::shared_ptr<void>> records_;
     fixed_array<typename Kernel::wakeup> wakeups_;
     fixed_array<queue_progress> progress_;
-    failure_report<Kernel> failures_;
+    event_report<Kernel> events_;
     fallback_list<Kernel> fallbacks_;
     threads_status<Kernel> status_;
     fixed_array<part> parts_;

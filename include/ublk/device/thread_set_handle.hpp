@@ -17,8 +17,8 @@ class process_owner;
 /// What one thread of a set is to serve: a part of one device.
 class set_member {
 public:
-    /// `take_turn` gets `device`, `index` and the thread's bell, and tells how it stands; once it is
-    /// over, never again.
+    /// `take_turn` gets `device`, `index` and the thread's wakeup event, and tells how it stands;
+    /// once it is over, it is not called again.
     set_member(std::shared_ptr<void> device, std::size_t index,
                worker_state (*take_turn)(void* device, std::size_t index,
                                          const void* wakeup_event) noexcept)

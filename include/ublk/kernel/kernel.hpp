@@ -85,7 +85,7 @@ inline constexpr int control_pending = -ETIME;
 /// `channel` is an open /dev/ublkcN; it throws `error` where opening fails until the deadline.
 ///   `file()` is a descriptor for pread and pwrite of a request's bytes; after `close_for_good()`,
 ///   which closes it, no other file gets that number.
-/// `port` is what one queue thread talks to, created (from channel, waker and port_needs) and used
+/// `port` is what one queue thread talks to, created (from channel, wakeup and port_needs) and used
 /// by that thread alone except `wakeup`:
 ///   `fetch`, `commit` and `get_data` queue a command on a tag, whose answer is an event;
 ///   `register_buffer` and `unregister_buffer` one that is an event only where it fails;
@@ -99,8 +99,8 @@ inline constexpr int control_pending = -ETIME;
 /// `wait` sleeps until somebody has rung since the last time. Optional.
 /// `node_cache`, made from the id of a device, tells what of its node's page cache is not written
 ///   back. Optional.
-/// `wakeup` makes a port's `wait` return with an event of `user_data::wake()`, from any thread, once for
-/// each call of `listen` (the port's constructor makes the first).
+/// `wakeup` makes a port's `wait` return with an event of `user_data::wake()`, from any thread,
+/// once for each call of `listen` (the port's constructor makes the first).
 template <class K>
 concept kernel = host<K> && std::copyable<K> &&
     requires(const K& k, typename K::control& control, control_command command, deadline until,

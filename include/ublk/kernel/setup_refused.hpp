@@ -36,6 +36,13 @@ private:
 struct refused_setups {
     std::vector<std::pair<data_path, std::string>> paths{};  ///< and why
     std::string batches{};                                   ///< why; "" where they are not
+
+    /// `path` is what was tried.
+    void add(const setup_refused& refusal, data_path path) {
+        refusal.refused() == setup_refused::kind::batches
+            ? void(batches = refusal.reason())
+            : void(paths.emplace_back(path, refusal.reason()));
+    }
 };
 
 }  // namespace ublk::inline v0

@@ -25,19 +25,20 @@ struct any_clock {
 
 /// What a device keeps count of while it serves.
 ///
-/// | expression                                       | meaning                                   |
-/// |--------------------------------------------------|-------------------------------------------|
-/// | `M::on`                                          | `axis::measuring`                         |
-/// | `M::make_record(shares)`                         | what one thread writes to and others may  |
-/// |                                                  | read; made before the thread, kept until  |
-/// |                                                  | the next start; may be null               |
-/// | `M::meter`                                       | the thread's hand on it; of its members   |
-/// |                                                  | none throws, allocates or locks           |
-/// | `meter{record, tags}`                            | made by the thread; `tags` of all queues  |
-/// | `meter.turn_begins(clock)`, `meter.turn_ends()`  | a look at the events; between these:      |
-/// | `meter.took(queue_index, index)`                       | a request came: `queue_index` of the queue, and |
-/// |                                                  | `index` of the tag, among the thread's    |
-/// | `meter.answered(clock, queue_index, index, r, result)` | its answer is queued for the driver       |
+/// | expression                                | meaning                                          |
+/// |-------------------------------------------|--------------------------------------------------|
+/// | `M::on`                                   | `axis::measuring`                                |
+/// | `M::make_record(shares)`                  | what one thread writes to and others may read;   |
+/// |                                           | made before the thread, kept until the next      |
+/// |                                           | start; may be null                               |
+/// | `M::meter`                                | the thread's hand on it; of its members none     |
+/// |                                           | throws, allocates or locks                       |
+/// | `meter{record, tags}`                     | made by the thread; `tags` of all queues         |
+/// | `meter.turn_begins(clock)`, `turn_ends()` | a look at the events; between these:             |
+/// | `meter.took(queue_index, index)`          | a request came: `queue_index` of the queue, and  |
+/// |                                           | `index` of the tag, among the thread's           |
+/// | `meter.answered(clock, queue_index,       | its answer is queued for the driver              |
+/// | index, r, result)`                        |                                                  |
 ///
 /// `clock.now()` is a steady_clock::time_point.
 template <class M>

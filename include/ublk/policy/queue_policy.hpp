@@ -44,10 +44,10 @@ using thread_shares = std::vector<queue_share>;
 /// | expression               | meaning                                                          |
 /// |--------------------------|------------------------------------------------------------------|
 /// | `P::threads(facts)`      | for each thread what it serves; every tag exactly once           |
-/// | `P::single_queue`  | constant: the loop need not ask a completion for its queue       |
-/// | `P::takes_thread_count`      | optional constant: `options::threads` says how many there are    |
-/// | `P::waiting`             | optional: how a thread waits (waits.hpp); `waits::block`         |
-/// | `P::placement`           | optional: on which CPUs it runs (places.hpp); `places::anywhere` |
+/// | `P::single_queue`        | constant: the loop need not ask a completion for its queue       |
+/// | `P::takes_thread_count`  | optional constant: `options::threads` says how many there are    |
+/// | `P::waiting`             | optional: how a thread waits (wait.hpp); `waits::block`         |
+/// | `P::placement`           | optional: on which CPUs it runs (placement.hpp): `anywhere`      |
 /// | `P::measuring`           | optional: what it counts (measuring.hpp); `no_stats`             |
 ///
 /// `with` puts one together from parts.

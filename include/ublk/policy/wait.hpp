@@ -25,7 +25,7 @@ namespace detail {
 ///
 /// | expression              | meaning                                                           |
 /// |-------------------------|-------------------------------------------------------------------|
-/// | `W::wait(port, loop_timing)`   | returns with an event, or without one: 0 or -errno; noexcept      |
+/// | `W::wait(port, timing)` | returns with an event, or without one: 0 or -errno; noexcept      |
 /// | `W::spins`              | constant: looks for events without a system call                  |
 /// | `W::on`                 | `axis::waiting`                                                   |
 namespace waits {

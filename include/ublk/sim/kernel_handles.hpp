@@ -42,7 +42,7 @@ public:
     [[nodiscard]] bool enter_queue_thread(const cpu_set&) const noexcept { return true; }
     /// A backend whose coroutines cannot run is wrong; one that throws may mean to.
     void hear_of(const request_failure& what) const {
-        if (what.why != request_failure::kind::exception) {
+        if (what.why != event::kind::exception) {
             in_->on().violation(sentence(what));
         }
     }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "../support/listener.hpp"
 
-#include <ublk/device/failure_report.hpp>
+#include <ublk/device/event_report.hpp>
 #include <ublk/kernel/linux_kernel.hpp>
 
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <stdexcept>
@@ -14,17 +15,18 @@
 #include <thread>
 #include <vector>
 
-namespace trouble_report_test {
+namespace event_report_test {
 namespace {
 
 using namespace std::chrono_literals;
+using ublk::event;
 using ublk::request;
 using ublk::request_failure;
 using ublk_test::listener;
-using report = ublk::failure_report<ublk::linux_kernel>;
+using report = ublk::event_report<ublk::linux_kernel>;
 namespace uapi = ublk::uapi;
 
-request_failure trouble(request_failure::kind what = request_failure::kind::exception) {
+request_failure trouble(event::kind what = event::kind::exception) {
     request_failure made;
     made.why = what;
     made.op = uapi::op::discard;
@@ -42,10 +44,10 @@ request_failure trouble(request_failure::kind what = request_failure::kind::exce
 TEST(request_failure, names_the_request_and_the_reason) {
     EXPECT_EQ(sentence(trouble()), "DISCARD of 512 bytes at 4096 (queue 3, tag 17) failed with "
                                    "EIO: the backend threw: no");
-    const std::string much = sentence(trouble(request_failure::kind::task_memory));
+    const std::string much = sentence(trouble(event::kind::task_memory));
     EXPECT_NE(much.find("take 3000 bytes or more"), much.npos) << much;
     EXPECT_NE(much.find("task_bytes = 3072;"), much.npos) << much;
-    const std::string never = sentence(trouble(request_failure::kind::never_ran));
+    const std::string never = sentence(trouble(event::kind::never_ran));
     EXPECT_NE(never.find("const auto answer = co_await ...;"), never.npos) << never;
 }
 
@@ -71,21 +73,47 @@ TEST(request_failure, an_unknown_operation_has_a_number) {
     EXPECT_EQ(sentence(made).rfind("operation 99 of ", 0), 0u);
 }
 
+// ---------------------------------------------------------------- the hook
+
+TEST(event_hook, is_empty_or_calls_a_function_with_its_state) {
+    const ublk::event_hook none;
+    EXPECT_FALSE(none);
+    std::string heard;
+    const ublk::event_hook hook = [&heard, prefix = std::string{"> "}](const event& e) {
+        heard += prefix + to_string(e);
+    };
+    ASSERT_TRUE(hook);
+    const ublk::event_hook copy = hook;
+    copy({event::kind::setup, 7, "data path copy"});
+    EXPECT_EQ(heard, "> ublk: device 7: data path copy");
+}
+
+TEST(event_hook, copies_share_the_state) {
+    const ublk::event_hook hook = [count = 0](const event&) mutable {
+        if (++count == 2) {
+            throw count;
+        }
+    };
+    const ublk::event_hook copy = hook;
+    hook({});
+    EXPECT_THROW(copy({}), int);
+}
+
 // ---------------------------------------------------------------- who is told, and how often
 
-TEST(failure_report, without_trouble_there_is_no_thread) {
+TEST(event_report, without_trouble_there_is_no_thread) {
     (void)listener::take();
     { const report quiet{ublk::linux_kernel{}, listener::log, 5}; }
     EXPECT_TRUE(listener::take().empty());
 }
 
-TEST(failure_report, without_a_listener_nothing_happens) {
-    report nobody{ublk::linux_kernel{}, nullptr, 5};
+TEST(event_report, without_a_hook_nothing_happens) {
+    report nobody{ublk::linux_kernel{}, {}, 5};
     nobody.note(trouble());
     nobody.finish(1h);
 }
 
-TEST(failure_report, tells_at_once_and_names_the_device) {
+TEST(event_report, tells_at_once_and_names_the_device) {
     (void)listener::take();
     report some{ublk::linux_kernel{}, listener::log, 5};
     some.note(trouble());
@@ -98,18 +126,29 @@ TEST(failure_report, tells_at_once_and_names_the_device) {
     EXPECT_EQ(told[0], "ublk: device 5: " + sentence(trouble()));
 }
 
-TEST(failure_report, a_fault_of_the_program_is_told_once) {
+TEST(event_report, tells_that_a_thread_is_lost) {
+    std::vector<event> told;
+    report some{ublk::linux_kernel{}, [&](const event& e) { told.push_back(e); }, 5};
+    some.note_thread_lost(-ENODEV);
+    some.finish(1min);
+    ASSERT_EQ(told.size(), 1u);
+    EXPECT_EQ(told[0].type, event::kind::thread_lost);
+    EXPECT_EQ(told[0].device, 5u);
+    EXPECT_NE(told[0].message.find("No such device"), std::string::npos) << told[0].message;
+}
+
+TEST(event_report, a_fault_of_the_program_is_told_once) {
     (void)listener::take();
     report some{ublk::linux_kernel{}, listener::log, 5};
     for (int i = 0; i < 100; ++i) {
-        some.note(trouble(request_failure::kind::task_memory));
-        some.note(trouble(request_failure::kind::never_ran));
+        some.note(trouble(event::kind::task_memory));
+        some.note(trouble(event::kind::never_ran));
     }
     some.finish(1min);
     EXPECT_EQ(listener::take().size(), 2u);
 }
 
-TEST(failure_report, what_comes_fast_is_told_slowly_and_counted) {
+TEST(event_report, what_comes_fast_is_told_slowly_and_counted) {
     (void)listener::take();
     report some{ublk::linux_kernel{}, listener::log, 5};
     const auto begun = std::chrono::steady_clock::now();
@@ -129,7 +168,7 @@ TEST(failure_report, what_comes_fast_is_told_slowly_and_counted) {
     some.finish(1min);
 }
 
-TEST(failure_report, after_its_end_nobody_is_told) {
+TEST(event_report, after_its_end_nobody_is_told) {
     (void)listener::take();
     report some{ublk::linux_kernel{}, listener::log, 5};
     some.note(trouble());
@@ -140,10 +179,10 @@ TEST(failure_report, after_its_end_nobody_is_told) {
     EXPECT_TRUE(listener::take().empty());
 }
 
-TEST(failure_report, goes_on_after_a_listener_that_throws) {
+TEST(event_report, goes_on_after_a_hook_that_throws) {
     static std::atomic<unsigned> came{0};
     report some{ublk::linux_kernel{},
-                [](const std::string&) {
+                [](const event&) {
                     ++came;
                     throw std::runtime_error{"full"};
                 },
@@ -154,14 +193,14 @@ TEST(failure_report, goes_on_after_a_listener_that_throws) {
     EXPECT_EQ(came, 2u);
 }
 
-TEST(failure_report, leaves_a_listener_behind_that_does_not_return) {
+TEST(event_report, leaves_a_hook_behind_that_does_not_return) {
     static std::atomic<bool> over{false};
     static std::atomic<bool> gone{false};
     static std::atomic<unsigned> came{0};
     const auto begun = std::chrono::steady_clock::now();
     {
         report some{ublk::linux_kernel{},
-                    [](const std::string&) {
+                    [](const event&) {
                         ++came;
                         while (!over) {
                             std::this_thread::sleep_for(1ms);
@@ -183,4 +222,4 @@ TEST(failure_report, leaves_a_listener_behind_that_does_not_return) {
 }
 
 }  // namespace
-}  // namespace trouble_report_test
+}  // namespace event_report_test

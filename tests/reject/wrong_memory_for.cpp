@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// expect: ublk: a backend's get_data must be: std::span<std::byte> memory_for(const ublk::request&) noexcept;
+// expect: ublk: a backend's memory_for must be: std::span<std::byte> memory_for(const
+//         ublk::request&) noexcept;
 
 #include "disk.hpp"
 

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/detail/abandoned.hpp>
+#include <ublk/device/device_core.hpp>
+#include <ublk/device/device_lifecycle.hpp>
+#include <ublk/device/event_log.hpp>
+#include <ublk/device/queue_threads.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+// Which functions of a device do not depend on its types.
+namespace ublk::inline v0 {
+
+template <class Kernel>
+struct device_core<Kernel>::remains : detail::abandoned {
+    std::unique_ptr<device_lifecycle<Kernel>> lifecycle;
+    std::shared_ptr<queue_threads<Kernel>> threads;
+};
+
+template <class Kernel>
+device_core<Kernel>::device_core(device_ops<Kernel> ops, thread_set_handle set, options requested,
+                                 Kernel kernel)
+    : ops_{std::move(ops)}, set_{std::move(set)}, log_{std::make_shared<event_log<Kernel>>()},
+      requested_{std::move(requested)}, kernel_{std::move(kernel)} {
+    requested_.on_event = [log = log_, to = std::move(requested_.on_event)](const event& e) {
+        log->add(e);
+        if (to) {
+            to(e);
+        }
+    };
+}
+
+template <class Kernel>
+device_core<Kernel>::~device_core() {
+    if (in_child()) {
+        leave_to_parent();
+        return;
+    }
+    try {
+        stop();
+    } catch (...) {
+    }
+}
+
+template <class Kernel>
+void device_core<Kernel>::start() {
+    refuse_child("start");
+    refuse_queue_thread("start");
+    const std::lock_guard lock{start_stop_};
+    if (lifecycle_) {
+        fail(EALREADY, "start", lifecycle_->info().id, "the device is started already",
+             "call stop first");
+    }
+    const disk_attributes disk = ops_.attributes(ops_.backend.get());
+    validate(requested_, kernel_.page_size());
+    validate(disk, static_cast<std::uint32_t>(kernel_.page_size()));
+    detail::demand_recent_kernel(kernel_.version());
+    state_ = device_state::starting;
+    try {
+        owner_.claim(kernel_.this_process());
+        lifecycle_ = std::make_unique<device_lifecycle<Kernel>>(kernel_, requested_, set_);
+        lifecycle_->open(ops_, disk);
+        publish();
+        state_ = device_state::live;
+    } catch (...) {
+        if (lifecycle_) {
+            lifecycle_->give_up();
+        }
+        retire();
+        throw;
+    }
+}
+
+template <class Kernel>
+void device_core<Kernel>::stop() {
+    refuse_child("stop");
+    refuse_queue_thread("stop");
+    stop(nullptr);
+}
+
+template <class Kernel>
+void device_core<Kernel>::wait(const std::stop_token& token) {
+    refuse_child("wait");
+    refuse_queue_thread("wait");
+    const std::shared_ptr<queue_threads<Kernel>> threads = current_threads();
+    if (!threads) {
+        return;
+    }
+    threads->gone(token);
+    stop(threads.get());
+    if (const int code = threads->failure(); code != 0) {
+        fail(code, "serving", info().id, "the driver or the ring refused a queue thread",
+             "see dmesg; the device is removed and can be started again");
+    }
+}
+
+template <class Kernel>
+std::string device_core<Kernel>::node(const char* prefix) const {
+    const auto lock = look();
+    return started_once_ ? prefix + std::to_string(info_.id) : std::string{};
+}
+
+template <class Kernel>
+device_info device_core<Kernel>::info() const {
+    const auto lock = look();
+    return info_;
+}
+
+template <class Kernel>
+device_state device_core<Kernel>::state() const {
+    if (in_child()) {
+        return device_state::of_parent;
+    }
+    const device_state now = state_;
+    if (now == device_state::live) {
+        const std::shared_ptr<queue_threads<Kernel>> threads = current_threads();
+        if (threads && threads->gone(deadline{})) {
+            return device_state::failed;
+        }
+    }
+    return now;
+}
+
+template <class Kernel>
+std::vector<event> device_core<Kernel>::events() const {
+    return in_child() ? std::vector<event>{} : log_->all();
+}
+
+template <class Kernel>
+typename device_core<Kernel>::records device_core<Kernel>::counted() const {
+    const auto lock = look();
+    return records_;
+}
+
+template <class Kernel>
+void device_core<Kernel>::leave_to_parent() noexcept {
+    auto* const all = new remains;
+    all->lifecycle = std::move(lifecycle_);
+    all->threads = std::move(threads_);
+    detail::abandon(all);
+}
+
+template <class Kernel>
+void device_core<Kernel>::refuse_child(const char* call) const {
+    owner_.demand(kernel_, call);
+    if (set_) {
+        set_.owner->demand(kernel_, call);
+    }
+}
+
+template <class Kernel>
+void device_core<Kernel>::refuse_queue_thread(const char* call) const {
+    if (serves_here<Kernel>(ops_.backend.get(), set_)) {
+        fail(EDEADLK, call, std::nullopt,
+             "called from the backend, on a thread that it would wait for",
+             "let another thread call it");
+    }
+}
+
+template <class Kernel>
+void device_core<Kernel>::stop(const queue_threads<Kernel>* only) {
+    const std::lock_guard lock{start_stop_};
+    if (!lifecycle_ || (only != nullptr && lifecycle_->threads().get() != only)) {
+        return;
+    }
+    state_ = device_state::stopping;
+    try {
+        lifecycle_->close();
+    } catch (...) {
+        retire();
+        throw;
+    }
+    retire();
+}
+
+template <class Kernel>
+void device_core<Kernel>::publish() {
+    const std::lock_guard lock{view_};
+    info_ = lifecycle_->info();
+    threads_ = lifecycle_->threads();
+    records_ = threads_->records();
+    started_once_ = true;
+}
+
+template <class Kernel>
+void device_core<Kernel>::retire() noexcept {
+    {
+        const std::lock_guard lock{view_};
+        threads_.reset();
+    }
+    lifecycle_.reset();
+    state_ = device_state::idle;
+    owner_.release();
+}
+
+template <class Kernel>
+std::shared_ptr<queue_threads<Kernel>> device_core<Kernel>::current_threads() const {
+    const auto lock = look();
+    return threads_;
+}
+
+template <class Kernel>
+std::unique_lock<typename Kernel::mutex> device_core<Kernel>::look() const {
+    using lock = std::unique_lock<typename Kernel::mutex>;
+    return in_child() ? lock{} : lock{view_};
+}
+
+}  // namespace ublk::inline v0

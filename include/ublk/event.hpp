@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace ublk::inline v0 {
+
+/// Something that a device does or suffers and that nobody asked about.
+struct event {
+    enum class kind : std::uint8_t {
+        setup,        ///< what was chosen at start, and why
+        fallback,     ///< something asked for is refused; the next best serves
+        exception,    ///< a request failed with EIO, since the backend threw
+        task_memory,  ///< one did, since the frames of its coroutines do not fit into task_bytes
+        never_ran,    ///< one did, since the compiler made nothing of a coroutine
+        suppressed,   ///< more requests failed in the same way than are told one by one
+        thread_lost   ///< a queue thread failed: the device serves nothing more
+    };
+
+    kind type = kind::setup;
+    std::uint32_t device = 0;  ///< N of /dev/ublkbN
+    std::string message{};     ///< a sentence without its full stop
+};
+
+/// "ublk: device 0: data path copy": a line to print.
+[[nodiscard]] inline std::string to_string(const event& e) {
+    return "ublk: device " + std::to_string(e.device) + ": " + e.message;
+}
+
+/// Hears of events: any callable of (const event&), with its state. Copies share it.
+///
+/// Of `setup` and `fallback` it is told on the thread that calls start, and may throw, which start
+/// passes on. Of all others it is told on a thread of the device's own, which starts with the first
+/// of them: it may block, what it throws is lost, and the end of the device waits for it 1 s at
+/// most. Failed requests are told eight times at once, then one a second.
+class event_hook {
+public:
+    event_hook() noexcept = default;
+    template <class F>
+        requires(!std::same_as<std::remove_cvref_t<F>, event_hook> &&
+                 std::invocable<std::decay_t<F>&, const event&>)
+    event_hook(F&& function)
+        : state_{std::make_shared<std::decay_t<F>>(std::forward<F>(function))},
+          call_{[](void* state, const event& e) {
+              (void)(*static_cast<std::decay_t<F>*>(state))(e);
+          }} {}
+
+    [[nodiscard]] explicit operator bool() const noexcept { return call_ != nullptr; }
+    void operator()(const event& e) const { call_(state_.get(), e); }
+
+private:
+    std::shared_ptr<void> state_;
+    void (*call_)(void*, const event&) = nullptr;
+};
+
+}  // namespace ublk::inline v0
