@@ -8,6 +8,8 @@
 #   WAY       subdirectory   add_subdirectory(SOURCE)
 #             package        installed from BUILD into a prefix of its own, then find_package
 #             refused        the same, demanding versions that it is not compatible with
+#             compiled       the same as package, by ublk::compiled
+#             pkgconfig      installed, and a compiler command with what pkg-config says
 #             vendored       SOURCE/include/ublk copied, and a compiler command
 #   WORK      directory for all that comes into being; emptied first
 #
@@ -86,6 +88,23 @@ package)
     if grep -rF -e "$source" -e "$build" "$work/prefix"; then
         fail "the package refers to where it was built"
     fi
+    ;;
+compiled)
+    install_package
+    configure -DUBLK_DEMANDED="$major.$minor" -DCMAKE_PREFIX_PATH="$work/prefix" \
+        -DUBLK_TARGET=ublk::compiled
+    "$CMAKE" --build "$work/build"
+    expect_run "$work/build/stranger"
+    object=$(find "$work/build" -name main.cpp.o)
+    [[ $(nm -C --undefined-only "$object") == *'device_core<ublk::v0::linux_kernel>::stop()'* ]] ||
+        fail "the control plane is compiled with the stranger's file"
+    ;;
+pkgconfig)
+    install_package
+    read -ra flags < <(PKG_CONFIG_PATH=$work/prefix/share/pkgconfig \
+        pkg-config --cflags --libs "ublk = $major.$minor.$patch")
+    "$CXX" -std=c++20 "$project/main.cpp" -o "$work/stranger" "${flags[@]}"
+    expect_run "$work/stranger"
     ;;
 refused)
     install_package
