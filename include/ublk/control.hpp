@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <ublk/control/control_commands.hpp>
+#include <ublk/kernel/linux_kernel.hpp>
+#include <ublk/time_limit.hpp>
+#include <ublk/uapi.hpp>
+
+#include <dirent.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace ublk::inline v0 {
+
+namespace uapi {
+
+/// "dead", "live", "quiesced" or "fail_io", as the driver's header has them.
+[[nodiscard]] constexpr std::string_view to_string(dev_state state) noexcept {
+    switch (state) {
+    case dev_state::dead:
+        return "dead";
+    case dev_state::live:
+        return "live";
+    case dev_state::quiesced:
+        return "quiesced";
+    case dev_state::fail_io:
+        return "fail_io";
+    }
+    return "unknown";
+}
+
+}  // namespace uapi
+
+/// Administration of ublk devices, whoever serves them: for tools, and for what crashed servers
+/// leave behind. Needs CAP_SYS_ADMIN, or for an unprivileged device its owner.
+///
+///     ublk::control control;
+///     for (const ublk::uapi::dev_info& each : control.list()) { ... to_string(each.state) ... }
+///
+/// Each function throws `error` where the driver refuses, where the id does not exist (ENODEV), and
+/// where there is no answer within the deadline of the constructor (ETIMEDOUT). None may be called
+/// on a thread that serves a ublk device.
+class control {
+public:
+    /// Opens /dev/ublk-control. `command_deadline` is at least 1 ms. Throws `error` where the driver
+    /// is missing, or closed to this user.
+    explicit control(time_limit command_deadline = std::chrono::seconds{10})
+        : deadline_{command_deadline}, commands_{linux_kernel{}, command_deadline} {}
+
+    /// All devices, by id. One that goes away meanwhile is left out.
+    [[nodiscard]] std::vector<uapi::dev_info> list() {
+        std::vector<uapi::dev_info> all;
+        for (const std::uint32_t id : ids()) {
+            try {
+                all.push_back(commands_.get_dev_info(id));
+            } catch (const error& failed) {
+                if (failed.errno_value() != ENODEV) {
+                    throw;
+                }
+            }
+        }
+        return all;
+    }
+
+    /// One of them: state, pid of the server, queues, depth, flags (GET_DEV_INFO).
+    [[nodiscard]] uapi::dev_info info(std::uint32_t id) { return commands_.get_dev_info(id); }
+
+    /// Removes the disk /dev/ublkbN after writing its dirty pages back through its server, and ends
+    /// the server's service (STOP_DEV). The device stays, dead. Where its server does not answer,
+    /// this fails after the deadline; the kernel goes on with it.
+    void stop(std::uint32_t id) {
+        (void)info(id);  // to stop what does not exist is no error to the driver's command
+        commands_.stop_dev(id, deadline_);
+    }
+
+    /// Deletes a device, and stops it first where it is live (DEL_DEV). False where its disk is
+    /// still open or mounted somewhere: the id becomes free with the last close.
+    bool del(std::uint32_t id) {
+        if (info(id).state == uapi::dev_state::live) {
+            stop(id);
+        }
+        return commands_.del_dev(id, deadline_);
+    }
+
+private:
+    /// Ids in ascending order, from sysfs.
+    [[nodiscard]] static std::vector<std::uint32_t> ids() {
+        std::vector<std::uint32_t> all;
+        const std::unique_ptr<DIR, int (*)(DIR*)> directory{::opendir("/sys/class/ublk-char"),
+                                                            ::closedir};
+        while (const dirent* const entry = directory ? ::readdir(directory.get()) : nullptr) {
+            constexpr std::string_view prefix = "ublkc";
+            const std::string_view name = entry->d_name;
+            std::uint32_t id = 0;
+            if (name.starts_with(prefix) &&
+                std::from_chars(name.data() + prefix.size(), name.data() + name.size(), id).ec ==
+                    std::errc{}) {
+                all.push_back(id);
+            }
+        }
+        std::sort(all.begin(), all.end());
+        return all;
+    }
+
+    time_limit deadline_;
+    control_commands<linux_kernel> commands_;
+};
+
+}  // namespace ublk::inline v0
