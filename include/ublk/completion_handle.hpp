@@ -26,7 +26,7 @@ public:
     }
 
     void answer(result value) && noexcept {
-        UBLK_ASSERT(offloaded_ != nullptr, "a ticket answers exactly once");
+        UBLK_ASSERT(offloaded_ != nullptr, "a completion handle answers exactly once");
         offloaded_->answer = value;
         home_->completed(*std::exchange(offloaded_, nullptr));
     }

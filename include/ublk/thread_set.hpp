@@ -47,23 +47,24 @@ class basic_thread_set {
 public:
     /// Throws `error` where there are not so many threads to be had.
     explicit basic_thread_set(const thread_set_options& requested = {}, Kernel running = {})
-        : all_{std::make_shared<everybody>(
+        : all_{std::make_shared<thread_owner>(
               std::make_shared<state>(requested, std::move(running)))} {}
 
     [[nodiscard]] std::size_t size() const noexcept { return all_->shared->threads.size(); }
 
     /// What a device needs of it.
     [[nodiscard]] thread_set_handle handle() const {
-        return {.set = all_,
-                .threads = size(),
-                .owner = &all_->shared->owner,
-                .mark = all_->shared.get(),
-                .misplaced = &all_->shared->misplaced,
-                .assign =
-                    [](void* set, set_member* members, std::size_t count) {
-                        static_cast<everybody*>(set)->shared->assign(members, count);
-                    },
-                .wake = [](void* set) noexcept { static_cast<everybody*>(set)->shared->wake(); }};
+        return {
+            .set = all_,
+            .threads = size(),
+            .owner = &all_->shared->owner,
+            .mark = all_->shared.get(),
+            .misplaced = &all_->shared->misplaced,
+            .assign =
+                [](void* set, set_member* members, std::size_t count) {
+                    static_cast<thread_owner*>(set)->shared->assign(members, count);
+                },
+            .wake = [](void* set) noexcept { static_cast<thread_owner*>(set)->shared->wake(); }};
     }
 
 private:
@@ -96,13 +97,13 @@ private:
                 set_thread& to = *threads[next++ % threads.size()];
                 to.incoming.push_back(std::move(members[i]));
                 to.attention = true;
-                to.wakeup_event.ring();
+                to.wakeup_event.wake();
             }
         }
 
         void wake() noexcept {
             for (const auto& each : threads) {
-                each->wakeup_event.ring();
+                each->wakeup_event.wake();
             }
         }
 
@@ -119,8 +120,8 @@ private:
     };
 
     /// The threads, which end with it.
-    struct everybody {
-        explicit everybody(std::shared_ptr<state> common) : shared{std::move(common)} {
+    struct thread_owner {
+        explicit thread_owner(std::shared_ptr<state> common) : shared{std::move(common)} {
             try {
                 const std::lock_guard lock{shared->mutex};
                 for (std::size_t i = 0; i < shared->threads.size(); ++i) {
@@ -136,9 +137,9 @@ private:
                 throw;
             }
         }
-        everybody(const everybody&) = delete;
-        everybody& operator=(const everybody&) = delete;
-        ~everybody() { dismiss(); }
+        thread_owner(const thread_owner&) = delete;
+        thread_owner& operator=(const thread_owner&) = delete;
+        ~thread_owner() { dismiss(); }
 
         void dismiss() noexcept {
             if (shared->owner.elsewhere(shared->kernel)) {  // none of them is here
@@ -151,7 +152,7 @@ private:
                 shared->leave = true;
                 for (const auto& each : shared->threads) {
                     each->attention = true;
-                    each->wakeup_event.ring();
+                    each->wakeup_event.wake();
                 }
                 gone = shared->changed.wait_until(
                     lock, from_now(shared->kernel, shared->requested.deadline),
@@ -227,7 +228,7 @@ private:
         return any;
     }
 
-    std::shared_ptr<everybody> all_;
+    std::shared_ptr<thread_owner> all_;
 };
 
 using thread_set = basic_thread_set<linux_kernel>;

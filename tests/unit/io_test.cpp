@@ -449,7 +449,7 @@ TEST(offload, a_ticket_answers_once) {
     d.start(t);
     completion_handle taken{std::move(given[0])};
     std::move(taken).answer(ok);
-    EXPECT_DEATH(std::move(taken).answer(ok), "a ticket answers exactly once");
+    EXPECT_DEATH(std::move(taken).answer(ok), "a completion handle answers exactly once");
     given.clear();  // what was moved away answers nothing
     EXPECT_EQ(d.resume_returned(), 1u);
     EXPECT_TRUE(t.answer().ok());

@@ -95,7 +95,7 @@ public:
         waking_.fetch_sub(1, std::memory_order_release);
     }
 
-    /// Nobody looks at what comes back from now on, nor is anybody roused.
+    /// From now on nobody looks at what comes back, and no thread is woken.
     [[gnu::cold]] void close() noexcept {
         detail::offloaded* head = completed_.load(std::memory_order_relaxed);
         do {

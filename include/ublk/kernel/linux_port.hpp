@@ -49,7 +49,7 @@ private:
     detail::process_fd file_;
 };
 
-/// Rouses a port from its sleep, from any thread and as often as one likes.
+/// Wakes a port from its wait, from any thread and as often as one likes.
 class linux_wakeup {
 public:
     linux_wakeup() : file_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
@@ -65,7 +65,7 @@ private:
     fd file_;
 };
 
-/// Rouses a thread that has several rings.
+/// Wakes a thread that has several rings.
 class linux_wakeup_event {
 public:
     linux_wakeup_event() : file_{::eventfd(0, EFD_CLOEXEC)} {
@@ -74,7 +74,7 @@ public:
         }
     }
 
-    void ring() const noexcept { (void)::eventfd_write(file_.get(), 1); }
+    void wake() const noexcept { (void)::eventfd_write(file_.get(), 1); }
 
     /// Until somebody rings; at once where somebody has since the last time. Where the eventfd is
     /// gone, which the program closed by mistake, returns after a moment.
@@ -95,7 +95,7 @@ private:
 /// creator of a SINGLE_ISSUER ring may submit.
 class linux_port {
 public:
-    /// The channel and the waker outlive the port.
+    /// The channel and the wakeup outlive the port.
     linux_port(const linux_channel& device, const linux_wakeup& wakeup, const port_needs& needs)
         // A request with a registered buffer takes two commands more.
         : io_{needs.kernel_submits ? ring::kind::queue_polled

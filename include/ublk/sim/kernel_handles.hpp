@@ -174,13 +174,13 @@ private:
 
 class kernel::wakeup {
 public:
-    void wake() const noexcept { state_->ring(); }
+    void wake() const noexcept { state_->wake(); }
 
 private:
     friend class port;
     // An eventfd, and a poll of it that ends once it is readable.
     struct state {
-        void ring() {
+        void wake() {
             readable = true;
             answer();
         }
@@ -203,10 +203,10 @@ private:
 
 class kernel::wakeup_event {
 public:
-    void ring() const { state_->ring(); }
+    void wake() const { state_->wake(); }
     void wait() const {
         while (!state_->rung) {
-            (void)scheduler::here()->block(state_->waiting, "its bell");
+            (void)scheduler::here()->block(state_->waiting, "its wakeup event");
         }
         state_->rung = false;
     }

@@ -25,7 +25,7 @@ class driver_device;
 
 /// What rouses a thread that has several rings.
 struct wakeup_event_state {
-    void ring() {
+    void wake() {
         rung = true;
         if (!waiting.empty()) {
             scheduler::here()->wake(waiting);
@@ -122,7 +122,7 @@ struct ring {
     void wake() {
         on.tasks.wake(sleeping);
         if (wakeup_event != nullptr) {
-            wakeup_event->ring();
+            wakeup_event->wake();
         }
     }
 
