@@ -49,8 +49,8 @@ namespace uapi {
 /// on a thread that serves a ublk device.
 class control {
 public:
-    /// Opens /dev/ublk-control. `command_deadline` is at least 1 ms. Throws `error` where the driver
-    /// is missing, or closed to this user.
+    /// Opens /dev/ublk-control. `command_deadline` is at least 1 ms. Throws `error` where the
+    /// driver is missing, or closed to this user.
     explicit control(time_limit command_deadline = std::chrono::seconds{10})
         : deadline_{command_deadline}, commands_{linux_kernel{}, command_deadline} {}
 
