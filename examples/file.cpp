@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
     app.add_option("path", path, "regular file or block device")->required();
     app.add_flag("--direct", how.direct, "read and write past the page cache (O_DIRECT)");
     app.add_flag("--read-only", how.read_only, "refuse writes; the file need not be writable");
+    app.add_flag("!--no-lock", how.lock, "leave it to others that only one server writes the file");
     app.add_option("--block-size", how.logical_block_size,
                    "logical block size in bytes; 0: the least that the file allows")
         ->check(CLI::IsMember({0, 512, 1024, 2048, 4096}))

@@ -450,6 +450,15 @@ TEST_P(file_on, one_server_at_a_time_unless_all_only_read) {
     EXPECT_EQ(refusal(path, options).errno_value(), EWOULDBLOCK);
 }
 
+TEST_P(file_on, is_not_locked_where_its_users_agree_by_other_means) {
+    const std::string path = here->make("disk", 1u << 20);
+    file_options unlocked = options;
+    unlocked.lock = false;
+    const file first{path, options};
+    EXPECT_NO_THROW((file{path, unlocked}));
+    EXPECT_EQ(refusal(path, options).errno_value(), EWOULDBLOCK) << "the first is locked still";
+}
+
 TEST_F(file_test, waits_a_while_for_a_server_that_is_just_ending) {
     const std::string path = here.make("disk", 1u << 20);
     std::optional<file> dying{std::in_place, path};

@@ -40,6 +40,10 @@ struct file_options {
     bool read_only = false;
     /// Bytes, a power of two from 512 to the page size. 0: the least that the file allows.
     std::uint32_t logical_block_size = 0;
+    /// Locks the file against other servers: flock(2), or O_EXCL on a block device that is written.
+    /// False for a file whose users agree by other means: two servers that write one file unaware
+    /// of each other destroy what is in it.
+    bool lock = true;
     /// How long to wait for whoever else has the file: the kernel closes the files of a server that
     /// was killed a moment after its end.
     time_limit lock_wait = std::chrono::seconds{1};

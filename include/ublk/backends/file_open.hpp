@@ -174,7 +174,8 @@ inline void lock_file(int file, const std::string& path, const backends::file_op
     const bool device = S_ISBLK(status_of(AT_FDCWD, path.c_str(), 0, path, requested).stx_mode);
     requested.read_only = requested.read_only || (device && is_write_protected(path));
     // A mount, or another server, claims a block device just so: the kernel admits one.
-    const int access = requested.read_only ? O_RDONLY : O_RDWR | (device ? O_EXCL : 0);
+    const int access =
+        requested.read_only ? O_RDONLY : O_RDWR | (device && requested.lock ? O_EXCL : 0);
     const int flags = access | O_CLOEXEC | (requested.direct ? O_DIRECT : 0);
     opened_file made;
     const int code = patiently(requested.lock_wait, EBUSY, [&] {
@@ -186,7 +187,9 @@ inline void lock_file(int file, const std::string& path, const backends::file_op
     }
     made.status = status_of(made.file.get(), "", AT_EMPTY_PATH, path, requested);
     if (!device) {
-        lock_file(made.file.get(), path, requested);
+        if (requested.lock) {
+            lock_file(made.file.get(), path, requested);
+        }
         made.in_memory = spare_the_workers(made.file.get());
     }
     made.granted = requested;
