@@ -72,6 +72,11 @@ public:
     /// Until one of `events` (POLLIN, ...) holds; answers which, as poll(2) does.
     [[nodiscard]] awaited poll(file_ref file, short events) noexcept;
 
+    /// What `sleep` goes by: steady_clock's time, in the simulator its own.
+    [[nodiscard]] std::chrono::steady_clock::time_point now() const noexcept {
+        return home_->now();
+    }
+
     /// 0 after that time, or -ECANCELED.
     [[nodiscard]] auto sleep(std::chrono::nanoseconds time) noexcept;
 

@@ -12,12 +12,15 @@
 #include <ublk/sim/workload.hpp>
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -336,6 +339,44 @@ TEST(world, time_passes_at_once) {
     in.on().tasks.sleep(24h);
     EXPECT_GE(in.on().tasks.now() - before, 24h);
     EXPECT_LT(std::chrono::steady_clock::now() - began, 1h);
+}
+
+/// Waits a second for each read, and says by its own clock how long that was.
+struct sleeper {
+    std::shared_ptr<std::chrono::nanoseconds> slept = std::make_shared<std::chrono::nanoseconds>();
+    [[nodiscard]] std::uint64_t size() const noexcept { return 1u << 16; }
+    ublk::task read(ublk::io& io, const ublk::request&, std::span<std::byte> out) {
+        const auto before = io.now();
+        const int code = co_await io.sleep(1s);
+        *slept = io.now() - before;
+        std::ranges::fill(out, std::byte{0});
+        co_return code < 0 ? ublk::result::failure(code) : ublk::ok;
+    }
+    ublk::result write(const ublk::request&, std::span<const std::byte>) noexcept {
+        return ublk::ok;
+    }
+};
+
+TEST(world, tells_coroutines_its_own_time) {
+    const auto began = std::chrono::steady_clock::now();
+    sim::world in{{.seed = 3}};
+    const sim::kernel process = in.boot();
+    ublk::options requested;
+    requested.queues = 1;
+    requested.max_io_bytes = static_cast<std::uint32_t>(2 * ::sysconf(_SC_PAGESIZE));
+    {
+        ublk::device<sleeper, ublk::per_cpu, ublk::per_wakeup, sim::kernel> disk{
+            sleeper{}, requested, process};
+        disk.start();
+        std::vector<std::byte> block(512);
+        EXPECT_EQ((sim::client{in, disk.id()}.read(0, block)), 0);
+        EXPECT_GE(*disk.backend().slept, 1s);
+        EXPECT_LT(*disk.backend().slept, 10s);
+        disk.stop();
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - began, 1h);
+    in.settle();
+    EXPECT_TRUE(in.take_violations().empty());
 }
 
 // How many instructions that takes, tests/instructions counts.

@@ -79,7 +79,13 @@ template <class Port, class Finish>
 class coroutine_runtime {
 public:
     coroutine_runtime(Port& port, wakeup_call wakeup, Finish finish) noexcept
-        : home_{wakeup.call, wakeup.target}, port_{port}, finish_{std::move(finish)} {}
+        : home_{wakeup.call, wakeup.target}, port_{port}, finish_{std::move(finish)} {
+        if constexpr (requires { port.now(); }) {
+            home_.use_clock(
+                [](const void* clock) noexcept { return static_cast<const Port*>(clock)->now(); },
+                &port);
+        }
+    }
 
     /// The tags of the thread's next queue. Allocates.
     void add_queue(unsigned tags, std::size_t bytes_each) {

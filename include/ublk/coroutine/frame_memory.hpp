@@ -10,7 +10,7 @@ namespace ublk::inline v0 {
 
 /// The memory of one tag's coroutine frames: a stack, taken once, at start. Frames mostly go in the
 /// reverse order of their coming; one that goes earlier stays as it is until all above it are gone,
-/// which decorators rely on (backends/ask.hpp).
+/// which decorators rely on (backends/operation_calls.hpp).
 class frame_memory {
 public:
     frame_memory() noexcept = default;

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <coroutine>
 #include <thread>
 
@@ -34,6 +35,15 @@ public:
     runtime_queue& operator=(const runtime_queue&) = delete;
     /// Whoever brought the last work back may still be on the way out of here.
     ~runtime_queue() { await_waking(); }
+
+    using time_point = std::chrono::steady_clock::time_point;
+
+    /// Whose time it is; the machine's where nobody says.
+    void use_clock(time_point (*look)(const void*) noexcept, const void* clock) noexcept {
+        now_ = look;
+        clock_ = clock;
+    }
+    [[nodiscard]] time_point now() const noexcept { return now_(clock_); }
 
     void submit(operation& requested) noexcept {
         requested.next = nullptr;
@@ -137,6 +147,10 @@ private:
     std::atomic<detail::offloaded*> completed_ = nullptr;
     std::atomic<unsigned> waking_ = 0;
     detail::offloaded nothing_{};
+    time_point (*now_)(const void*) noexcept = [](const void*) noexcept {
+        return std::chrono::steady_clock::now();
+    };
+    const void* clock_ = nullptr;
     void (*wakeup_)(const void*) noexcept;
     const void* target_;
 };
