@@ -124,7 +124,9 @@ public:
 
     [[nodiscard]] device_state state() const { return core_.state(); }
 
-    /// The last 64 events, oldest first, whether or not `options::on_event` has heard of them.
+    /// The last 64 events that were told, oldest first; there need be no `options::on_event`. While
+    /// that blocks, no more are told. A thread that is lost may be there a moment after `state()`
+    /// is `failed`.
     [[nodiscard]] std::vector<event> events() const { return core_.events(); }
 
     /// What is counted since the last start that succeeded, which stays after the stop; empty

@@ -34,10 +34,11 @@ struct event {
 
 /// Hears of events: any callable of (const event&), with its state. Copies share it.
 ///
-/// Of `setup` and `fallback` it is told on the thread that calls start, and may throw, which start
-/// passes on. Of all others it is told on a thread of the device's own, which starts with the first
-/// of them: it may block, what it throws is lost, and the end of the device waits for it 1 s at
-/// most. Failed requests are told eight times at once, then one a second.
+/// Of `setup` and `fallback` it is told on the thread that calls start, where it must not call
+/// start, stop or wait of that device, and may throw, which start passes on. Of all others it is
+/// told on a thread of the device's own, which starts with the first of them: it may block, what it
+/// throws is lost, and the end of the device waits for it 1 s at most. Failed requests are told
+/// eight times at once, then one a second.
 class event_hook {
 public:
     event_hook() noexcept = default;
@@ -48,7 +49,13 @@ public:
         : state_{std::make_shared<std::decay_t<F>>(std::forward<F>(function))},
           call_{[](void* state, const event& e) {
               (void)(*static_cast<std::decay_t<F>*>(state))(e);
-          }} {}
+          }} {
+        if constexpr (requires(const std::decay_t<F>& f) { static_cast<bool>(f == nullptr); }) {
+            if (*static_cast<const std::decay_t<F>*>(state_.get()) == nullptr) {
+                call_ = nullptr;  // a null pointer or an empty std::function is no hook
+            }
+        }
+    }
 
     [[nodiscard]] explicit operator bool() const noexcept { return call_ != nullptr; }
     void operator()(const event& e) const { call_(state_.get(), e); }

@@ -58,7 +58,7 @@ struct options {
     /// the best that they allow (device_info::path tells which, and why).
     std::optional<data_path> path{};
 
-    /// Hears what is chosen, refused and lost. `device::events` has the last of it in any case.
+    /// Hears what is chosen, refused and lost. `device::events` has the last of it without a hook.
     event_hook on_event{};
 
     /// Whether the next best will do where the kernel refuses locked or huge pages, the CPUs of a

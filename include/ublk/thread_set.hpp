@@ -93,6 +93,9 @@ private:
 
         void assign(set_member* members, std::size_t count) {
             const std::lock_guard lock{mutex};
+            for (const auto& each : threads) {  // so that nothing can fail halfway
+                each->incoming.reserve(each->incoming.size() + count);
+            }
             for (std::size_t i = 0; i < count; ++i) {
                 set_thread& to = *threads[next++ % threads.size()];
                 to.incoming.push_back(std::move(members[i]));

@@ -6,10 +6,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <functional>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -135,6 +138,38 @@ TEST(event_report, tells_that_a_thread_is_lost) {
     EXPECT_EQ(told[0].type, event::kind::thread_lost);
     EXPECT_EQ(told[0].device, 5u);
     EXPECT_NE(told[0].message.find("No such device"), std::string::npos) << told[0].message;
+}
+
+TEST(event_report, a_lost_thread_is_told_before_many_requests_and_never_dropped) {
+    std::mutex mutex;
+    std::vector<event> told;
+    report some{ublk::linux_kernel{},
+                [&](const event& e) {
+                    const std::lock_guard lock{mutex};
+                    told.push_back(e);
+                },
+                5};
+    for (int i = 0; i < 100; ++i) {  // more than wait, and than are told at once
+        some.note(trouble());
+    }
+    some.note_thread_lost(-EIO);
+    some.note_thread_lost(-ENODEV);
+    const auto lost = [&] {
+        const std::lock_guard lock{mutex};
+        return std::ranges::count(told, event::kind::thread_lost, &event::type);
+    };
+    for (int i = 0; i < 6000 && lost() == 0; ++i) {
+        std::this_thread::sleep_for(10ms);
+    }
+    EXPECT_EQ(lost(), 1) << "with the first error";
+    some.finish(1min);
+}
+
+TEST(event_hook, of_nothing_is_none) {
+    void (*const none)(const event&) = nullptr;
+    EXPECT_FALSE(ublk::event_hook{none});
+    EXPECT_FALSE(ublk::event_hook{std::function<void(const event&)>{}});
+    EXPECT_TRUE(ublk::event_hook{std::function<void(const event&)>{[](const event&) {}}});
 }
 
 TEST(event_report, a_fault_of_the_program_is_told_once) {

@@ -24,7 +24,7 @@ namespace detail {
 
 }  // namespace detail
 
-/// What a loop needs with each request, for variables of its own. From the server it would be
+/// What a loop needs with each request, for variables of its own. From the loop it would be
 /// loaded anew after each store of a backend: the compiler cannot tell that those leave it alone.
 template <class Port, bool SingleQueue>
 struct loop_context {

@@ -14,7 +14,7 @@
 
 namespace ublk::inline v0 {
 
-/// One hardware queue as its thread sees it: the driver's descriptors and our slots, one a tag, and
+/// One hardware queue as its thread sees it: the driver's descriptors and our tag states, and
 /// what its data path needs.
 struct queue {
     queue() noexcept = default;
@@ -46,7 +46,7 @@ struct queue {
     int file = -1;            ///< /dev/ublkcN, for pread and pwrite
 };
 
-/// A tag of one queue, and its place among all tags of its thread.
+/// A tag of one queue, and its index among all tags of its thread.
 struct tag_ref {
     const ublk::queue& queue;
     ublk::tag tag;

@@ -10,9 +10,9 @@ namespace ublk::inline v0 {
 /// Who owns a tag. Each illegal move asserts: a request served twice or committed twice is how a
 /// block device loses data.
 ///
-///     idle --offer--> offered --take--> serving --offer--> offered ...
-///                        |\--pass--> offered
-///                        \--lose--> gone
+///     nobody --to_driver--> kernel --to_server--> server --to_driver--> kernel ...
+///                             |\--to_server_and_back--> kernel
+///                             \--abort--> gone
 class tag_state {
 public:
     enum class owner : std::uint8_t {

@@ -45,13 +45,16 @@ public:
             return;
         }
         here.told_once |= once;
-        add({.failure = failure});
+        add(failure);
     }
 
     /// From a queue thread that leaves with that errno (negative).
     [[gnu::cold]] void note_thread_lost(int code) noexcept {
         const std::lock_guard lock{shared_->mutex};
-        add({.thread_error = code});
+        if (shared_->hook && !shared_->ended) {
+            shared_->thread_error = shared_->thread_error != 0 ? shared_->thread_error : code;
+            wake();
+        }
     }
 
     /// Tells what there is, for `limit` at most; no queue thread is left by then.
@@ -70,13 +73,8 @@ public:
     }
 
 private:
-    struct entry {
-        request_failure failure{};
-        int thread_error = 0;  ///< in place of a request's failure, where it is not 0
-    };
-
     /// Under the mutex.
-    void add(const entry& latest) noexcept {
+    void add(const request_failure& latest) noexcept {
         state& here = *shared_;
         if (!here.hook || here.ended) {
             return;
@@ -86,14 +84,19 @@ private:
             return;
         }
         here.waiting[here.count++] = latest;
+        wake();
+    }
+
+    /// Under the mutex.
+    void wake() noexcept {
         try {
             if (!thread_) {
                 thread_.emplace([mine = shared_] { mine->run(); });
             }
         } catch (...) {
-            here.count = 0;  // no thread is to be had, so nobody is told
+            shared_->count = 0;  // no thread is to be had, so nobody is told
         }
-        here.changed.notify_all();
+        shared_->changed.notify_all();
     }
 
     struct state {
@@ -104,14 +107,16 @@ private:
             constexpr unsigned at_once = 8;
             constexpr std::chrono::seconds pace{1};
             std::unique_lock lock{mutex};
-            for (unsigned told = 0; !ended || count != 0 || dropped != 0;) {
-                changed.wait(lock, std::stop_token{},
-                             [this] { return ended || count != 0 || dropped != 0; });
-                if (count != 0) {
-                    const entry first = waiting[0];
+            for (unsigned told = 0; !ended || pending();) {
+                changed.wait(lock, std::stop_token{}, [this] { return ended || pending(); });
+                if (thread_error != 0) {
+                    const int code = std::exchange(thread_error, 0);
+                    tell(lock, [&] { return lost(code); });
+                } else if (count != 0) {
+                    const request_failure first = waiting[0];
                     std::move(waiting.begin() + 1, waiting.begin() + count, waiting.begin());
                     --count;
-                    tell(lock, [&] { return describe(first); });
+                    tell(lock, [&] { return event{first.why, id, sentence(first)}; });
                 } else if (dropped != 0) {
                     const unsigned more = std::exchange(dropped, 0);
                     tell(lock, [&] {
@@ -122,20 +127,21 @@ private:
                 }
                 if (++told >= at_once) {
                     (void)changed.wait_until(lock, from_now(kernel, pace),
-                                             [this] { return ended; });
+                                             [this] { return ended || thread_error != 0; });
                 }
             }
             done = true;
             changed.notify_all();
         }
 
-        [[nodiscard]] event describe(const entry& of) const {
-            if (of.thread_error == 0) {
-                return {of.failure.why, id, sentence(of.failure)};
-            }
+        [[nodiscard]] bool pending() const noexcept {
+            return thread_error != 0 || count != 0 || dropped != 0;
+        }
+
+        [[nodiscard]] event lost(int code) const {
             return {event::kind::thread_lost, id,
                     "a queue thread has failed, and with it the device: " +
-                        std::generic_category().message(-of.thread_error)};
+                        std::generic_category().message(-code)};
         }
 
         template <class Lock, class Make>
@@ -153,7 +159,8 @@ private:
         std::uint32_t id;
         typename Kernel::mutex mutex;
         typename Kernel::condition changed;
-        std::array<entry, 16> waiting{};
+        std::array<request_failure, 16> waiting{};
+        int thread_error = 0;  ///< of the first queue thread that was lost, until it is told
         unsigned count = 0;
         unsigned dropped = 0;
         unsigned told_once = 0;  ///< kinds of which one is enough

@@ -22,7 +22,7 @@ struct path_facts {
     unsigned tags_a_thread = 0;  ///< at most
     std::span<const std::pair<data_path, std::string>> refused{};  ///< when it was tried, and why
     std::optional<data_path> preferred{};  ///< what the backend would rather have
-    bool batch_io = false;                 ///< the driver's own are asked for
+    bool batch_io = false;                 ///< the driver's own batches are asked for
 };
 
 /// Data paths in the order in which they are tried.

@@ -176,7 +176,14 @@ private:
                 });
         }
         status_.begun(members.size());
-        set_.assign(set_.set.get(), members.data(), members.size());
+        try {
+            set_.assign(set_.set.get(), members.data(), members.size());  // all or none
+        } catch (...) {
+            for (std::size_t i = 0; i < shares_.size(); ++i) {
+                status_left();
+            }
+            throw;
+        }
     }
 
     /// What a thread of a set does for one part among others: as `serve_alone`, a step at a time

@@ -40,13 +40,13 @@ struct port_needs {
     unsigned reserved_buffers = 0;         ///< places for clients' pages in the table of buffers
     std::span<const iovec> tag_buffers{};  ///< to register, one a tag
     std::span<const registered_file* const> files{};  ///< of the backend
-    std::span<const queue_id> queues{};               ///< in the order of their places
+    std::span<const queue_id> queues{};               ///< in the order of their indices
     unsigned depth = 0;                               ///< tags of each
     std::uint16_t batch_flags = 0;       ///< uapi::batch_flag bits of what goes with each tag
     bool spins = false;                  ///< `ready` is to tell without a system call
     bool kernel_submits = false;         ///< by a thread of its own (SQPOLL),
     unsigned kernel_idle_ms = 0;         ///< which sleeps after so long without work
-    const void* wakeup_event = nullptr;  ///< to ring when there is something to collect
+    const void* wakeup_event = nullptr;  ///< to wake when there is something to collect
 };
 
 /// What goes with a tag to the driver: where the kernel is to copy to or from, and in which place
@@ -92,11 +92,11 @@ inline constexpr int control_pending = -ETIME;
 ///   `start` queues an operation of a backend, `cancel_operations` asks to give up all of them;
 ///   `flush` hands over what is queued, `wait` does so and sleeps until there is an event, both
 ///   returning 0 or -errno; `poll` hands over and collects without sleeping; `drain` passes each
-///   event to a function of (token, int result). `has_events` tells whether it would pass any,
+///   event to a function of (user_data, int result). `has_events` tells whether it would pass any,
 ///   `ready` whether it would after a `poll`; `now` is the time.
 /// `wakeup_event` is for a thread that waits for several ports at once: a port made with one in its
-/// port_needs rings it whenever `ready` becomes true; `ring` may be called by any thread, and
-/// `wait` sleeps until somebody has rung since the last time. Optional.
+/// port_needs wakes it whenever `ready` becomes true; `wake` may be called by any thread, and
+/// `wait` sleeps until somebody has called it since the last time. Optional.
 /// `node_cache`, made from the id of a device, tells what of its node's page cache is not written
 ///   back. Optional.
 /// `wakeup` makes a port's `wait` return with an event of `user_data::wake()`, from any thread,

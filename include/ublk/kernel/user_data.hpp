@@ -12,7 +12,7 @@ namespace ublk::inline v0 {
 /// The 64 bits that travel with an io_uring operation and come back in its completion.
 ///
 /// A request of the driver has bit 63 clear, so that the hot loop tests one sign bit; its bits 0-15
-/// are the tag, 16-31 the queue's place among those of one thread. With bits 63 and 62 the rest is
+/// are the tag, 16-31 the queue's index among those of one thread. With bits 63 and 62 the rest is
 /// the address of an operation of a backend; with bit 63 alone it is the engine's housekeeping.
 class user_data {
 public:

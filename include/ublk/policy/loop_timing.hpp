@@ -7,8 +7,8 @@ namespace ublk::inline v0 {
 
 /// The times that policies go by, as asked for in `options`.
 struct loop_timing {
-    std::chrono::nanoseconds spin{};         ///< looked for events before sleeping
-    std::chrono::nanoseconds batch_delay{};  ///< a completion is held back at most
+    std::chrono::nanoseconds spin{};         ///< how long to look for events before sleeping
+    std::chrono::nanoseconds batch_delay{};  ///< how long a completion is held back at most
 };
 
 }  // namespace ublk::inline v0

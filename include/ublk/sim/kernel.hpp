@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/device/device_core_impl.hpp>
 #include <ublk/kernel/kernel.hpp>
 #include <ublk/kernel/setup_refused.hpp>
 #include <ublk/sim/kernel_handles.hpp>
