@@ -131,7 +131,8 @@ TEST_F(flushes, a_durable_write_is_followed_by_a_flush_for_a_backend_without_fua
     ASSERT_EQ(file.open_error(), 0);
     backend.forget_events();
     ASSERT_EQ(file.write(4096, pattern(4096, 4096, 1), any_cpu, RWF_DSYNC), 0);
-    const std::vector<event> seen = backend.events();
+    std::vector<event> seen = backend.events();
+    std::erase_if(seen, [](const event& e) { return e.op == op::read; });  // the partition scan's
     ASSERT_GE(seen.size(), 2u);
     EXPECT_EQ(seen[0].op, op::write);
     EXPECT_FALSE(seen[0].fua()) << seen[0];
