@@ -24,30 +24,10 @@ concept batch_policy = requires(unsigned waiting) {
 /// What a batch policy says of itself, and what holds where it says nothing.
 template <class P>
 struct batch_policy_traits {
-    static constexpr bool by_driver = [] {
-        if constexpr (requires { P::by_driver; }) {
-            return bool{P::by_driver};
-        }
-        return false;
-    }();
-    static constexpr bool by_kernel_thread = [] {
-        if constexpr (requires { P::by_kernel_thread; }) {
-            return bool{P::by_kernel_thread};
-        }
-        return false;
-    }();
-    static constexpr bool timed = [] {
-        if constexpr (requires { P::timed; }) {
-            return bool{P::timed};
-        }
-        return false;
-    }();
-    static constexpr bool never = [] {
-        if constexpr (requires { P::never; }) {
-            return bool{P::never};
-        }
-        return false;
-    }();
+    static constexpr bool by_driver = requires { requires P::by_driver; };
+    static constexpr bool by_kernel_thread = requires { requires P::by_kernel_thread; };
+    static constexpr bool timed = requires { requires P::timed; };
+    static constexpr bool never = requires { requires P::never; };
 };
 
 /// Hands every completion back at once: the least delay for a client that waits for one answer, at

@@ -14,24 +14,9 @@ namespace ublk::inline v0 {
 /// What a queue policy says of itself, and what holds where it says nothing.
 template <class P>
 struct queue_policy_traits {
-    static constexpr bool takes_thread_count = [] {
-        if constexpr (requires { P::takes_thread_count; }) {
-            return bool{P::takes_thread_count};
-        }
-        return false;
-    }();
-    static constexpr bool shares_tags = [] {
-        if constexpr (requires { P::shares_tags; }) {
-            return bool{P::shares_tags};
-        }
-        return false;
-    }();
-    static constexpr bool on_thread_set = [] {
-        if constexpr (requires { P::on_thread_set; }) {
-            return bool{P::on_thread_set};
-        }
-        return false;
-    }();
+    static constexpr bool takes_thread_count = requires { requires P::takes_thread_count; };
+    static constexpr bool shares_tags = requires { requires P::shares_tags; };
+    static constexpr bool on_thread_set = requires { requires P::on_thread_set; };
 
 private:
     static constexpr auto waiting_type = [] {
