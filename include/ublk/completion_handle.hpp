@@ -10,8 +10,10 @@
 
 namespace ublk::inline v0 {
 
-/// The way back of what was handed to another thread by `io::offload`: whoever has it answers,
-/// once, from any thread. Dropped, it answers with EIO.
+/// Answers what `io::offload` passed to another thread: once. Where it is dropped, the answer is
+/// EIO.
+///
+/// Thread: any.
 class [[nodiscard]] completion_handle {
 public:
     completion_handle(runtime_queue& home, detail::offloaded& done) noexcept
@@ -31,7 +33,7 @@ public:
         home_->completed(*std::exchange(offloaded_, nullptr));
     }
 
-    /// The device is being stopped by force: answer soon, with whatever.
+    /// Whether the device is being stopped by force: then answer soon, with an error for instance.
     [[nodiscard]] bool cancelled() const noexcept { return home_->cancelling(); }
 
 private:

@@ -44,13 +44,15 @@ namespace uapi {
 ///     ublk::control control;
 ///     for (const ublk::uapi::dev_info& each : control.list()) { ... to_string(each.state) ... }
 ///
-/// Each function throws `error` where the driver refuses, where the id does not exist (ENODEV), and
-/// where there is no answer within the deadline of the constructor (ETIMEDOUT). None may be called
-/// on a thread that serves a ublk device.
+/// Throws: `error` where the driver refuses, where the id does not exist (ENODEV), and where there
+/// is no answer within the deadline of the constructor (ETIMEDOUT).
+/// Thread: one at a time, and none that serves a ublk device.
 class control {
 public:
-    /// Opens /dev/ublk-control. `command_deadline` is at least 1 ms. Throws `error` where the
-    /// driver is missing, or closed to this user.
+    /// Opens /dev/ublk-control.
+    ///
+    /// Range: `command_deadline` at least 1 ms, for each command.
+    /// Throws: `error` where the driver is missing (ENOENT) or closed to this user (EACCES).
     explicit control(time_limit command_deadline = std::chrono::seconds{10})
         : deadline_{command_deadline}, commands_{linux_kernel{}, command_deadline} {}
 
@@ -69,19 +71,22 @@ public:
         return all;
     }
 
-    /// One of them: state, pid of the server, queues, depth, flags (GET_DEV_INFO).
+    /// State, pid of the server, queues, depth and flags of one device (GET_DEV_INFO).
     [[nodiscard]] uapi::dev_info info(std::uint32_t id) { return commands_.get_dev_info(id); }
 
-    /// Removes the disk /dev/ublkbN after writing its dirty pages back through its server, and ends
-    /// the server's service (STOP_DEV). The device stays, dead. Where its server does not answer,
-    /// this fails after the deadline; the kernel goes on with it.
+    /// Removes the disk /dev/ublkbN after its dirty pages were written back through its server, and
+    /// ends the server's service (STOP_DEV). The device stays, dead.
+    ///
+    /// Throws: ETIMEDOUT where the server does not answer; the kernel goes on with the stop.
     void stop(std::uint32_t id) {
         (void)info(id);  // to stop what does not exist is no error to the driver's command
         commands_.stop_dev(id, deadline_);
     }
 
-    /// Deletes a device, and stops it first where it is live (DEL_DEV). False where its disk is
-    /// still open or mounted somewhere: the id becomes free with the last close.
+    /// Deletes a device, and stops it first where it is live (DEL_DEV).
+    ///
+    /// Returns: false where the disk is still open or mounted: the id becomes free with the last
+    /// close.
     bool del(std::uint32_t id) {
         if (info(id).state == uapi::dev_state::live) {
             stop(id);

@@ -26,16 +26,19 @@ namespace ublk::inline v0 {
 
 /// A block device, /dev/ublkbN, that this process serves.
 ///
-/// `Backend` is what it stores (see backend.hpp), `QueuePolicy` which thread serves what,
+/// `Backend` stores the data (see backend.hpp), `QueuePolicy` says which thread serves what,
 /// `BatchPolicy` when completions go back to the kernel. `Kernel` is the real one by default.
 ///
-/// All members may be called from any thread but the queue threads (that is, not from the backend).
-/// The device is removed by `stop` or the destructor; a process that is killed leaves a dead
-/// /dev/ublkcN behind, without a disk.
+/// `stop` or the destructor removes the device. A process that is killed leaves a dead /dev/ublkcN
+/// behind, without a disk.
 ///
 /// A device belongs to the process that starts it. In a child that is forked later `state` is
-/// `of_parent`, `start`, `stop` and `wait` throw, the destructor does nothing, and nothing of it
-/// keeps the disk when the parent dies.
+/// `of_parent`, `start`, `stop` and `wait` throw, the destructor does nothing, and the child does
+/// not keep the disk when the parent dies.
+///
+/// Thread: any but the queue threads, so none of the backend's functions may call a member. Members
+/// may be called at the same time.
+/// Kernel: 6.8; /dev/ublk-control needs CAP_SYS_ADMIN.
 template <class Backend, class QueuePolicy = per_cpu, class BatchPolicy = per_wakeup,
           class Kernel = linux_kernel>
 class device {
@@ -46,17 +49,17 @@ class device {
     using traits = queue_policy_traits<QueuePolicy>;
 
 public:
-    /// Nothing happens yet.
+    /// Keeps the backend and the options; the kernel is not asked before `start`.
     explicit device(Backend backend, options requested = {}, Kernel kernel = {})
         : device{shared(std::move(backend)), std::move(requested), std::move(kernel)} {}
 
-    /// Makes the backend in place, of `arguments`, for one that cannot be moved.
+    /// Constructs the backend in place from `arguments`: for one that cannot be moved.
     template <class... Arguments>
     explicit device(std::in_place_t, options requested, Arguments&&... arguments)
         : device{std::make_shared<Backend>(std::forward<Arguments>(arguments)...),
                  std::move(requested)} {}
 
-    /// The same with a backend that others refer to as well, or that cannot be moved.
+    /// Shares a backend that others use as well, or that cannot be moved. It is not null.
     explicit device(std::shared_ptr<Backend> backend, options requested = {}, Kernel kernel = {})
         : device{thread_set_handle{}, std::move(backend), std::move(requested), std::move(kernel)} {
         static_assert(!traits::on_thread_set,
@@ -64,7 +67,7 @@ public:
                       "ublk::thread_set threads; device{backend, threads}");
     }
 
-    /// The same on the threads of a `thread_set`, with the queue policy `pooled`.
+    /// A device whose queues the threads of a `thread_set` serve, with the queue policy `pooled`.
     template <class Set>
         requires requires(const Set& set) {
             { set.handle() } -> std::same_as<thread_set_handle>;
@@ -85,29 +88,34 @@ public:
     device(const device&) = delete;
     device& operator=(const device&) = delete;
 
-    /// Stops the device as `stop` does; what goes wrong then is not told.
-    ///
-    /// In a child that was forked since the start it lets go at once: the device is its parent's.
+    /// Stops the device as `stop` does, and drops its errors. In a child that was forked since the
+    /// start it does nothing: the device is the parent's.
     ~device() = default;
 
-    /// Adds, configures and starts the device; when this returns /dev/ublkbN is usable. Throws
-    /// `error` and leaves nothing behind where that fails, each step within
-    /// `options::command_deadline`.
+    /// Adds, configures and starts the device (ADD_DEV, SET_PARAMS, START_DEV). When this returns,
+    /// /dev/ublkbN is usable.
+    ///
+    /// Throws: `error`, and leaves nothing behind: EINVAL for options and backends that cannot
+    /// work, EALREADY where it is started already, ETIMEDOUT where a step took longer than
+    /// `options::command_deadline`, and what the kernel answers.
     void start() { core_.start(); }
 
     /// Removes the disk and the device: writes dirty pages back through the backend, lets requests
-    /// in flight finish, ends the threads. Does nothing on a device that is not started. Throws
-    /// `error` where something did not end within its deadline; after `options::stop_deadline` the
-    /// requests that are left fail with EIO. With a backend that never returns its thread is left
-    /// behind, and the thread that called stop cannot end before the backend returns.
+    /// in flight finish, ends the threads. Does nothing on a device that is not started. Requests
+    /// that are left after `options::stop_deadline` fail with EIO. Where a backend never returns,
+    /// its thread is left behind, and the thread that called stop cannot end before the backend
+    /// returns.
     ///
-    /// A process that gets SIGKILL meanwhile, while it owns a request, does not die: the kernel
-    /// (6.12, 7.3) waits in its exit for STOP_DEV, which waits for the request.
+    /// Throws: `error` where something did not end within its deadline; the device is gone all the
+    /// same, or will be when the kernel is done.
+    /// Kernel: a process that gets SIGKILL during a stop while it owns a request does not die
+    /// (6.12, 7.3): its exit waits for STOP_DEV, which waits for the request.
     void stop() { core_.stop(); }
 
-    /// Waits until the device is stopped by another thread, ends by itself, or `token` is
-    /// triggered; stops it in the last two cases. Throws `error` where the queue threads failed,
-    /// and as `stop` does.
+    /// Waits until another thread stops the device, it ends by itself, or `token` is triggered;
+    /// stops it in the last two cases.
+    ///
+    /// Throws: `error` where the queue threads failed, and as `stop` does.
     void wait(const std::stop_token& token = {}) { core_.wait(token); }
 
     /// "/dev/ublkbN"; empty before the first start.
@@ -116,21 +124,21 @@ public:
     /// "/dev/ublkcN"; empty before the first start.
     [[nodiscard]] std::string char_path() const { return core_.node("/dev/ublkc"); }
 
-    /// N, as granted by the last start that succeeded; `no_device_id` before the first.
+    /// N of /dev/ublkbN since the last start that succeeded; `no_device_id` before the first.
     [[nodiscard]] std::uint32_t id() const { return core_.info().id; }
 
-    /// What the last start was granted.
+    /// What the kernel granted at the last start that succeeded; empty before the first.
     [[nodiscard]] device_info info() const { return core_.info(); }
 
+    /// What the device does now. It may change before the caller looks at it.
     [[nodiscard]] device_state state() const { return core_.state(); }
 
-    /// The last 64 events that were told, oldest first; there need be no `options::on_event`. While
-    /// that blocks, no more are told. A thread that is lost may be there a moment after `state()`
-    /// is `failed`.
+    /// The last 64 events, oldest first, with or without `options::on_event`. While that callable
+    /// blocks, no more are added. `thread_lost` may come a moment after `state()` is `failed`.
     [[nodiscard]] std::vector<event> events() const { return core_.events(); }
 
-    /// What is counted since the last start that succeeded, which stays after the stop; empty
-    /// before the first. No request waits for it.
+    /// What the measuring policy has counted since the last start that succeeded, also after the
+    /// stop; empty before the first. No request waits for it.
     template <class Measuring = typename traits::measuring>
     [[nodiscard]] auto stats() const {
         static_assert(!std::is_same_v<Measuring, no_stats>,
@@ -139,7 +147,7 @@ public:
         return Measuring::read(core_.counted());
     }
 
-    /// The queue threads use it at the same time.
+    /// The backend. The queue threads use it at the same time.
     [[nodiscard]] Backend& backend() noexcept { return *backend_; }
     [[nodiscard]] const Backend& backend() const noexcept { return *backend_; }
 

@@ -61,7 +61,7 @@ inline void check_block_size(const char* name, std::uint32_t bytes, std::uint32_
 }  // namespace detail
 
 /// Refuses what the driver would refuse with a bare EINVAL, and what it would accept and get wrong.
-/// Throws `error`.
+/// Throws: `error` with EINVAL.
 inline void validate(const disk_attributes& disk, std::uint32_t page_size) {
     using detail::bad_attribute;
     using detail::block_size_max;

@@ -10,8 +10,8 @@
 
 namespace ublk::inline v0 {
 
-/// What is thrown by the control plane. `what()` names the command, the device, the errno, the
-/// likely cause and the remedy; the parts are there one by one for programs.
+/// What the control plane throws. `what()` is one text of command, device, errno, likely cause and
+/// remedy; programs have each of them by a function.
 class error : public std::system_error {
 public:
     error(int code, std::string_view command, std::optional<std::uint32_t> device,
@@ -28,13 +28,13 @@ public:
     [[nodiscard]] std::string_view cause() const noexcept { return cause_.what(); }
     [[nodiscard]] std::string_view remedy() const noexcept { return remedy_.what(); }
 
-    /// What failed and why, in a few words: for a list of what was tried.
+    /// Command, errno and cause on one line: for a list of what was tried.
     [[nodiscard]] std::string reason() const {
         return std::string{command()} + " failed: " + code().message() +
                (cause().empty() ? "" : ", " + std::string{cause()});
     }
 
-    /// Empty while the kernel has not given an id yet.
+    /// N of /dev/ublkbN; empty where the kernel has not given an id yet.
     [[nodiscard]] std::optional<std::uint32_t> device() const noexcept { return device_; }
 
     /// A positive errno; ETIMEDOUT where a deadline passed.

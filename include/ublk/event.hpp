@@ -10,7 +10,7 @@
 
 namespace ublk::inline v0 {
 
-/// Something that a device does or suffers and that nobody asked about.
+/// Something that a device tells without being asked.
 struct event {
     enum class kind : std::uint8_t {
         setup,        ///< what was chosen at start, and why
@@ -24,7 +24,7 @@ struct event {
 
     kind type = kind::setup;
     std::uint32_t device = 0;  ///< N of /dev/ublkbN
-    std::string message{};     ///< a sentence without its full stop
+    std::string message{};     ///< one sentence, without a full stop
 };
 
 /// "ublk: device 0: data path copy": a line to print.
@@ -32,13 +32,14 @@ struct event {
     return "ublk: device " + std::to_string(e.device) + ": " + e.message;
 }
 
-/// Hears of events: any callable of (const event&), with its state. Copies share it.
+/// A callable of (const event&), with its state, that is called with each event. Copies share it.
 ///
-/// Of `setup` and `fallback` it is told on the thread that calls start, where it must not call
-/// start, stop or wait of that device, and may throw, which start passes on. Of all others it is
-/// told on a thread of the device's own, which starts with the first of them: it may block, what it
-/// throws is lost, and the end of the device waits for it 1 s at most. Failed requests are told
-/// eight times at once, then one a second.
+/// Failed requests: eight at once, then one a second are told.
+///
+/// Thread: for `setup` and `fallback` the one that calls start. There it must not call start, stop
+/// or wait of that device; what it throws leaves start. For all others a thread of the device's
+/// own, which starts with the first of them. There it may block, what it throws is dropped, and the
+/// end of the device waits 1 s at most for it.
 class event_hook {
 public:
     event_hook() noexcept = default;

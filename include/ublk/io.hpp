@@ -21,32 +21,32 @@
 
 namespace ublk::inline v0 {
 
-/// What an asynchronous backend function works with: the operations of its queue's own io_uring.
-/// One a tag; everything that is awaited resumes on the queue's thread.
+/// The operations of a queue's own io_uring, for an asynchronous backend function; one `io` a tag.
+/// Files (descriptors or `registered_file`) and memory stay valid until the operation has ended.
 ///
-/// What an operation answers is what io_uring says: a count of bytes or 0, or -errno. Of more than
-/// 0x7ffff000 bytes (2 GiB less a page) only so many are moved, as by read(2). Descriptors and
-/// memory stay valid until it has ended. A file may be a descriptor, or a `registered_file`. Once
-/// the device is stopped by force, operations end with -ECANCELED.
+/// Range: an operation moves at most 0x7ffff000 bytes (2 GiB less a page), as read(2) does.
+/// Returns: `co_await` gives what io_uring answers, a count of bytes or 0.
+/// Errors: -errno; -ECANCELED once the device is stopped by force.
+/// Thread: the queue's, where all that is awaited resumes.
 class io : public detail::task_owner {
 public:
-    /// For the engine.
+    /// For the library.
     io(runtime_queue& home, std::span<std::byte> memory) noexcept
         : task_owner{nullptr, home.ended_list()}, home_{&home}, frames_{memory} {}
 
     class awaited;
 
-    /// Reads all of `out`, less only at the end of the file: short reads and signals are gone on
-    /// after, in multiples of `unit` bytes (what O_DIRECT needs).
+    /// Reads all of `out`, less only at the end of the file. After a short read or a signal it goes
+    /// on, in multiples of `unit` bytes (what O_DIRECT needs).
     [[nodiscard]] awaited read(file_ref file, std::span<std::byte> out, std::uint64_t offset,
                                std::uint16_t unit = 1) noexcept;
     [[nodiscard]] awaited read(file_ref file, registered_buffer out, std::uint64_t offset,
                                std::uint16_t unit = 1) noexcept;
-    /// The same into several pieces; the vector is used up meanwhile.
+    /// Reads into several pieces; changes the vector.
     [[nodiscard]] awaited readv(file_ref file, std::span<iovec> out, std::uint64_t offset,
                                 std::uint16_t unit = 1) noexcept;
 
-    /// Writes all of `in`; `flags` are those of pwritev2(2), such as RWF_DSYNC.
+    /// Writes all of `in`. `flags` are those of pwritev2(2), such as RWF_DSYNC.
     [[nodiscard]] awaited write(file_ref file, std::span<const std::byte> in, std::uint64_t offset,
                                 int flags = 0, std::uint16_t unit = 1) noexcept;
     [[nodiscard]] awaited write(file_ref file, registered_buffer in, std::uint64_t offset,
@@ -54,10 +54,11 @@ public:
     [[nodiscard]] awaited writev(file_ref file, std::span<iovec> in, std::uint64_t offset,
                                  int flags = 0, std::uint16_t unit = 1) noexcept;
 
-    /// One read or write, however much that is; for what is not a file.
+    /// One read(2) or write(2), which may be short: for what has no offsets, such as a pipe.
     [[nodiscard]] awaited read_some(file_ref file, std::span<std::byte> out) noexcept;
     [[nodiscard]] awaited write_some(file_ref file, std::span<const std::byte> in) noexcept;
 
+    /// fsync(2) and fdatasync(2).
     [[nodiscard]] awaited fsync(file_ref file) noexcept;
     [[nodiscard]] awaited fdatasync(file_ref file) noexcept;
     /// fallocate(2). Like fsync it runs on a worker of the kernel's, never on the queue's thread.
@@ -69,24 +70,26 @@ public:
     [[nodiscard]] awaited send(file_ref socket, std::span<const std::byte> in,
                                int flags = 0) noexcept;
 
-    /// Until one of `events` (POLLIN, ...) holds; answers which, as poll(2) does.
+    /// Waits until one of `events` (POLLIN, ...) holds. Returns those that do, as poll(2).
     [[nodiscard]] awaited poll(file_ref file, short events) noexcept;
 
-    /// What `sleep` goes by: steady_clock's time, in the simulator its own.
+    /// The clock of `sleep`: steady_clock, in the simulator the simulated time.
     [[nodiscard]] std::chrono::steady_clock::time_point now() const noexcept {
         return home_->now();
     }
 
-    /// 0 after that time, or -ECANCELED.
+    /// Waits for `time`, then gives 0.
     [[nodiscard]] auto sleep(std::chrono::nanoseconds time) noexcept;
 
-    /// Calls `give(completion_handle)`, which hands the handle to a thread of the user's, and
-    /// resumes here once that has answered, with the answer. A closure that captures more than
-    /// references and plain values needs a name of its own.
+    /// Calls `give(completion_handle)`, which passes the handle to a thread of the user's, and
+    /// resumes once that thread has answered. A closure that captures more than references and
+    /// plain values needs a name of its own.
+    ///
+    /// Returns: the `result` that was answered; EIO where the handle was dropped, or `give` threw.
     template <class Give>
     [[nodiscard]] auto offload(Give&& give) noexcept;
 
-    /// The device is being stopped by force.
+    /// Whether the device is being stopped by force.
     [[nodiscard]] bool cancelled() const noexcept { return home_->cancelling(); }
 
     /// For `task`.

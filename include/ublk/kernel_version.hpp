@@ -6,7 +6,7 @@
 
 namespace ublk::inline v0 {
 
-/// major.minor of a kernel, and the patch level within its stable series.
+/// Major and minor number of a kernel, and the patch level within its stable series.
 struct kernel_version {
     unsigned major = 0;
     unsigned minor = 0;

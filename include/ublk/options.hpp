@@ -124,7 +124,8 @@ namespace detail {
 
 }  // namespace detail
 
-/// Throws `error` for what could not work on any kernel.
+/// Refuses what could not work on any kernel.
+/// Throws: `error` with EINVAL.
 inline void validate(const options& requested, std::size_t page_size) {
     using detail::bad_option;
     if (requested.id && *requested.id >= uapi::max_devices) {

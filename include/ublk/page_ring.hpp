@@ -15,30 +15,35 @@
 
 namespace ublk::inline v0 {
 
-/// An io_uring of a user's thread, through which that thread moves bytes between files and the
-/// pages of clients: what a thread does to which a backend hands its requests over
-/// (`io::offload`), so that even a file that blocks holds up no queue. Created and used by one
-/// thread.
+/// An io_uring of a user's thread, which moves bytes between files and the pages of clients. A
+/// backend passes requests to such a thread by `io::offload`, so that a file that blocks holds up
+/// no queue.
+///
+/// Thread: the one that constructs it.
+/// Kernel: 6.17, see `client_pages`.
 class page_ring {
 public:
-    /// Throws `error` where io_uring refuses.
-    ///
-    /// Not a ring that defers its work to the next call: a transfer that went to a thread of the
-    /// kernel's may let go of the pages a moment after it has answered, and the driver completes no
-    /// request whose pages are held. That must not wait until there is something else to move.
+    /// Throws: `error` where io_uring refuses.
+    //
+    // Not a ring that defers its work to the next call: a transfer that went to a thread of the
+    // kernel's may let go of the pages a moment after it has answered, and the driver completes no
+    // request whose pages are held. That must not wait until there is something else to move.
     page_ring() : io_{ring::kind::unattended, 4} {
         if (const int code = io_.reserve_buffers(1); code < 0) {
             fail(code, "making room for clients' pages in io_uring", std::nullopt);
         }
     }
 
-    /// From `file` to all of `out`; bytes beyond the end of the file are missing, so that this
-    /// fails with ENODATA. Blocks.
+    /// Reads from `file` into all of `out`. Blocks.
+    ///
+    /// Errors: ENODATA where the file ends before; those of preadv2(2).
     [[nodiscard]] result read(int file, client_pages out, std::uint64_t offset) noexcept {
         return move(opcode::read_fixed, file, out, offset, 0);
     }
 
-    /// All of `in` to `file`; `flags` are those of pwritev2(2). Blocks.
+    /// Writes all of `in` to `file`. `flags` are those of pwritev2(2). Blocks.
+    ///
+    /// Errors: those of pwritev2(2).
     [[nodiscard]] result write(int file, client_pages in, std::uint64_t offset,
                                int flags = 0) noexcept {
         return move(opcode::write_fixed, file, in, offset, flags);

@@ -10,13 +10,15 @@
 #include <cstdint>
 #include <span>
 
-/// Where the bytes of a read or write are, beside a plain span: what a backend names as the last
-/// parameter of its `read` and `write` says which data paths it can take.
+/// Where the bytes of a read or write are, beside a plain span. The last parameter of a backend's
+/// `read` and `write` says which data paths it can take.
 namespace ublk::inline v0 {
 
-/// The client's bytes behind a file position: they are copied once, to or from wherever the backend
-/// keeps its own (UBLK_F_USER_COPY, Linux 6.5). Each call is one system call; any thread may make
-/// it while the request is not answered.
+/// The client's bytes behind a file position. They are copied once, to or from the backend's own
+/// memory, by one system call each (UBLK_F_USER_COPY).
+///
+/// Thread: any, while the request is not answered.
+/// Kernel: 6.5.
 class user_copy {
 public:
     /// `position` is that of the request's first byte in `file`, an open /dev/ublkcN.
@@ -25,15 +27,18 @@ public:
 
     [[nodiscard]] constexpr std::size_t size() const noexcept { return bytes_; }
 
-    /// For a write: the client's bytes from `offset` on, into all of `out`. `offset + out.size()`
-    /// is at most `size()`.
+    /// For a write: copies the client's bytes from `offset` on into all of `out`.
+    ///
+    /// Range: `offset + out.size()` at most `size()`.
+    /// Errors: EIO where the request is no more; those of pread(2).
     [[nodiscard]] result get(std::size_t offset, std::span<std::byte> out) const noexcept {
         return whole(out.size(), [&](std::size_t done) {
             return ::pread(file_, out.data() + done, out.size() - done, at(offset + done));
         });
     }
 
-    /// For a read: all of `in` to the client, from `offset` on.
+    /// For a read: copies all of `in` to the client, from `offset` on. Range and errors as of
+    /// `get`.
     [[nodiscard]] result put(std::size_t offset, std::span<const std::byte> in) const noexcept {
         return whole(in.size(), [&](std::size_t done) {
             return ::pwrite(file_, in.data() + done, in.size() - done, at(offset + done));
@@ -98,10 +103,13 @@ private:
     std::uint16_t index_;
 };
 
-/// The client's pages, not registered yet: the backend does it, with a ring of its own and on any
-/// thread (`page_ring`; Linux 6.17). The request must not be answered before they are unregistered.
-/// Nor is it complete before the kernel has let go of them, which may be left to the ring's thread:
-/// use none with DEFER_TASKRUN or COOP_TASKRUN unless that thread always waits in the ring.
+/// The client's pages, not registered yet. The backend registers them with a ring of its own
+/// (`page_ring`), and unregisters them before it answers the request. The request is complete once
+/// the kernel has released them, which may be left to the ring's thread: a ring with DEFER_TASKRUN
+/// or COOP_TASKRUN works only where that thread always waits in it.
+///
+/// Thread: any, while the request is not answered.
+/// Kernel: 6.17.
 class client_pages {
 public:
     /// `file` is an open /dev/ublkcN.

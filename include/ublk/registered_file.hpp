@@ -13,10 +13,9 @@
 
 namespace ublk::inline v0 {
 
-/// An open file of a backend's that the rings of the queue threads register, which spares each
-/// operation on it the look-up of the descriptor. A backend has it as a member, names it in
-/// `ring_files()`, and passes it to the operations of `io`. It is moved before the device starts
-/// only.
+/// An open file of a backend that the rings of the queue threads register, so that operations on it
+/// need not look the descriptor up. A backend has it as a member, names it in `ring_files()`, and
+/// passes it to the operations of `io`. It may be moved before the device starts only.
 class registered_file {
 public:
     registered_file() noexcept = default;
@@ -36,8 +35,10 @@ public:
 
     /// Puts another open file in its place, such as a new connection, while the device is served.
     /// Operations that the kernel has already go to the old file, all that are awaited from now on
-    /// to the new one. Any thread, but where there was none: that is for before the start. Returns
-    /// 0 or -errno, and changes nothing then.
+    /// to the new one.
+    ///
+    /// Errors: -errno, EBADF where `fresh` is none; nothing is changed then. 0 otherwise.
+    /// Thread: any; where there was no file yet, only before the start.
     [[nodiscard]] int replace(fd fresh) noexcept {
         if (!fresh) {
             return -EBADF;

@@ -8,8 +8,7 @@
 
 namespace ublk::inline v0 {
 
-/// One request as the driver described it. A small value, cheap to copy; it says what is asked, the
-/// payload says where its bytes are.
+/// One request as the driver describes it: a small value. The payload says where its bytes are.
 class request {
 public:
     constexpr request(const uapi::io_desc& descriptor, queue_id queue, ublk::tag t) noexcept
@@ -50,11 +49,11 @@ public:
     /// The hardware queue that carried the request.
     [[nodiscard]] constexpr queue_id queue() const noexcept { return queue_; }
 
-    /// Write: must be on stable storage before it completes. Only sent to a backend with `fua`; for
-    /// others the kernel sends a FLUSH after the write.
+    /// Of a write: it must be on stable storage before it completes (FUA). Only sent to a backend
+    /// with `fua`; for others the kernel sends a FLUSH after the write.
     [[nodiscard]] constexpr bool fua() const noexcept { return has(uapi::io_flag::fua); }
 
-    /// Write zeroes: keep the blocks allocated.
+    /// Of write zeroes: keep the blocks allocated.
     [[nodiscard]] constexpr bool no_unmap() const noexcept { return has(uapi::io_flag::nounmap); }
 
     /// Metadata of a file system: a hint for priority.

@@ -71,13 +71,13 @@ struct stats_record {
 
 }  // namespace detail
 
-/// Counts, bytes, errors and latencies by operation, requests in flight, and how many requests a
-/// turn of the loop finds: for each queue, and turns for each thread; `device::stats` reads them.
-/// Takes 16 KiB a queue and thread. Each turn looks at the clock once, and each answer once.
+/// Counts, bytes, errors and latencies by operation and requests in flight, for each queue, and how
+/// many requests a turn of the loop finds, for each thread. `device::stats` reads them. Takes 16
+/// KiB a queue and thread, and reads the clock once a turn and once an answer.
 ///
-/// Latency is the server's: from the turn that found the request to when its answer is queued for
-/// the driver. Requests of one turn have all been waiting since it began, so the time that those
-/// before them take is part of it. What the driver and the rest of the kernel take is not.
+/// Latency is the server's: from the turn that found the request until its answer is queued for the
+/// driver. It includes the time of the requests before it in the same turn, and nothing of the
+/// driver's time.
 struct stats {
     static constexpr axis on = axis::measuring;
 

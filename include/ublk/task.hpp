@@ -37,9 +37,11 @@ struct task_group {
 /// What an asynchronous backend function returns: a coroutine that ends with a `result`
 /// (`co_return ublk::ok;`). It starts when it is awaited.
 ///
-/// Such a function has a parameter `ublk::io&`, in whose tag's memory the frame lives; where it
-/// does not fit, the task is over with EIO. An exception that leaves the coroutine becomes EIO. Of
-/// both `options::on_event` is told. All of it runs on the queue's thread.
+/// Such a function has a parameter `ublk::io&`, in whose tag's memory the frame lives
+/// (`task_bytes` of the backend).
+///
+/// Errors: EIO where the frame does not fit, or an exception leaves the coroutine. Both are events.
+/// Thread: the queue's.
 class [[nodiscard]] task {
 public:
     class promise_type;
@@ -69,7 +71,7 @@ public:
     /// EIO where the task has not ended, or was moved away.
     [[nodiscard]] result answer() const noexcept;
 
-    /// For the engine: runs it until it first waits. `owner` hears of its end.
+    /// For the library: runs it until it first waits. Its end notifies `owner`.
     void start(detail::task_owner& owner) noexcept;
 
     /// For `when_all`: the same as one of a group.
@@ -144,7 +146,7 @@ private:
         return home_.last_is(handle::from_promise(*this).address());
     }
 
-    /// Whom to go on with.
+    /// The coroutine that runs after this one.
     [[nodiscard]] std::coroutine_handle<> next() noexcept {
         if (waiting_) {
             return waiting_;

@@ -21,38 +21,39 @@
 
 namespace ublk::inline v0 {
 
-/// How the threads of a set are.
+/// How many threads a `thread_set` has, and how they wait.
 struct thread_set_options {
-    /// How many, 1 to 4096; 0: one for each online CPU.
+    /// Threads. Range: 1 to 4096; 0: one for each online CPU.
     unsigned threads = 0;
 
-    /// A CPU for each thread, in turn; empty: wherever the scheduler puts them.
+    /// A CPU for each thread, in turn; empty: the scheduler's choice.
     std::vector<unsigned> cpus{};
 
-    /// How long a thread looks for requests before it sleeps, up to an hour.
+    /// How long a thread looks for requests before it sleeps. Range: 0 to 1 h.
     std::chrono::nanoseconds spin{0};
 
-    /// How long the end of the set waits for its threads. One whose backend never returns is then
-    /// left behind.
+    /// How long the end of the set waits for its threads. A thread whose backend never returns is
+    /// left behind then. Range: at least 1 ms.
     time_limit deadline = std::chrono::seconds{10};
 };
 
 /// Threads that serve the queues of any number of devices together, with the queue policy `pooled`.
-/// A handle: copies mean the same threads, which end after the last copy and the last device.
+/// Copies mean the same threads, which end after the last copy and the last device.
 ///
 ///     ublk::thread_set threads{{.threads = 4}};
 ///     ublk::device<ram, ublk::pooled> a{ram{}, threads}, b{ram{}, threads};
 template <class Kernel>
 class basic_thread_set {
 public:
-    /// Throws `error` where there are not so many threads to be had.
+    /// Throws: `error`: EINVAL for options out of range, EAGAIN where the limit on threads is
+    /// reached.
     explicit basic_thread_set(const thread_set_options& requested = {}, Kernel running = {})
         : all_{std::make_shared<thread_owner>(
               std::make_shared<state>(requested, std::move(running)))} {}
 
     [[nodiscard]] std::size_t size() const noexcept { return all_->shared->threads.size(); }
 
-    /// What a device needs of it.
+    /// For `device`.
     [[nodiscard]] thread_set_handle handle() const {
         return {
             .set = all_,

@@ -31,8 +31,8 @@ whole_milliseconds(std::chrono::duration<Rep, Period> given) noexcept {
 
 }  // namespace detail
 
-/// How long something may take, in milliseconds; rounded up, so that nothing positive becomes zero.
-/// Whatever is longer than a century is no limit.
+/// How long something may take, in milliseconds, rounded up: what is positive does not become zero.
+/// Longer than a century means no limit.
 class time_limit {
 public:
     template <class Rep, class Period>
@@ -68,7 +68,7 @@ private:
     std::chrono::milliseconds limit_;
 };
 
-/// For a deadline that never passes. What such a step waits for may never come.
+/// A deadline that never passes: what waits by it may wait for ever.
 inline constexpr time_limit no_deadline = time_limit::none();
 
 }  // namespace ublk::inline v0

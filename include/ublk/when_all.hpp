@@ -12,15 +12,17 @@
 
 namespace ublk::inline v0 {
 
-/// Runs tasks at the same time and waits for all of them, also after one has failed. Answers ok, or
-/// with the first failure in their order. The tasks outlive the wait.
+/// Runs tasks at the same time and waits for all of them, also after one has failed. The tasks
+/// outlive the wait.
+///
+/// Returns: ok, or the first failure in the order of `tasks`.
 [[nodiscard]] inline auto when_all(std::span<task> tasks) noexcept {
     struct all {
         std::span<task> tasks;
         detail::task_group group{};
 
         [[nodiscard]] bool await_ready() const noexcept { return tasks.empty(); }
-        // One more than there are keeps those that end at once from resuming us in between.
+        // One more than there are, so that those that end at once do not resume the caller.
         [[nodiscard]] bool await_suspend(std::coroutine_handle<> awaiting) noexcept {
             group.waiting = awaiting;
             group.running = 1;

@@ -276,6 +276,36 @@ inline complaints leftovers(const std::string& text) {
                             "do it, or file it");
 }
 
+/// What a docstring says beside the meaning follows one of these words, in this order.
+inline complaints docstring_words(const std::string& text) {
+    static const std::vector<std::string> words{"Range",  "Returns", "Errors",
+                                                "Throws", "Thread",  "Kernel"};
+    const std::regex labelled{R"(^\s*/// ([A-Z][a-z]+)( `|: ))"};
+    complaints found;
+    std::size_t last = 0;
+    const std::vector<std::string> lines = lines_of(text);
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+        std::smatch label;
+        if (!std::regex_search(lines[i], label, labelled)) {
+            last = lines[i].find("///") == std::string::npos ? 0 : last;
+            continue;
+        }
+        const auto word = std::find(words.begin(), words.end(), label[1].str());
+        const auto position = static_cast<std::size_t>(word - words.begin()) + 1;
+        if (label[2].str() == ": " && word == words.end()) {
+            found.push_back(at(i, label[1].str() + ": no word of include/ublk/README.md"));
+        } else if (label[2].str() != ": " && word != words.end()) {
+            found.push_back(at(i, "write \"" + label[1].str() + ": \""));
+        } else if (word != words.end()) {
+            if (position < last) {
+                found.push_back(at(i, label[1].str() + " comes before the words above it"));
+            }
+            last = position;
+        }
+    }
+    return found;
+}
+
 /// Directories of the machine that something was written on.
 inline complaints local_paths(const std::string& text) {
     return lines_that_match(text, R"((^|[^\w.$}])/(work|home|Users)/)", "a path of one machine");

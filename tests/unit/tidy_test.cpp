@@ -178,6 +178,10 @@ TEST(tidy, nothing_is_left_over) {
     expect_clean(sources(), any(leftovers));
 }
 
+TEST(tidy, public_docstrings_have_one_vocabulary) {
+    expect_clean(files({"include/ublk"}, {".hpp"}), any(docstring_words));
+}
+
 TEST(tidy, no_path_of_one_machine) {
     expect_clean(sources(), any(local_paths));
 }
@@ -307,6 +311,14 @@ TEST(tidy_rules, a_missing_licence_is_found) {
     EXPECT_TRUE(header_begins_wrong("// " + licence + "\n#pragma once\n").empty());
     EXPECT_FALSE(header_begins_wrong("// " + licence + "\n\n#pragma once\n").empty());
     EXPECT_FALSE(header_begins_wrong("#pragma once\n// " + licence).empty());
+}
+
+TEST(tidy_rules, words_of_docstrings_are_known_and_in_order) {
+    EXPECT_TRUE(docstring_words("/// Reads.\n///\n/// Range: 1.\n/// Throws: `error`.\n").empty());
+    EXPECT_TRUE(docstring_words("/// Throws: `error`.\nvoid f();\n/// Range: 1.\n").empty());
+    EXPECT_FALSE(docstring_words("    /// Throws: `error`.\n    /// Range: 1.\n").empty());
+    EXPECT_FALSE(docstring_words("/// Throws `error`.\n").empty());
+    EXPECT_FALSE(docstring_words("/// Note: slow.\n").empty());
 }
 
 TEST(tidy_rules, leftovers_paths_and_addresses_are_found) {

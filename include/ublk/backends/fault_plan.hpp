@@ -53,7 +53,7 @@ struct fault_rule {
     std::chrono::nanoseconds delay{};
 
     /// torn, split and die: bytes that reach the backend before, rounded down to whole blocks.
-    /// Empty: drawn from the seed; for die none.
+    /// Empty means drawn from the seed; for die none.
     std::optional<std::uint64_t> cut{};
 };
 

@@ -41,17 +41,17 @@ namespace backends {
 /// A disk in a regular file or a block device, as the loop driver has it. All I/O goes through the
 /// queue's io_uring; with `direct` past the page cache.
 ///
-/// Size: that of the file, rounded up to the logical block; what lies beyond the file's end reads
-/// as zeroes, and a write there makes the file longer. This goes for a file that is cut short while
-/// it is served, too. A block device is rounded down.
+/// The size is that of the file, rounded up to the logical block; what lies beyond the file's end
+/// reads as zeroes, and a write there makes the file longer. This goes for a file that is cut short
+/// while it is served, too. A block device is rounded down.
 ///
-/// Durability: a FLUSH is an fdatasync, a write with FUA a write with RWF_DSYNC. The kernel reports
+/// A FLUSH is an fdatasync, a write with FUA a write with RWF_DSYNC. The kernel reports
 /// the loss of written data once, to whoever asks first, and takes the lost pages for clean from
 /// then on. So after one failure every FLUSH and every write with FUA fails with EIO, until the
 /// backend is made anew: no other client of the disk may hear that its data are safe. (Only those
 /// that the kernel has already answered by the time when we see the failure get away.)
 ///
-/// Space: a discard makes a hole (on a block device it unmaps); zeroes make one too, with NOUNMAP
+/// A discard makes a hole (on a block device it unmaps); zeroes make one too, with NOUNMAP
 /// they stay allocated. Where the filesystem knows neither, zeroes are written. All of this is left
 /// to the kernel's workers, like FLUSH, and never holds up the queue.
 ///
@@ -60,7 +60,7 @@ namespace backends {
 /// opened with O_EXCL for writing; a write-protected one becomes a read-only disk.
 class file {
 public:
-    /// Throws `error`: what cannot be opened, locked or served by these options, with the cause.
+    /// Throws: `error` for what cannot be opened, locked or served by these options.
     explicit file(const std::string& path, const file_options& requested = {})
         : file{path, detail::open_file(path, requested)} {}
 

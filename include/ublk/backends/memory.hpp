@@ -36,7 +36,7 @@ struct memory_geometry {
 /// without a lock: requests that overlap in flight have no order on any disk.
 class memory {
 public:
-    /// Throws `error` where the address space has no room for `bytes`.
+    /// Throws: `error` where the address space has no room for `bytes`.
     explicit memory(std::uint64_t bytes, memory_geometry shape = {})
         : bytes_{bytes}, shape_{shape}, page_{static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))} {
         if (bytes != 0) {

@@ -26,7 +26,7 @@ namespace ublk::inline v0::backends {
 /// nobody can write to, and there are no tag buffers; a write is asked for its place first.
 class null {
 public:
-    /// Throws `error` where the address space has no room left.
+    /// Throws: `error` where the address space has no room left.
     explicit null(std::uint64_t bytes)
         : size_{bytes}, zeroes_{shared().zeroes.data()}, nowhere_{shared().nowhere.data()} {}
 

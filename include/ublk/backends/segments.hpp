@@ -120,7 +120,7 @@ public:
 
     [[nodiscard]] constexpr std::uint64_t size() const noexcept { return chunks_.count(); }
 
-    /// Requires: `nth` is below size().
+    /// Range: `nth` below `size()`.
     [[nodiscard]] constexpr segment operator[](std::uint64_t nth) const noexcept {
         const std::uint64_t chunk = chunks_.first() + nth;
         const std::uint64_t begin = chunks_.begin_in(chunk);
@@ -147,7 +147,7 @@ public:
         return std::min<std::uint64_t>(chunks_.count(), chunks_.members());
     }
 
-    /// Requires: `nth` is below size().
+    /// Range: `nth` below `size()`.
     [[nodiscard]] constexpr share operator[](std::uint64_t nth) const noexcept {
         const std::uint64_t rounds = (chunks_.count() - 1 - nth) / chunks_.members();
         const std::uint64_t head = chunks_.first() + nth;

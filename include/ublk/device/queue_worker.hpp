@@ -42,7 +42,8 @@ class queue_worker {
     };
 
 public:
-    /// Throws `error`, before the driver has anything of it. Both outlive it.
+    /// Both outlive it.
+    /// Throws: `error`, before the driver has anything of it.
     queue_worker(Backend& backend, const queue_context<Kernel>& context)
         : resources_{context}, port_{context.channel, context.wakeup, needs(context)},
           loop_{std::make_unique<loop>(

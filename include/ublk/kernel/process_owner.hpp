@@ -31,7 +31,7 @@ public:
         return owner != 0 && owner != h.this_process();
     }
 
-    /// Throws `error` with EPERM where it is another process's.
+    /// Throws: `error` with EPERM where it is another process's.
     template <host Host>
     void demand(const Host& h, std::string_view command,
                 std::optional<std::uint32_t> device = {}) const {

@@ -33,10 +33,11 @@ public:
         control        ///< 128-byte SQEs, any thread (under the owner's lock)
     };
 
-    /// Throws `error` where io_uring is missing, forbidden or out of memory. `entries` is how many
-    /// operations may be in flight; the completion queue holds twice as many, so that it cannot
-    /// overflow while one turn's events are still in it. `idle` is for how many milliseconds the
-    /// kernel's thread looks for submissions in vain before it sleeps.
+    /// `entries` is how many operations may be in flight; the completion queue holds twice as many,
+    /// so that it cannot overflow while one turn's events are still in it. `idle` is for how many
+    /// milliseconds the kernel's thread looks for submissions in vain before it sleeps.
+    ///
+    /// Throws: `error` where io_uring is missing, forbidden or out of memory.
     ring(kind purpose, unsigned entries, unsigned idle = 0) {
         const unsigned submissions = std::bit_ceil(std::min(entries, submissions_max));
         if (const int code = open(purpose, submissions, entries, idle); code < 0) {

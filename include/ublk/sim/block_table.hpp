@@ -114,7 +114,7 @@ public:
         leave(calm, oldest_read);
     }
 
-    /// Requires: nothing is in flight. Later moments begin after `now`.
+    /// While nothing is in flight. Later moments begin after `now`.
     void power_cut(moment now) {
         for (std::uint64_t block = 0; block < blocks_; ++block) {
             calm_block& calm = calm_[block];

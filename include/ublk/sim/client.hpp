@@ -21,7 +21,7 @@ public:
     /// A request that is not answered within this much (virtual) time hangs.
     static constexpr std::chrono::seconds patience{300};
 
-    /// Throws `error` where there is no such disk.
+    /// Throws: `error` where there is no such disk.
     client(world& in, std::uint32_t id) : in_{in}, device_{in.ublk_drv().life.find(id)} {
         disk_ = device_ == nullptr ? nullptr : device_->live;
         if (disk_ == nullptr || (device_->block_open && !in.on().is.root)) {

@@ -18,7 +18,7 @@ namespace ublk::inline v0::sim {
 // The server's loop flattens whatever it calls; out of line this costs a compiler minutes less.
 class kernel::port {
 public:
-    /// Throws `error`, as the real one does.
+    /// Throws: `error`, as the real one does.
     port(const channel& device, const wakeup& wakeup, const port_needs& needs)
         : in_{device.in()}, as_{device.as()}, device_{device.device()}, wakeup_{*wakeup.state_},
           ring_{in_.on(), as_, room_for_events(in_, entries(needs))}, room_{std::bit_ceil(

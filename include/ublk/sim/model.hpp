@@ -32,7 +32,7 @@ class model {
 public:
     using ticket = std::uint32_t;
 
-    /// Requires: block_size is a multiple of 64.
+    /// Range: `block_size` a multiple of 64.
     model(std::uint64_t blocks, std::uint32_t block_size, bool volatile_cache)
         : blocks_{blocks}, block_size_{block_size}, table_{blocks, volatile_cache} {
         if (blocks > std::numeric_limits<std::uint32_t>::max() || block_size == 0 ||

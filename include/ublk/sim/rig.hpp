@@ -102,7 +102,7 @@ public:
         }
     }
 
-    /// Throws `error`, as the device does.
+    /// Throws: `error`, as the device does.
     void start() {
         boot();
         server->start();
