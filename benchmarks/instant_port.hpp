@@ -35,31 +35,35 @@ public:
 
     bool asks_for_data = false;  ///< writes first ask where their bytes belong
 
-    void fetch(queue_id q, tag t, buffer_address at, user_data e) noexcept { hand(q, t, 0, at, e); }
-    void commit(queue_id q, tag t, int result, buffer_address at, user_data e) noexcept {
+    void fetch(queue_id q, tag t, detail::buffer_address at, detail::user_data e) noexcept {
+        hand(q, t, 0, at, e);
+    }
+    void commit(queue_id q, tag t, int result, detail::buffer_address at,
+                detail::user_data e) noexcept {
         hand(q, t, result, at, e);
         ++served;
     }
-    void get_data(queue_id q, tag t, std::uint64_t memory, user_data e) noexcept {
-        put(io_command(q, t, 0, memory), 0);
+    void get_data(queue_id q, tag t, std::uint64_t memory, detail::user_data e) noexcept {
+        put(detail::io_command(q, t, 0, memory), 0);
         coming_.push_back({e, 0});
     }
     void register_buffer(queue_id q, tag t, std::uint16_t index) noexcept {
-        put(io_command(q, t, 0, index), 0);
+        put(detail::io_command(q, t, 0, index), 0);
     }
     void unregister_buffer(queue_id q, tag t, std::uint16_t index) noexcept {
-        put(io_command(q, t, 0, index), 0);
+        put(detail::io_command(q, t, 0, index), 0);
     }
-    void start(const operation& requested) noexcept {
+    void start(const detail::operation& requested) noexcept {
         put(uapi::io_cmd{}, 0);
         std::memcpy(&sqes_[(tail_ - 1) % sqes_.size()], &requested.submitted, 32);
-        coming_.push_back({user_data::of(requested), static_cast<int>(requested.submitted.length)});
+        coming_.push_back(
+            {detail::user_data::of(requested), static_cast<int>(requested.submitted.length)});
     }
     void cancel_operations() noexcept {}
     void listen() noexcept {}
     int flush() noexcept { return 0; }
     int flush_and_collect() noexcept { return 0; }
-    [[nodiscard]] deadline now() const noexcept { return std::chrono::steady_clock::now(); }
+    [[nodiscard]] detail::deadline now() const noexcept { return std::chrono::steady_clock::now(); }
     int wait() noexcept {
         if (turns_-- == 0) {
             for (event& each : coming_) {
@@ -82,7 +86,7 @@ public:
 
 private:
     struct event {
-        user_data t{0};
+        detail::user_data t{0};
         int answer = 0;
     };
 
@@ -92,9 +96,9 @@ private:
         sqe.addr = address;
         std::memcpy(reinterpret_cast<std::byte*>(&sqe) + 48, &requested, sizeof requested);
     }
-    [[gnu::always_inline]] void hand(queue_id q, tag t, int result, buffer_address at,
-                                     user_data e) noexcept {
-        put(io_command(q, t, result, at.memory), at.registration);
+    [[gnu::always_inline]] void hand(queue_id q, tag t, int result, detail::buffer_address at,
+                                     detail::user_data e) noexcept {
+        put(detail::io_command(q, t, result, at.memory), at.registration);
         const uapi::io_desc next{
             static_cast<std::uint32_t>(writes_ ? uapi::op::write : uapi::op::read), sectors,
             std::uint64_t{t.value()} * sectors, 0};
@@ -128,17 +132,19 @@ struct instant_channel {
 /// The same in the driver's batches.
 class instant_wire {
 public:
-    instant_wire(const instant_channel& device, unsigned turns, const port_needs&) noexcept
+    instant_wire(const instant_channel& device, unsigned turns, const detail::port_needs&) noexcept
         : device_{device}, turns_{turns} {}
 
-    void prepare_tags(const uapi::batch_io& what, const void* tags, user_data) { hand(what, tags); }
-    void commit_tags(const uapi::batch_io& what, const void* tags, user_data t) {
+    void prepare_tags(const uapi::batch_io& what, const void* tags, detail::user_data) {
+        hand(what, tags);
+    }
+    void commit_tags(const uapi::batch_io& what, const void* tags, detail::user_data t) {
         hand(what, tags);
         committed_ = t;
         bytes_ = what.nr_elem * what.elem_bytes;
         served += what.nr_elem;
     }
-    void fetch_tags(queue_id, std::uint16_t, user_data t) noexcept { fetched_ = t; }
+    void fetch_tags(queue_id, std::uint16_t, detail::user_data t) noexcept { fetched_ = t; }
     [[nodiscard]] std::span<const std::uint16_t> tags(std::uint16_t, int answer,
                                                       std::uint32_t) const noexcept {
         return {tags_.data(), answer > 0 ? count_ : 0};
@@ -148,8 +154,8 @@ public:
 
     void register_buffer(queue_id, tag, std::uint16_t) noexcept {}
     void unregister_buffer(queue_id, tag, std::uint16_t) noexcept {}
-    void start(const operation& requested) noexcept {
-        started_[started_count_++] = {user_data::of(requested),
+    void start(const detail::operation& requested) noexcept {
+        started_[started_count_++] = {detail::user_data::of(requested),
                                       static_cast<int>(requested.submitted.length)};
     }
     void cancel_operations() noexcept {}
@@ -195,7 +201,7 @@ private:
     }
 
     struct operation_end {
-        user_data t{0};
+        detail::user_data t{0};
         int answer = 0;
     };
 
@@ -206,8 +212,8 @@ private:
     std::size_t count_ = 0;
     std::array<operation_end, depth> started_{};
     std::size_t started_count_ = 0;
-    user_data fetched_{0};
-    user_data committed_{0};
+    detail::user_data fetched_{0};
+    detail::user_data committed_{0};
     int bytes_ = 0;
 };
 

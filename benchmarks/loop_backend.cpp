@@ -16,8 +16,8 @@ namespace benchmark {
 namespace {
 
 template <class Port, class BatchPolicy, class Path, class Backend>
-void serve(Backend& backend, Port& port, std::vector<ublk::queue>& queues) {
-    ublk::queue_loop<Backend, BatchPolicy, Port, true, Path> loop{backend, port, queues};
+void serve(Backend& backend, Port& port, std::vector<ublk::detail::queue>& queues) {
+    ublk::detail::queue_loop<Backend, BatchPolicy, Port, true, Path> loop{backend, port, queues};
     if (loop.fetch_all() != 0 || loop.run() != 0) {
         std::abort();
     }
@@ -28,22 +28,22 @@ std::uint64_t run(const settings& s, bool writes, unsigned turns) {
     constexpr auto mine = backends[hana::size_c<UBLK_BENCHMARK_BACKEND>];
     Backend backend = mine.make(s);
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    ublk::mapping descriptors{page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                              0,    "descriptors"};
+    ublk::detail::mapping descriptors{page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                                      0,    "descriptors"};
     std::byte* const words = descriptors.data();
     // What stands for /dev/ublkcN, where user_copy reads and writes.
     const ublk::fd file{static_cast<int>(::memfd_create("pages", MFD_CLOEXEC))};
     if (!file || ::ftruncate(file.get(), off_t{1} << 40) != 0) {
         std::abort();
     }
-    std::vector<ublk::queue> queues;
+    std::vector<ublk::detail::queue> queues;
     queues.emplace_back(ublk::queue_id{0}, std::move(descriptors), sizeof(ublk::uapi::io_desc),
-                        ublk::tag_buffers{depth, page, {}}, depth, file.get());
+                        ublk::detail::tag_buffers{depth, page, {}}, depth, file.get());
     if constexpr (ublk::batch_policy_traits<BatchPolicy>::by_driver) {
         const ublk::queue_id ids[] = {ublk::queue_id{0}};
-        using port_type = ublk::batch_port<instant_wire, ublk::has_tag_buffers(Path::id)>;
+        using port_type = ublk::detail::batch_port<instant_wire, ublk::has_tag_buffers(Path::id)>;
         port_type port{instant_channel{words, writes}, turns,
-                       ublk::port_needs{.tags = depth, .queues = ids, .depth = depth}};
+                       ublk::detail::port_needs{.tags = depth, .queues = ids, .depth = depth}};
         const std::uint64_t before = instant_wire::served;
         serve<port_type, BatchPolicy, Path>(backend, port, queues);
         return instant_wire::served - before;

@@ -31,9 +31,11 @@ struct entry {
 
 /// A data path: the type that the loop is made for.
 inline constexpr auto data_paths = hana::make_tuple(
-    entry<ublk::paths::copy>{"copy"}, entry<ublk::paths::fixed_copy>{"fixed_copy"},
-    entry<ublk::paths::user_copy>{"user_copy"}, entry<ublk::paths::get_data>{"get_data"},
-    entry<ublk::paths::zero_copy>{"zero_copy"}, entry<ublk::paths::auto_buffer>{"auto_buffer"});
+    entry<ublk::detail::paths::copy>{"copy"}, entry<ublk::detail::paths::fixed_copy>{"fixed_copy"},
+    entry<ublk::detail::paths::user_copy>{"user_copy"},
+    entry<ublk::detail::paths::get_data>{"get_data"},
+    entry<ublk::detail::paths::zero_copy>{"zero_copy"},
+    entry<ublk::detail::paths::auto_buffer>{"auto_buffer"});
 
 /// The first two with all backends, the others with some: see `fits`.
 inline constexpr auto queue_policies = hana::make_tuple(

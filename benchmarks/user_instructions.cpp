@@ -222,32 +222,34 @@ namespace {
 template <class Path, bool Batches = false, class Backend>
 std::uint64_t run(Backend& backend, bool writes, unsigned turns) {
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    mapping descriptors{page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, "memory"};
+    detail::mapping descriptors{page,    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0,
+                                "memory"};
     now.descriptors = descriptors.data();
     now.writes = writes;
     now.turns = turns;
     now.asks_for_data = Path::id == data_path::get_data;
     now.batches = Batches;
-    const linux_channel device{fd{::memfd_create("pages", MFD_CLOEXEC)}};
+    const detail::linux_channel device{fd{::memfd_create("pages", MFD_CLOEXEC)}};
     if (::ftruncate(device.file(), off_t{1} << 40) != 0) {
         std::abort();
     }
-    std::vector<queue> queues;
+    std::vector<detail::queue> queues;
     queues.emplace_back(queue_id{0}, std::move(descriptors), sizeof(uapi::io_desc),
-                        tag_buffers{depth, page, {}}, depth, device.file());
+                        detail::tag_buffers{depth, page, {}}, depth, device.file());
     const queue_id mine[] = {queue_id{0}};
-    const linux_wakeup wakeup;
+    const detail::linux_wakeup wakeup;
     using port =
-        std::conditional_t<Batches, batch_port<linux_batch_wire, has_tag_buffers(Path::id)>,
-                           linux_port>;
+        std::conditional_t<Batches,
+                           detail::batch_port<detail::linux_batch_wire, has_tag_buffers(Path::id)>,
+                           detail::linux_port>;
     port talk{device, wakeup,
-              port_needs{.tags = depth,
-                         .operations = depth,
-                         .queues = mine,
-                         .depth = depth,
-                         .batch_flags = uapi::batch_flag::has_buf_addr}};
+              detail::port_needs{.tags = depth,
+                                 .operations = depth,
+                                 .queues = mine,
+                                 .depth = depth,
+                                 .batch_flags = uapi::batch_flag::has_buf_addr}};
     using policy = std::conditional_t<Batches, batch_io, per_wakeup>;
-    queue_loop<Backend, policy, port, true, Path> loop{backend, talk, queues};
+    detail::queue_loop<Backend, policy, port, true, Path> loop{backend, talk, queues};
     if (loop.fetch_all() != 0 || loop.run() != 0) {
         std::abort();
     }
@@ -257,15 +259,16 @@ std::uint64_t run(Backend& backend, bool writes, unsigned turns) {
 std::uint64_t run(std::string_view which, bool writes, unsigned turns) {
     if (which == "null.copy" || which == "null.copy_batches") {
         backends::null disk{1u << 30};
-        return which == "null.copy" ? run<paths::copy>(disk, writes, turns)
-                                    : run<paths::copy, true>(disk, writes, turns);
+        return which == "null.copy" ? run<detail::paths::copy>(disk, writes, turns)
+                                    : run<detail::paths::copy, true>(disk, writes, turns);
     }
     if (which.starts_with("memory.")) {
         backends::memory disk{1u << 20};
-        return which == "memory.copy"           ? run<paths::copy>(disk, writes, turns)
-               : which == "memory.copy_batches" ? run<paths::copy, true>(disk, writes, turns)
-               : which == "memory.user_copy"    ? run<paths::user_copy>(disk, writes, turns)
-                                                : run<paths::get_data>(disk, writes, turns);
+        return which == "memory.copy" ? run<detail::paths::copy>(disk, writes, turns)
+               : which == "memory.copy_batches"
+                   ? run<detail::paths::copy, true>(disk, writes, turns)
+               : which == "memory.user_copy" ? run<detail::paths::user_copy>(disk, writes, turns)
+                                             : run<detail::paths::get_data>(disk, writes, turns);
     }
     char name[] = "/dev/shm/ublk-instructions-XXXXXX";  // where a write at once is to be had
     const fd made{::mkstemp(name)};
@@ -275,10 +278,10 @@ std::uint64_t run(std::string_view which, bool writes, unsigned turns) {
     const bool at_once = which == "file.at_once";
     backends::file disk{name, {.at_once = at_once}};
     ::unlink(name);
-    return which == "file.copy" || at_once ? run<paths::copy>(disk, writes, turns)
-           : which == "file.fixed_copy"    ? run<paths::fixed_copy>(disk, writes, turns)
-           : which == "file.zero_copy"     ? run<paths::zero_copy>(disk, writes, turns)
-                                           : run<paths::auto_buffer>(disk, writes, turns);
+    return which == "file.copy" || at_once ? run<detail::paths::copy>(disk, writes, turns)
+           : which == "file.fixed_copy"    ? run<detail::paths::fixed_copy>(disk, writes, turns)
+           : which == "file.zero_copy"     ? run<detail::paths::zero_copy>(disk, writes, turns)
+                                           : run<detail::paths::auto_buffer>(disk, writes, turns);
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ namespace ublk::inline v0 {
 /// Thread: any.
 class [[nodiscard]] completion_handle {
 public:
-    completion_handle(runtime_queue& home, detail::offloaded& done) noexcept
+    completion_handle(detail::runtime_queue& home, detail::offloaded& done) noexcept
         : home_{&home}, offloaded_{&done} {}
     completion_handle(completion_handle&& other) noexcept
         : home_{other.home_}, offloaded_{std::exchange(other.offloaded_, nullptr)} {}
@@ -37,7 +37,7 @@ public:
     [[nodiscard]] bool cancelled() const noexcept { return home_->cancelling(); }
 
 private:
-    runtime_queue* home_;
+    detail::runtime_queue* home_;
     detail::offloaded* offloaded_;
 };
 

@@ -54,7 +54,7 @@ public:
     /// Range: `command_deadline` at least 1 ms, for each command.
     /// Throws: `error` where the driver is missing (ENOENT) or closed to this user (EACCES).
     explicit control(time_limit command_deadline = std::chrono::seconds{10})
-        : deadline_{command_deadline}, commands_{linux_kernel{}, command_deadline} {}
+        : deadline_{command_deadline}, commands_{detail::linux_kernel{}, command_deadline} {}
 
     /// All devices, by id. One that goes away meanwhile is left out.
     [[nodiscard]] std::vector<uapi::dev_info> list() {
@@ -115,7 +115,7 @@ private:
     }
 
     time_limit deadline_;
-    control_commands<linux_kernel> commands_;
+    detail::control_commands<detail::linux_kernel> commands_;
 };
 
 }  // namespace ublk::inline v0

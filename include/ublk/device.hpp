@@ -40,7 +40,7 @@ namespace ublk::inline v0 {
 /// may be called at the same time.
 /// Kernel: 6.8; /dev/ublk-control needs CAP_SYS_ADMIN.
 template <class Backend, class QueuePolicy = per_cpu, class BatchPolicy = per_wakeup,
-          class Kernel = linux_kernel>
+          class Kernel = detail::linux_kernel>
 class device {
     static_assert(!std::is_reference_v<Backend>,
                   "ublk: a device keeps its backend: hand over a std::shared_ptr<Backend> of what "
@@ -61,7 +61,8 @@ public:
 
     /// Shares a backend that others use as well, or that cannot be moved. It is not null.
     explicit device(std::shared_ptr<Backend> backend, options requested = {}, Kernel kernel = {})
-        : device{thread_set_handle{}, std::move(backend), std::move(requested), std::move(kernel)} {
+        : device{detail::thread_set_handle{}, std::move(backend), std::move(requested),
+                 std::move(kernel)} {
         static_assert(!traits::on_thread_set,
                       "ublk: a device with the queue policy pooled is made with a thread set: "
                       "ublk::thread_set threads; device{backend, threads}");
@@ -70,13 +71,13 @@ public:
     /// A device whose queues the threads of a `thread_set` serve, with the queue policy `pooled`.
     template <class Set>
         requires requires(const Set& set) {
-            { set.handle() } -> std::same_as<thread_set_handle>;
+            { set.handle() } -> std::same_as<detail::thread_set_handle>;
         }
     device(Backend backend, const Set& threads, options requested = {}, Kernel kernel = {})
         : device{shared(std::move(backend)), threads, std::move(requested), std::move(kernel)} {}
     template <class Set>
         requires requires(const Set& set) {
-            { set.handle() } -> std::same_as<thread_set_handle>;
+            { set.handle() } -> std::same_as<detail::thread_set_handle>;
         }
     device(std::shared_ptr<Backend> backend, const Set& threads, options requested = {},
            Kernel kernel = {})
@@ -152,11 +153,11 @@ public:
     [[nodiscard]] const Backend& backend() const noexcept { return *backend_; }
 
 private:
-    device(thread_set_handle set, std::shared_ptr<Backend> backend, options requested,
+    device(detail::thread_set_handle set, std::shared_ptr<Backend> backend, options requested,
            Kernel kernel)
         : backend_{std::move(backend)},
-          core_{device_ops_of<Backend, QueuePolicy, BatchPolicy, Kernel>(backend_), std::move(set),
-                std::move(requested), std::move(kernel)} {
+          core_{detail::device_ops_of<Backend, QueuePolicy, BatchPolicy, Kernel>(backend_),
+                std::move(set), std::move(requested), std::move(kernel)} {
         UBLK_ASSERT(backend_ != nullptr, "a device has a backend");
     }
 
@@ -173,14 +174,14 @@ private:
     }
 
     std::shared_ptr<Backend> backend_;
-    device_core<Kernel> core_;
+    detail::device_core<Kernel> core_;
 };
 
 }  // namespace ublk::inline v0
 
 // Compiled apart, by <ublk/separate_compilation.hpp>, or here.
 #ifdef UBLK_SEPARATE_COMPILATION
-extern template class ublk::device_core<ublk::linux_kernel>;
+extern template class ublk::detail::device_core<ublk::detail::linux_kernel>;
 #else
 #include <ublk/device/device_core_impl.hpp>
 #endif

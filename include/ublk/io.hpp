@@ -31,7 +31,7 @@ namespace ublk::inline v0 {
 class io : public detail::task_owner {
 public:
     /// For the library.
-    io(runtime_queue& home, std::span<std::byte> memory) noexcept
+    io(detail::runtime_queue& home, std::span<std::byte> memory) noexcept
         : task_owner{nullptr, home.ended_list()}, home_{&home}, frames_{memory} {}
 
     class awaited;
@@ -93,12 +93,14 @@ public:
     [[nodiscard]] bool cancelled() const noexcept { return home_->cancelling(); }
 
     /// For `task`.
-    [[nodiscard]] frame_memory& frames() noexcept { return frames_; }
-    [[nodiscard]] runtime_queue& home() noexcept { return *home_; }
+    [[nodiscard]] detail::frame_memory& frames() noexcept { return frames_; }
+    [[nodiscard]] detail::runtime_queue& home() noexcept { return *home_; }
 
 private:
+    using opcode = detail::opcode;
+
     struct requested {
-        submission submitted;
+        detail::submission submitted;
         const registered_file* record;
     };
 
@@ -109,7 +111,7 @@ private:
                  .file = file.number,
                  .offset = offset,
                  .address = address,
-                 .length = clamp_transfer(length),
+                 .length = detail::clamp_transfer(length),
                  .op_flags = static_cast<std::uint32_t>(flags),
                  .buffer = buffer},
                 file.record};
@@ -117,20 +119,20 @@ private:
 
     static constexpr std::uint16_t repeated = 1;  // after EINTR and EAGAIN, as transfers are
 
-    runtime_queue* home_;
-    frame_memory frames_;
+    detail::runtime_queue* home_;
+    detail::frame_memory frames_;
 };
 
 /// An operation on its way to the kernel, to be awaited once.
-class [[nodiscard]] io::awaited : private operation {
+class [[nodiscard]] io::awaited : private detail::operation {
 public:
     /// `granularity` 0: the first answer is the end.
-    awaited(runtime_queue& home, const requested& op, std::uint16_t granularity = 0,
+    awaited(detail::runtime_queue& home, const requested& op, std::uint16_t granularity = 0,
             std::size_t bytes = 0) noexcept
         : home_{&home} {
         submitted = op.submitted;
         record = op.record;
-        transfer_whole(clamp_transfer(bytes), granularity);
+        transfer_whole(detail::clamp_transfer(bytes), granularity);
     }
 
     [[nodiscard]] bool await_ready() noexcept {
@@ -152,7 +154,7 @@ public:
     }
 
 private:
-    runtime_queue* home_;
+    detail::runtime_queue* home_;
 };
 
 inline io::awaited io::read(file_ref file, std::span<std::byte> out, std::uint64_t offset,
@@ -281,7 +283,7 @@ auto io::offload(Give&& give) noexcept {
         [[nodiscard]] bool await_ready() const noexcept { return false; }
         void await_suspend(std::coroutine_handle<> task) noexcept {
             waiting = task;
-            runtime_queue& home = *from.home_;
+            detail::runtime_queue& home = *from.home_;
             home.sent();
             try {
                 give(completion_handle{home, *this});  // dropped by an exception, it answers EIO

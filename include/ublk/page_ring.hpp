@@ -28,7 +28,7 @@ public:
     // Not a ring that defers its work to the next call: a transfer that went to a thread of the
     // kernel's may let go of the pages a moment after it has answered, and the driver completes no
     // request whose pages are held. That must not wait until there is something else to move.
-    page_ring() : io_{ring::kind::unattended, 4} {
+    page_ring() : io_{detail::ring::kind::unattended, 4} {
         if (const int code = io_.reserve_buffers(1); code < 0) {
             fail(code, "making room for clients' pages in io_uring", std::nullopt);
         }
@@ -38,7 +38,7 @@ public:
     ///
     /// Errors: ENODATA where the file ends before; those of preadv2(2).
     [[nodiscard]] result read(int file, client_pages out, std::uint64_t offset) noexcept {
-        return move(opcode::read_fixed, file, out, offset, 0);
+        return move(detail::opcode::read_fixed, file, out, offset, 0);
     }
 
     /// Writes all of `in` to `file`. `flags` are those of pwritev2(2). Blocks.
@@ -46,7 +46,7 @@ public:
     /// Errors: those of pwritev2(2).
     [[nodiscard]] result write(int file, client_pages in, std::uint64_t offset,
                                int flags = 0) noexcept {
-        return move(opcode::write_fixed, file, in, offset, flags);
+        return move(detail::opcode::write_fixed, file, in, offset, flags);
     }
 
     /// IORING_SETUP_*, as the kernel granted.
@@ -56,10 +56,10 @@ private:
     static constexpr std::uint16_t place = 0;
 
     // The registration is carried out while it is submitted, so what follows finds the pages.
-    [[nodiscard]] result move(opcode code, int file, client_pages pages, std::uint64_t offset,
-                              int flags) noexcept {
+    [[nodiscard]] result move(detail::opcode code, int file, client_pages pages,
+                              std::uint64_t offset, int flags) noexcept {
         command(uapi::io::register_io_buf, pages);
-        operation moving;
+        detail::operation moving;
         moving.submitted = {.code = code,
                             .file = file,
                             .offset = offset,
@@ -85,7 +85,7 @@ private:
 
     void command(std::uint32_t op, const client_pages& pages) noexcept {
         io_.command(pages.file(), op,
-                    io_command(queue_id{pages.queue()}, tag{pages.tag()}, 0, place), op);
+                    detail::io_command(queue_id{pages.queue()}, tag{pages.tag()}, 0, place), op);
         registered_ = op == uapi::io::register_io_buf ? 0 : registered_;
     }
 
@@ -95,7 +95,7 @@ private:
         bool found = false;
         while (!found) {
             const int code = io_.submit_and_wait();
-            if (!enters_again(code)) {
+            if (!detail::enters_again(code)) {
                 return code;  // the ring itself is broken
             }
             io_.drain([&](std::uint64_t user, int outcome, std::uint32_t) {
@@ -110,7 +110,7 @@ private:
         return answer;
     }
 
-    ring io_;
+    detail::ring io_;
     int registered_ = 0;
 };
 

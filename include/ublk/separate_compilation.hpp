@@ -8,4 +8,4 @@
 #include <ublk/device.hpp>
 #include <ublk/device/device_core_impl.hpp>
 
-template class ublk::device_core<ublk::linux_kernel>;
+template class ublk::detail::device_core<ublk::detail::linux_kernel>;

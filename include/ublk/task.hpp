@@ -127,17 +127,19 @@ public:
     operator new(std::size_t bytes, Parameters&... parameters) noexcept {
         return stack_among(parameters...).allocate(bytes);
     }
-    static void operator delete(void* frame, std::size_t) noexcept { frame_memory::release(frame); }
+    static void operator delete(void* frame, std::size_t) noexcept {
+        detail::frame_memory::release(frame);
+    }
 
 private:
     friend class task;
 
     template <class... Parameters>
-    [[nodiscard]] static frame_memory& stack_among(Parameters&... parameters) noexcept {
+    [[nodiscard]] static detail::frame_memory& stack_among(Parameters&... parameters) noexcept {
         static_assert((std::is_same_v<Parameters, io> || ...),
                       "ublk: a coroutine that returns ublk::task needs a parameter ublk::io&, in "
                       "whose memory its frame lives");
-        frame_memory* found = nullptr;
+        detail::frame_memory* found = nullptr;
         (detail::find_frames(parameters, found), ...);
         return *found;
     }
@@ -164,7 +166,7 @@ private:
     detail::task_group* group_ = nullptr;
     detail::task_owner* owner_ = nullptr;
     result value_{std::errc::io_error};
-    frame_memory& home_;
+    detail::frame_memory& home_;
 };
 
 inline result task::answer() const noexcept {

@@ -54,7 +54,7 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return all_->shared->threads.size(); }
 
     /// For `device`.
-    [[nodiscard]] thread_set_handle handle() const {
+    [[nodiscard]] detail::thread_set_handle handle() const {
         return {
             .set = all_,
             .threads = size(),
@@ -62,7 +62,7 @@ public:
             .mark = all_->shared.get(),
             .misplaced = &all_->shared->misplaced,
             .assign =
-                [](void* set, set_member* members, std::size_t count) {
+                [](void* set, detail::set_member* members, std::size_t count) {
                     static_cast<thread_owner*>(set)->shared->assign(members, count);
                 },
             .wake = [](void* set) noexcept { static_cast<thread_owner*>(set)->shared->wake(); }};
@@ -74,7 +74,7 @@ private:
     struct set_thread {
         typename Kernel::wakeup_event wakeup_event;
         std::atomic<bool> attention = false;  ///< something to take over, or the order to leave
-        std::vector<set_member> incoming;     ///< under the mutex
+        std::vector<detail::set_member> incoming;  ///< under the mutex
     };
 
     struct state {
@@ -92,7 +92,7 @@ private:
             }
         }
 
-        void assign(set_member* members, std::size_t count) {
+        void assign(detail::set_member* members, std::size_t count) {
             const std::lock_guard lock{mutex};
             for (const auto& each : threads) {  // so that nothing can fail halfway
                 each->incoming.reserve(each->incoming.size() + count);
@@ -159,7 +159,7 @@ private:
                     each->wakeup_event.wake();
                 }
                 gone = shared->changed.wait_until(
-                    lock, from_now(shared->kernel, shared->requested.deadline),
+                    lock, detail::from_now(shared->kernel, shared->requested.deadline),
                     [this] { return shared->at_work == 0; });
             }
             for (typename Kernel::thread& each : threads) {
@@ -186,8 +186,8 @@ private:
         }
         Kernel::this_thread_mark() = &s;
         set_thread& mine = *s.threads[index];
-        std::vector<set_member> members;
-        deadline busy_until = s.kernel.now();
+        std::vector<detail::set_member> members;
+        detail::deadline busy_until = s.kernel.now();
         while (!(mine.attention.exchange(false) && take_over(s, mine, members))) {
             if (serve_all(mine.wakeup_event, members)) {
                 busy_until = s.kernel.now() + s.requested.spin;
@@ -207,9 +207,9 @@ private:
     /// Whether to leave. Devices keep the set, so then nobody is left; but for one whose backend
     /// never returns, which was left behind.
     [[nodiscard]] static bool take_over(state& s, set_thread& mine,
-                                        std::vector<set_member>& members) {
+                                        std::vector<detail::set_member>& members) {
         const std::lock_guard lock{s.mutex};
-        for (set_member& each : mine.incoming) {
+        for (detail::set_member& each : mine.incoming) {
             members.push_back(std::move(each));
         }
         mine.incoming.clear();
@@ -218,12 +218,12 @@ private:
 
     /// Whether any had something to do.
     [[nodiscard]] static bool serve_all(const wakeup_event& mine,
-                                        std::vector<set_member>& members) {
+                                        std::vector<detail::set_member>& members) {
         bool any = false;
         for (std::size_t i = 0; i < members.size();) {
-            const worker_state now = members[i].serve(&mine);
-            any = any || now != worker_state::idle;
-            if (now == worker_state::over) {
+            const detail::worker_state now = members[i].serve(&mine);
+            any = any || now != detail::worker_state::idle;
+            if (now == detail::worker_state::over) {
                 members.erase(members.begin() + static_cast<std::ptrdiff_t>(i));
             } else {
                 ++i;
@@ -235,6 +235,6 @@ private:
     std::shared_ptr<thread_owner> all_;
 };
 
-using thread_set = basic_thread_set<linux_kernel>;
+using thread_set = basic_thread_set<detail::linux_kernel>;
 
 }  // namespace ublk::inline v0

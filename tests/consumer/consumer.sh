@@ -96,7 +96,8 @@ compiled)
     "$CMAKE" --build "$work/build"
     expect_run "$work/build/stranger"
     object=$(find "$work/build" -name main.cpp.o)
-    [[ $(nm -C --undefined-only "$object") == *'device_core<ublk::v0::linux_kernel>::stop()'* ]] ||
+    undefined=$(nm -C --undefined-only "$object")
+    [[ $undefined == *'device_core<ublk::v0::detail::linux_kernel>::stop()'* ]] ||
         fail "the control plane is compiled with the stranger's file"
     ;;
 pkgconfig)

@@ -111,7 +111,7 @@ template <class Kernel>
 class server_thread {
 public:
     struct event {
-        ublk::user_data which{0};
+        ublk::detail::user_data which{0};
         int result = 0;
     };
 
@@ -141,7 +141,7 @@ public:
         s.order = [what](state& mine) { what(mine); };
         s.done = false;
         s.changed.notify_all();
-        stuck_ = !s.changed.wait_until(s.mutex, ublk::from_now(s.kernel, limit),
+        stuck_ = !s.changed.wait_until(s.mutex, ublk::detail::from_now(s.kernel, limit),
                                        [&s] { return s.done; });
         return !stuck_;
     }
@@ -177,8 +177,8 @@ public:
                               std::size_t desc_size, unsigned tags) {
             try {
                 rouse_ = std::make_unique<typename Kernel::wakeup>();
-                port_ = std::make_unique<typename Kernel::port>(channel, *rouse_,
-                                                                ublk::port_needs{.tags = tags});
+                port_ = std::make_unique<typename Kernel::port>(
+                    channel, *rouse_, ublk::detail::port_needs{.tags = tags});
             } catch (const ublk::error& refused) {
                 return name_of(-refused.errno_value());
             }
@@ -219,7 +219,7 @@ public:
 
         /// The next event; none where the limit passes without one.
         std::optional<event> next(milliseconds limit) {
-            const ublk::deadline until = ublk::from_now(kernel, limit);
+            const ublk::detail::deadline until = ublk::detail::from_now(kernel, limit);
             while (true) {
                 collect();
                 if (!inbox_.empty()) {
@@ -235,10 +235,10 @@ public:
             }
         }
 
-        [[nodiscard]] const std::string& label(ublk::user_data t) { return at(t).label; }
+        [[nodiscard]] const std::string& label(ublk::detail::user_data t) { return at(t).label; }
 
         /// The descriptor of a request and the bytes that came with it.
-        [[nodiscard]] std::string describe(ublk::user_data t, bool complete) {
+        [[nodiscard]] std::string describe(ublk::detail::user_data t, bool complete) {
             const auto found = where_.find(t.queue_index());
             if (found == where_.end()) {
                 return "without a map";
@@ -297,10 +297,11 @@ public:
             bool given_up = false;
         };
 
-        [[nodiscard]] static ublk::user_data user_data(std::uint16_t queue, std::uint16_t tag) {
-            return ublk::user_data::io(queue, ublk::tag{tag});
+        [[nodiscard]] static ublk::detail::user_data user_data(std::uint16_t queue,
+                                                               std::uint16_t tag) {
+            return ublk::detail::user_data::io(queue, ublk::tag{tag});
         }
-        [[nodiscard]] slot& at(ublk::user_data t) {
+        [[nodiscard]] slot& at(ublk::detail::user_data t) {
             return slots_[{t.queue_index(), t.tag().value()}];
         }
         [[nodiscard]] static std::size_t length(const ublk::uapi::io_desc& seen) {
@@ -319,11 +320,11 @@ public:
             return s.buffer.get();
         }
 
-        [[nodiscard]] static ublk::buffer_address address(slot& s) {
+        [[nodiscard]] static ublk::detail::buffer_address address(slot& s) {
             return {.memory = reinterpret_cast<std::uintptr_t>(buffer(s))};
         }
 
-        [[nodiscard]] ublk::uapi::io_desc descriptor(ublk::user_data t) {
+        [[nodiscard]] ublk::uapi::io_desc descriptor(ublk::detail::user_data t) {
             ublk::uapi::io_desc seen;
             const auto found = where_.find(t.queue_index());
             if (found != where_.end()) {
@@ -334,7 +335,7 @@ public:
 
         /// With the mutex held.
         void nap(milliseconds time) {
-            (void)changed.wait_until(mutex, ublk::from_now(kernel, time),
+            (void)changed.wait_until(mutex, ublk::detail::from_now(kernel, time),
                                      [this] { return order != nullptr; });
         }
 
@@ -343,7 +344,7 @@ public:
                 return;
             }
             (void)port_->flush_and_collect();
-            port_->drain([this](ublk::user_data t, int result) {
+            port_->drain([this](ublk::detail::user_data t, int result) {
                 if (t.is_io()) {
                     note(t, result);
                     inbox_.push_back({t, result});
@@ -352,7 +353,7 @@ public:
         }
 
         // A refused commit leaves the request with the server.
-        void note(ublk::user_data t, int result) {
+        void note(ublk::detail::user_data t, int result) {
             slot& s = at(t);
             if (result >= 0) {
                 s.owned = true;
@@ -397,7 +398,7 @@ private:
 
 // ---------------------------------------------------------------- the player
 
-template <ublk::kernel Kernel, clients Client>
+template <ublk::detail::kernel Kernel, clients Client>
 class player {
 public:
     player(const Kernel& k, Client client)
@@ -431,10 +432,10 @@ private:
         std::size_t desc_size = sizeof(ublk::uapi::io_desc);
         std::size_t depth = 0;
         std::unique_ptr<typename Kernel::channel> channel;
-        std::map<std::uint16_t, ublk::mapping> maps;
+        std::map<std::uint16_t, ublk::detail::mapping> maps;
     };
     struct flight {
-        ublk::control_ticket ticket = 0;
+        ublk::detail::control_ticket ticket = 0;
         command requested;
     };
 
@@ -476,7 +477,7 @@ private:
         switch (s.what) {
         case verb::open:
             devices_[s.device].channel.reset(new typename Kernel::channel(
-                kernel_.open_channel(id_of(s.device), ublk::from_now(kernel_, s.limit))));
+                kernel_.open_channel(id_of(s.device), ublk::detail::from_now(kernel_, s.limit))));
             return "0";
         case verb::close:
             close(s.device);
@@ -541,8 +542,8 @@ private:
         return (length + 8) / 8 * 8;
     }
 
-    [[nodiscard]] ublk::control_command composed(const command& c) const {
-        ublk::control_command made;
+    [[nodiscard]] ublk::detail::control_command composed(const command& c) const {
+        ublk::detail::control_command made;
         made.op = c.op;
         const bool adds = is(c, ublk::uapi::ctrl::add_dev);
         made.header.dev_id = adds || c.device < 0 ? c.id : id_of(c.device);
@@ -567,16 +568,18 @@ private:
     }
 
     std::string call(const command& c, milliseconds limit) {
-        const ublk::deadline until = ublk::from_now(kernel_, limit);
+        const ublk::detail::deadline until = ublk::detail::from_now(kernel_, limit);
         while (true) {
-            ublk::control_command carried;
-            const ublk::control_ticket ticket = control_.begin(composed(c));
+            ublk::detail::control_command carried;
+            const ublk::detail::control_ticket ticket = control_.begin(composed(c));
             int answer = control_.finish(ticket, carried, until);
-            if (answer == ublk::control_pending) {
+            if (answer == ublk::detail::control_pending) {
                 control_.cancel(ticket);
-                answer = control_.finish(ticket, carried, ublk::from_now(kernel_, patience));
-                return answer == ublk::control_pending ? give_up(ticket, c)
-                                                       : "pending, cancelled " + name_of(answer);
+                answer =
+                    control_.finish(ticket, carried, ublk::detail::from_now(kernel_, patience));
+                return answer == ublk::detail::control_pending
+                           ? give_up(ticket, c)
+                           : "pending, cancelled " + name_of(answer);
             }
             if (answer != -c.again_while || answer == 0 || kernel_.now() >= until) {
                 return told(c, answer, carried);
@@ -585,19 +588,19 @@ private:
         }
     }
 
-    std::string give_up(ublk::control_ticket ticket, const command& c) {
+    std::string give_up(ublk::detail::control_ticket ticket, const command& c) {
         flights_[stray_--] = {ticket, c};
         return "pending, and cannot be cancelled";
     }
 
     /// Its answer if there is one in time; it may be asked again.
     std::string finish(unsigned number, milliseconds limit) {
-        const ublk::deadline until = ublk::from_now(kernel_, limit);
+        const ublk::detail::deadline until = ublk::detail::from_now(kernel_, limit);
         while (true) {
             flight& f = flights_.at(number);
-            ublk::control_command carried;
+            ublk::detail::control_command carried;
             const int answer = control_.finish(f.ticket, carried, until);
-            if (answer == ublk::control_pending) {
+            if (answer == ublk::detail::control_pending) {
                 return "pending";
             }
             if (answer != -f.requested.again_while || answer == 0 || kernel_.now() >= until) {
@@ -611,7 +614,7 @@ private:
     }
 
     /// The answer, and what the kernel wrote.
-    std::string told(const command& c, int answer, const ublk::control_command& carried) {
+    std::string told(const command& c, int answer, const ublk::detail::control_command& carried) {
         std::string text = name_of(answer);
         if (answer < 0) {
             return text;
@@ -704,9 +707,9 @@ private:
         c.op = ublk::uapi::ctrl::get_dev_info;
         c.device = slot;
         c.len = sizeof(ublk::uapi::dev_info);
-        ublk::control_command carried;
+        ublk::detail::control_command carried;
         const int answer = control_.finish(control_.begin(composed(c)), carried,
-                                           ublk::from_now(kernel_, patience));
+                                           ublk::detail::from_now(kernel_, patience));
         ublk::uapi::dev_info info;
         std::memcpy(&info, carried.payload, sizeof info);
         return answer < 0 ? answer : static_cast<int>(info.state);
@@ -722,9 +725,9 @@ private:
         c.device = slot;
         c.data = static_cast<std::uint64_t>(queue);
         c.len = 64;
-        ublk::control_command carried;
+        ublk::detail::control_command carried;
         (void)control_.finish(control_.begin(composed(c)), carried,
-                              ublk::from_now(kernel_, patience));
+                              ublk::detail::from_now(kernel_, patience));
         int cpu = 0;
         while (cpu < 512 && (static_cast<unsigned>(carried.payload[cpu / 8]) >> cpu % 8 & 1) == 0) {
             ++cpu;
@@ -733,7 +736,7 @@ private:
     }
 
     std::string await_state(int slot, int wanted, milliseconds limit) {
-        const ublk::deadline until = ublk::from_now(kernel_, limit);
+        const ublk::detail::deadline until = ublk::detail::from_now(kernel_, limit);
         int seen = state_of(slot);
         while (seen != wanted && kernel_.now() < until) {
             rest(5ms);
@@ -744,7 +747,8 @@ private:
 
     void rest(milliseconds time) {
         const std::lock_guard lock{mutex_};
-        (void)resting_.wait_until(mutex_, ublk::from_now(kernel_, time), [] { return false; });
+        (void)resting_.wait_until(mutex_, ublk::detail::from_now(kernel_, time),
+                                  [] { return false; });
     }
 
     // ------------------------------------------------------------ the server
@@ -774,7 +778,7 @@ private:
         const std::size_t stride = ublk::uapi::cmd_buf_stride(d.desc_size, page);
         const std::size_t bytes =
             s.bytes != 0 ? s.bytes : ublk::uapi::cmd_buf_size(d.depth, d.desc_size, page);
-        ublk::mapping made = d.channel->map(s.queue * stride + s.offset, bytes);
+        ublk::detail::mapping made = d.channel->map(s.queue * stride + s.offset, bytes);
         d.maps[s.queue] = std::move(made);
         return "0";
     }
@@ -895,7 +899,7 @@ private:
     // ------------------------------------------------------------ clients
 
     std::string await(unsigned number, milliseconds limit) {
-        const ublk::deadline until = ublk::from_now(kernel_, limit);
+        const ublk::detail::deadline until = ublk::detail::from_now(kernel_, limit);
         while (true) {
             if (const auto outcome = client_.poll(number)) {
                 const client_action done = doings_.at(number);
@@ -970,26 +974,26 @@ private:
         command c;
         c.op = op;
         c.id = id;
-        const ublk::control_ticket ticket = control_.begin(composed(c));
-        ublk::control_command carried;
-        int answer = control_.finish(ticket, carried, ublk::from_now(kernel_, limit));
-        if (answer == ublk::control_pending && give_up_at_end) {
+        const ublk::detail::control_ticket ticket = control_.begin(composed(c));
+        ublk::detail::control_command carried;
+        int answer = control_.finish(ticket, carried, ublk::detail::from_now(kernel_, limit));
+        if (answer == ublk::detail::control_pending && give_up_at_end) {
             control_.cancel(ticket);
-            (void)control_.finish(ticket, carried, ublk::from_now(kernel_, patience));
-        } else if (answer == ublk::control_pending) {
+            (void)control_.finish(ticket, carried, ublk::detail::from_now(kernel_, patience));
+        } else if (answer == ublk::detail::control_pending) {
             flights_[stray_--] = {ticket, c};
         }
         return answer;
     }
 
     void stop(std::uint32_t id, transcript& complaints) {
-        if (ask(ublk::uapi::ctrl::stop_dev, id, patience, false) == ublk::control_pending) {
+        if (ask(ublk::uapi::ctrl::stop_dev, id, patience, false) == ublk::detail::control_pending) {
             complaints.push_back("STOP_DEV at the end: pending");
         }
     }
 
     void remove(std::uint32_t id, transcript& complaints) {
-        if (ask(ublk::uapi::ctrl::del_dev, id, patience, true) == ublk::control_pending) {
+        if (ask(ublk::uapi::ctrl::del_dev, id, patience, true) == ublk::detail::control_pending) {
             complaints.push_back("left: a device, since DEL_DEV at the end is pending");
         }
     }
@@ -1029,7 +1033,7 @@ private:
 };
 
 /// Plays a script from begin to end, cleaning included.
-template <ublk::kernel Kernel, clients Client>
+template <ublk::detail::kernel Kernel, clients Client>
 [[nodiscard]] transcript play(const script& what, const Kernel& kernel, Client client) {
     const auto stage = std::make_unique<player<Kernel, Client>>(kernel, std::move(client));
     return stage->play(what);

@@ -81,8 +81,8 @@ struct server {
         : as{k}, control{as.open_control()}, threads{{worker{in}, worker{in}}} {}
 
     struct pending {
-        ublk::control_ticket ticket;
-        ublk::control_command sent;
+        ublk::detail::control_ticket ticket;
+        ublk::detail::control_command sent;
         bool alone;
     };
 
@@ -209,7 +209,7 @@ private:
     }
 
     /// With the path where one is needed. Returns the bytes it takes.
-    std::size_t address(ublk::control_command& c, std::uint32_t id, bool with_path) const {
+    std::size_t address(ublk::detail::control_command& c, std::uint32_t id, bool with_path) const {
         c.header.dev_id = id;
         if (!with_path) {
             return 0;
@@ -233,7 +233,8 @@ private:
                (device->info.flags & feature::user_recovery) != 0;
     }
 
-    void send(server& s, const ublk::control_command& what, std::chrono::milliseconds limit) {
+    void send(server& s, const ublk::detail::control_command& what,
+              std::chrono::milliseconds limit) {
         if (s.calls.size() >= 12 || (uapi::legacy(what.op) == uapi::legacy(ctrl::start_dev) &&
                                      !right_mind_ && start_may_hang(what.header.dev_id))) {
             return;
@@ -246,9 +247,9 @@ private:
 
     bool finish(server& s, std::size_t index, std::chrono::milliseconds limit) {
         const server::pending p = s.calls[index];
-        ublk::control_command got;
+        ublk::detail::control_command got;
         const int code = s.control.finish(p.ticket, got, s.as.now() + limit);
-        if (code == ublk::control_pending) {
+        if (code == ublk::detail::control_pending) {
             return false;
         }
         s.calls.erase(s.calls.begin() + static_cast<std::ptrdiff_t>(index));
@@ -263,7 +264,7 @@ private:
 
     void send_raw(server& s, bytes& in) {
         const auto choice = in.number();
-        ublk::control_command c;
+        ublk::detail::control_command c;
         c.op = choice < std::size(commands)         ? commands[choice]
                : choice - 32u < std::size(commands) ? uapi::legacy(commands[choice - 32u])
                : choice >= 0x80                     ? std::uint32_t{choice} & 0x3f
@@ -282,7 +283,7 @@ private:
     }
 
     /// Thousands of tags and gigabytes of buffer only take time here.
-    void sober(ublk::control_command& add) const {
+    void sober(ublk::detail::control_command& add) const {
         uapi::dev_info info;
         std::memcpy(static_cast<void*>(&info), add.payload, sizeof info);
         if (info.queue_depth <= uapi::max_queue_depth) {
@@ -292,7 +293,7 @@ private:
     }
 
     void add(server& s, bytes& in) {
-        ublk::control_command c;
+        ublk::detail::control_command c;
         c.op = ctrl::add_dev;
         uapi::dev_info info;
         const auto bits = in.number();
@@ -308,7 +309,7 @@ private:
     }
 
     void send_add(server& s, uapi::dev_info info, std::chrono::milliseconds limit) {
-        ublk::control_command c;
+        ublk::detail::control_command c;
         c.op = ctrl::add_dev;
         c.header.dev_id = info.dev_id;
         c.header.queue_id = uapi::no_queue_id;
@@ -341,7 +342,7 @@ private:
             const auto place = in.number() % sizeof params;
             raw[place] = in.number();
         }
-        ublk::control_command c;
+        ublk::detail::control_command c;
         c.op = ctrl::set_params;
         const std::size_t prefix = address(c, id, path_is_needed(c.op));
         c.header.len = static_cast<std::uint16_t>(prefix + sizeof params);
@@ -351,7 +352,7 @@ private:
 
     void send_simple(server& s, bytes& in) {
         const auto choice = in.number();
-        ublk::control_command c;
+        ublk::detail::control_command c;
         c.op = commands[choice % std::size(commands)];
         const std::uint32_t id = some_id(in);
         const std::size_t prefix = address(c, id, path_is_needed(c.op));
@@ -393,8 +394,8 @@ private:
             return;
         }
         try {
-            auto opened =
-                std::make_unique<sim::kernel::channel>(s.as.open_channel(id, ublk::deadline{}));
+            auto opened = std::make_unique<sim::kernel::channel>(
+                s.as.open_channel(id, ublk::detail::deadline{}));
             s.channels.push_back({id, std::move(opened)});
         } catch (const ublk::error& why) {
             expect(!why.command().empty(), "an error without a command");
@@ -563,7 +564,7 @@ private:
                 me.ports.back()->flush();
             }
         });
-        ublk::control_command c;
+        ublk::detail::control_command c;
         c.op = ctrl::start_dev;
         const std::size_t prefix = address(c, info.dev_id, path_is_needed(c.op));
         c.header.len = static_cast<std::uint16_t>(prefix);
@@ -688,14 +689,14 @@ private:
             if (in_.ublk_drv().life.find(id) == nullptr) {
                 continue;
             }
-            ublk::control_command c;
+            ublk::detail::control_command c;
             c.op = op;
             const std::size_t prefix = address(c, id, path_is_needed(op));
             c.header.len = static_cast<std::uint16_t>(prefix);
-            const ublk::control_ticket ticket = janitor.control.begin(c);
+            const ublk::detail::control_ticket ticket = janitor.control.begin(c);
             const int code = janitor.control.finish(ticket, c, janitor.as.now() + 60s);
             if (code != 0) {
-                wrong("in the end " + std::string{ublk::command_name(op)} + " answers " +
+                wrong("in the end " + std::string{ublk::detail::command_name(op)} + " answers " +
                       std::to_string(code) + "\n" + in_.on().tasks.describe_waits());
             }
         }

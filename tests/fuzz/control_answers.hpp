@@ -50,7 +50,7 @@ public:
         return e != nullptr && (e->info.flags & uapi::feature::unprivileged_dev) != 0;
     }
 
-    void sent(const ublk::control_command& what) {
+    void sent(const ublk::detail::control_command& what) {
         const std::uint32_t nr = uapi::legacy(what.op);
         const auto found = all_.find(what.header.dev_id);
         ids_asked_.insert(what.header.dev_id);
@@ -61,8 +61,9 @@ public:
     }
 
     /// `alone`: no other command was on its way meanwhile.
-    void answered(const ublk::control_command& requested, const ublk::control_command& got,
-                  int code, bool sender_is_dead, bool alone) {
+    void answered(const ublk::detail::control_command& requested,
+                  const ublk::detail::control_command& got, int code, bool sender_is_dead,
+                  bool alone) {
         if (code == -EOWNERDEAD) {
             expect(sender_is_dead, "a live process is told that it is dead");
             return;
@@ -87,7 +88,7 @@ public:
 
 private:
     template <class T>
-    [[nodiscard]] static T read(const ublk::control_command& from, std::size_t offset) {
+    [[nodiscard]] static T read(const ublk::detail::control_command& from, std::size_t offset) {
         T value{};
         std::memcpy(static_cast<void*>(&value), from.payload + offset, sizeof value);
         return value;

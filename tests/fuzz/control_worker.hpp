@@ -120,7 +120,7 @@ public:
         const auto place = static_cast<std::uint16_t>(queue);
         const bool known = batches() && queue < info.nr_hw_queues;
         port_.fetch_tags(number(queue), place,
-                         ublk::user_data::batch(kind::fetched, place, known ? 0 : EINVAL));
+                         ublk::detail::user_data::batch(kind::fetched, place, known ? 0 : EINVAL));
     }
 
     // ------------------------------------------------------------ what a right server does
@@ -167,7 +167,7 @@ public:
     const uapi::dev_info info;
 
 private:
-    using kind = ublk::user_data::batch_kind;
+    using kind = ublk::detail::user_data::batch_kind;
     static constexpr unsigned places = 8;  ///< in the ring's table of buffers
 
     [[nodiscard]] static ublk::queue_id number(unsigned queue) noexcept {
@@ -185,23 +185,24 @@ private:
     [[nodiscard]] bool inside(unsigned queue, unsigned tag) const noexcept {
         return queue < info.nr_hw_queues && tag < info.queue_depth;
     }
-    [[nodiscard]] ublk::port_needs needs() const noexcept {
+    [[nodiscard]] ublk::detail::port_needs needs() const noexcept {
         using namespace uapi::feature;
         return {.tags = unsigned{info.nr_hw_queues} * info.queue_depth,
                 .reserved_buffers = has(support_zero_copy | auto_buf_reg) ? places : 0};
     }
 
     /// Of a command of a single tag: not of an I/O where the driver's batches tell of those.
-    [[nodiscard]] ublk::user_data single(unsigned queue, unsigned tag) const noexcept {
+    [[nodiscard]] ublk::detail::user_data single(unsigned queue, unsigned tag) const noexcept {
         const auto place = static_cast<std::uint16_t>(queue);
-        return batches() ? ublk::user_data::batch(kind::queue, place, which(tag).value())
-                         : ublk::user_data::io(place, which(tag));
+        return batches() ? ublk::detail::user_data::batch(kind::queue, place, which(tag).value())
+                         : ublk::detail::user_data::io(place, which(tag));
     }
 
     /// With what its header is to be refused.
-    [[nodiscard]] ublk::user_data token_of(kind what, const uapi::batch_io& header) const noexcept {
-        return ublk::user_data::batch(what, header.q_id,
-                                      static_cast<std::uint16_t>(refusal(header)), header.nr_elem);
+    [[nodiscard]] ublk::detail::user_data token_of(kind what,
+                                                   const uapi::batch_io& header) const noexcept {
+        return ublk::detail::user_data::batch(
+            what, header.q_id, static_cast<std::uint16_t>(refusal(header)), header.nr_elem);
     }
 
     [[nodiscard]] std::byte* buffer(unsigned queue, unsigned tag) const noexcept {
@@ -211,7 +212,8 @@ private:
                          (std::size_t{queue} * info.queue_depth + tag) * info.max_io_buf_bytes;
     }
 
-    [[nodiscard]] ublk::buffer_address address(unsigned queue, unsigned tag, bool with_buffer) {
+    [[nodiscard]] ublk::detail::buffer_address address(unsigned queue, unsigned tag,
+                                                       bool with_buffer) {
         const uapi::auto_buf_reg place{.index = static_cast<std::uint16_t>(tag),
                                        .flags = uapi::auto_buf_reg_fallback};
         return {.memory = with_buffer && copies()
@@ -299,7 +301,7 @@ private:
     void collect() {
         (void)port_.flush_and_collect();
         if (batches()) {
-            port_.drain([this](ublk::user_data t, int code, std::uint32_t event) {
+            port_.drain([this](ublk::detail::user_data t, int code, std::uint32_t event) {
                 take(t, code);
                 if (t.kind() == kind::fetched) {
                     take_tags(t, code, event);
@@ -307,15 +309,15 @@ private:
             });
         } else {
             static_cast<sim::kernel::port&>(port_).drain(
-                [this](ublk::user_data t, int code) { take(t, code); });
+                [this](ublk::detail::user_data t, int code) { take(t, code); });
         }
         elements_.clear();
     }
 
-    void take(ublk::user_data t, int code) {
-        if (t == ublk::user_data::wake()) {
+    void take(ublk::detail::user_data t, int code) {
+        if (t == ublk::detail::user_data::wake()) {
             expect(code == 1, "a wake-up has another result");
-        } else if (t == ublk::user_data::nobody()) {
+        } else if (t == ublk::detail::user_data::nobody()) {
             expect(code == -EINVAL || code == -EBUSY, "a buffer is refused with another errno");
         } else if (t.is_io()) {
             take_single(t.queue_index(), t.tag().value(), code);
@@ -347,7 +349,7 @@ private:
         }
     }
 
-    void take_tags(ublk::user_data t, int code, std::uint32_t event) {
+    void take_tags(ublk::detail::user_data t, int code, std::uint32_t event) {
         if (code > 0) {
             for (const std::uint16_t tag : port_.tags(t.queue_index(), code, event)) {
                 take_request(t.queue_index(), tag);
@@ -394,7 +396,7 @@ private:
     sim::kernel::wakeup wakeup_;
     sim::kernel::batch_wire port_;
     std::byte* buffers_ = nullptr;
-    std::vector<ublk::mapping> descriptors_;
+    std::vector<ublk::detail::mapping> descriptors_;
     std::vector<std::pair<unsigned, unsigned>> owned_;
     std::vector<std::pair<unsigned, unsigned>> requested_;  ///< for the place of their bytes
     std::vector<unsigned> dry_;                             ///< queues to be fetched from again
@@ -419,7 +421,7 @@ public:
         order_ = std::move(what);
         busy_ = true;
         tasks.wake(called_);
-        const ublk::deadline until = tasks.now() + std::chrono::milliseconds{20};
+        const ublk::detail::deadline until = tasks.now() + std::chrono::milliseconds{20};
         while (busy_ && tasks.block(done_, "an order", until) == sim::wake_up::called) {
         }
         return true;

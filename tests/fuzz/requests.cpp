@@ -477,7 +477,7 @@ private:
             for (std::uint32_t id = 0; id < 16; ++id) {
                 try {
                     if (in_.ublk_drv().life.find(id) != nullptr) {
-                        ublk::control_commands<sim::kernel> commands{janitor, 60s};
+                        ublk::detail::control_commands<sim::kernel> commands{janitor, 60s};
                         commands.stop_dev(id, 60s);
                         commands.del_dev(id);
                     }

@@ -154,7 +154,7 @@ void offer(const ublk::options& requested, const ublk::disk_attributes& disk, bo
            ublk::kernel_version version) {
     sim::world in{{.seed = 1, .version = version, .switches = 0}};
     const sim::kernel as = in.boot();
-    ublk::control_commands<sim::kernel> commands{as, 1000s};
+    ublk::detail::control_commands<sim::kernel> commands{as, 1000s};
     uapi::dev_info info;
     info.dev_id = requested.id.value_or(uapi::any_dev_id);
     info.nr_hw_queues = static_cast<std::uint16_t>(requested.queues != 0 ? requested.queues : 4);
@@ -204,7 +204,7 @@ std::optional<std::uint64_t> add_with(std::uint64_t flags, ublk::kernel_version 
     sim::world in{{.seed = 1, .version = version, .root = root, .zoned = zoned, .switches = 0}};
     const sim::kernel as = in.boot();
     sim::kernel::control control = as.open_control();
-    ublk::control_command c;
+    ublk::detail::control_command c;
     uapi::dev_info info;
     info.dev_id = c.header.dev_id = 0;
     info.nr_hw_queues = info.queue_depth = 1;
@@ -215,7 +215,7 @@ std::optional<std::uint64_t> add_with(std::uint64_t flags, ublk::kernel_version 
     c.header.queue_id = uapi::no_queue_id;
     c.header.len = sizeof info;
     std::memcpy(c.payload, &info, sizeof info);
-    const ublk::control_ticket ticket = control.begin(c);
+    const ublk::detail::control_ticket ticket = control.begin(c);
     const int code = control.finish(ticket, c, as.now() + 10s);
     std::memcpy(static_cast<void*>(&info), c.payload, sizeof info);
     in.settle();
@@ -349,9 +349,9 @@ void fuzz_positions(bytes& in) {
     const auto tag = in.number<std::uint16_t>();
     const auto offset =
         static_cast<std::uint32_t>(in.number<std::uint32_t>() % uapi::max_io_buf_bytes);
-    const ublk::user_data t = ublk::user_data::io(queue, ublk::tag{tag});
+    const ublk::detail::user_data t = ublk::detail::user_data::io(queue, ublk::tag{tag});
     expect(t.is_io() && t.tag().value() == tag && t.queue_index() == queue &&
-               ublk::user_data{t.raw()} == t && !ublk::user_data::wake().is_io(),
+               ublk::detail::user_data{t.raw()} == t && !ublk::detail::user_data::wake().is_io(),
            "a token does not say what it was made of");
     const std::uint64_t position = uapi::user_copy_position(queue, tag, offset);
     const std::uint64_t inside = position - uapi::io_buf_offset;
@@ -382,8 +382,8 @@ void fuzz_answers(bytes& in) {
     expect(!r.ok() && r.error() > 0 && r.error() <= 4095 && r.error() != EAGAIN &&
                r.error() != EINTR,
            "a failure is none, or one that clients misread");
-    expect(!ublk::command_name(op).empty(), "a command without a name");
-    const ublk::diagnosis words = ublk::diagnose(op, code);
+    expect(!ublk::detail::command_name(op).empty(), "a command without a name");
+    const ublk::detail::diagnosis words = ublk::detail::diagnose(op, code);
     expect(words.cause.empty() == words.remedy.empty(), "a cause without a remedy");
     expect(uapi::legacy(op) == (op & 0xff), "the number of a command is lost");
 }

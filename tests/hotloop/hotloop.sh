@@ -192,9 +192,10 @@ fi
 
     END {
         forbidden = "^(operator (new|delete)|malloc|calloc|realloc|free|__cxa_|_Unwind_|pthread_)"
+        loop = "^ublk::v0::detail::queue_loop<([a-z_0-9]+::)*" backend ",.*>::collect\\(\\)$"
         body = "^([a-z_0-9]+::)*" backend "::.*[[]clone .(actor|resume)[]]$"
         for (f = 1; f <= functions; ++f) {
-            if (names[f] ~ "^ublk::v0::queue_loop<([a-z_0-9]+::)*" backend ",.*>::collect\\(\\)$") {
+            if (names[f] ~ loop) {
                 ++loops
                 bad += read_loop(f)
             } else if (waits && names[f] ~ body) {

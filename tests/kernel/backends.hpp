@@ -125,7 +125,7 @@ private:
                     "a disk of memory"},
               before{std::move(h)} {}
 
-        ublk::mapping store;
+        ublk::detail::mapping store;
         hook before;
         std::mutex mutex;
         std::vector<event> events;

@@ -426,14 +426,14 @@ holds(client& disk, std::uint64_t offset, std::span<const std::byte> wanted, int
 
 // ---------------------------------------------------------------- devices
 
-using control = ublk::control_commands<ublk::linux_kernel>;
+using control = ublk::detail::control_commands<ublk::detail::linux_kernel>;
 
 [[nodiscard]] inline control open_control(milliseconds limit = patience) {
-    return control{ublk::linux_kernel{}, limit};
+    return control{ublk::detail::linux_kernel{}, limit};
 }
 
 [[nodiscard]] inline ublk::kernel_version running_kernel() {
-    return ublk::linux_kernel{}.version();
+    return ublk::detail::linux_kernel{}.version();
 }
 
 /// Names in a directory that begin with `prefix`.

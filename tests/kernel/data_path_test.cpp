@@ -426,24 +426,24 @@ TEST_F(data_path_choice, is_refused_to_a_backend_that_cannot) {
 
 /// The real kernel, told to register each request in a place that the table has not: it then says
 /// so, and leaves the registration to us.
-struct misplacing_kernel : ublk::linux_kernel {
+struct misplacing_kernel : ublk::detail::linux_kernel {
     static inline std::atomic<unsigned> registered_by_us = 0;
 
-    struct port : ublk::linux_kernel::port {
-        using ublk::linux_kernel::port::port;
-        void fetch(ublk::queue_id q, ublk::tag t, ublk::buffer_address at,
-                   ublk::user_data e) noexcept {
-            ublk::linux_kernel::port::fetch(q, t, misplaced(at), e);
+    struct port : ublk::detail::linux_kernel::port {
+        using ublk::detail::linux_kernel::port::port;
+        void fetch(ublk::queue_id q, ublk::tag t, ublk::detail::buffer_address at,
+                   ublk::detail::user_data e) noexcept {
+            ublk::detail::linux_kernel::port::fetch(q, t, misplaced(at), e);
         }
-        void commit(ublk::queue_id q, ublk::tag t, int result, ublk::buffer_address at,
-                    ublk::user_data e) noexcept {
-            ublk::linux_kernel::port::commit(q, t, result, misplaced(at), e);
+        void commit(ublk::queue_id q, ublk::tag t, int result, ublk::detail::buffer_address at,
+                    ublk::detail::user_data e) noexcept {
+            ublk::detail::linux_kernel::port::commit(q, t, result, misplaced(at), e);
         }
         void register_buffer(ublk::queue_id q, ublk::tag t, std::uint16_t index) noexcept {
             ++registered_by_us;
-            ublk::linux_kernel::port::register_buffer(q, t, index);
+            ublk::detail::linux_kernel::port::register_buffer(q, t, index);
         }
-        static ublk::buffer_address misplaced(ublk::buffer_address at) noexcept {
+        static ublk::detail::buffer_address misplaced(ublk::detail::buffer_address at) noexcept {
             return {at.memory, at.registration | 0xffff};
         }
     };

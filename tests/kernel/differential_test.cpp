@@ -60,7 +60,7 @@ void check(const script& what, const transcript& lines) {
 void compare(const script& what, const transcript& real) {
     for (const std::uint64_t seed : {1u, 2u, 3u}) {
         const transcript simulated =
-            differential::play_simulated(what, seed, running_kernel(), ublk::online_cpus());
+            differential::play_simulated(what, seed, running_kernel(), ublk::detail::online_cpus());
         EXPECT_EQ(simulated.size(), real.size()) << "seed " << seed;
         for (std::size_t i = 0; i < std::min(simulated.size(), real.size()); ++i) {
             EXPECT_EQ(simulated[i], real[i]) << "step " << i << ", seed " << seed;
@@ -76,7 +76,7 @@ TEST_P(driver, does_what_the_simulated_one_does) {
         GTEST_SKIP() << "not for this kernel";
     }
     const transcript real =
-        differential::play(what, ublk::linux_kernel{}, differential::linux_client{});
+        differential::play(what, ublk::detail::linux_kernel{}, differential::linux_client{});
     check(what, real);
     compare(what, real);
     if (HasFailure() || std::getenv("UBLK_TRANSCRIPTS") != nullptr) {

@@ -752,7 +752,7 @@ TEST_F(commands, the_queues_share_all_cpus_between_them) {
                 owners[cpu] += cpus.contains(cpu) ? 1u : 0u;
             }
         }
-        for (std::size_t cpu = 0; cpu < ublk::online_cpus(); ++cpu) {
+        for (std::size_t cpu = 0; cpu < ublk::detail::online_cpus(); ++cpu) {
             EXPECT_EQ(owners[cpu], 1u) << "CPU " << cpu << " of " << queues << " queues";
         }
         const auto refused =
@@ -784,9 +784,9 @@ TEST_F(commands, start_dev_of_a_server_that_fetches_nothing_ends_at_its_deadline
     ublk::disk_attributes shape;
     shape.size = 1 * mib;
     c.set_params(id, ublk::to_params(shape, granted.max_io_buf_bytes));
-    const ublk::linux_kernel kernel;
-    const auto opened =
-        kernel.open_channel(id, ublk::from_now(kernel, patience));  // but nothing is fetched
+    const ublk::detail::linux_kernel kernel;
+    const auto opened = kernel.open_channel(
+        id, ublk::detail::from_now(kernel, patience));  // but nothing is fetched
     std::optional<ublk::error> refused;
     const milliseconds took =
         time_of([&] { refused = caught([&] { hasty.start_dev(id, ::getpid()); }); });

@@ -120,7 +120,7 @@ inline std::string globals(const std::string& path, const std::string& engine, u
 inline std::string both_cpus(const std::string& path) {
     constexpr std::uint64_t mebibyte = std::uint64_t{1} << 20;
     std::string file = globals(path, "io_uring", 16);
-    for (unsigned cpu = 0; cpu < std::min(2u, ublk::online_cpus()); ++cpu) {
+    for (unsigned cpu = 0; cpu < std::min(2u, ublk::detail::online_cpus()); ++cpu) {
         for (const auto& [name, size] : {std::pair{"small", "4k"}, {"large", "160k"}}) {
             const bool small = std::string{name} == "small";
             const std::uint64_t offset = (cpu * 2 + (small ? 0u : 1u)) * 4 * mebibyte;

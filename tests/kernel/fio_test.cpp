@@ -153,7 +153,7 @@ constexpr std::array strides{
 constexpr std::uint64_t disk_size = 64 * mebibyte;
 
 std::string all_strides(const std::string& path, const setting& s) {
-    const unsigned cpus = ublk::online_cpus();
+    const unsigned cpus = ublk::detail::online_cpus();
     std::string file = globals(path, s.engine_name(), s.depth);
     std::uint64_t offset = 0;
     for (const stride& each : strides) {
@@ -173,7 +173,7 @@ std::string all_strides(const std::string& path, const setting& s) {
 
 void expect_all_verified(const fio_run& done) {
     ASSERT_TRUE(succeeded(done.program));
-    const unsigned cpus = ublk::online_cpus();
+    const unsigned cpus = ublk::detail::online_cpus();
     ASSERT_EQ(done.jobs.size(), strides.size() * cpus) << done.program;
     for (std::size_t i = 0; i < done.jobs.size(); ++i) {
         const job& one = done.jobs[i];
@@ -236,7 +236,7 @@ INSTANTIATE_TEST_SUITE_P(EveryPair, Fio, testing::ValuesIn(settings),
 
 /// One job for each CPU, on a region of its own; `shift` moves them on by so many CPUs.
 std::string region_jobs(const std::string& path, unsigned shift, bool verify_only) {
-    const unsigned cpus = ublk::online_cpus();
+    const unsigned cpus = ublk::detail::online_cpus();
     std::string file = globals(path, "libaio", 16);
     for (unsigned region = 0; region < cpus; ++region) {
         file += section("region" + text(region),
@@ -263,7 +263,7 @@ std::uint64_t sectors_written(const Device& disk) {
 
 template <class QueuePolicy>
 void write_here_and_verify_there(std::initializer_list<unsigned> queue_counts) {
-    const unsigned cpus = ublk::online_cpus();
+    const unsigned cpus = ublk::detail::online_cpus();
     for (const unsigned queues : queue_counts) {
         SCOPED_TRACE(testing::Message() << queues << " queues");
         ublk::options requested = ublk_test::patient();
@@ -295,14 +295,14 @@ void write_here_and_verify_there(std::initializer_list<unsigned> queue_counts) {
 class FioAcrossCpus : public ublk_test::on_a_clean_system {};
 
 TEST_F(FioAcrossCpus, WhatOneCpuWroteAnotherVerifiesWithAThreadForEachQueue) {
-    if (ublk::online_cpus() < 2) {
+    if (ublk::detail::online_cpus() < 2) {
         GTEST_SKIP() << "there is but one CPU";
     }
     write_here_and_verify_there<ublk::per_cpu>({1, 4});
 }
 
 TEST_F(FioAcrossCpus, WhatOneCpuWroteAnotherVerifiesWithOneThread) {
-    if (ublk::online_cpus() < 2) {
+    if (ublk::detail::online_cpus() < 2) {
         GTEST_SKIP() << "there is but one CPU";
     }
     write_here_and_verify_there<ublk::shared>({2});

@@ -422,30 +422,33 @@ TEST_F(endings, a_device_stopped_from_outside_says_so_until_it_is_stopped_here) 
 
 /// The real kernel, and a gate that opens when somebody asks once more for the answer to a command
 /// and is ready to wait for it for longer than the deadline of a stop.
-struct opening_kernel : ublk::linux_kernel {
+struct opening_kernel : ublk::detail::linux_kernel {
     class control {
     public:
         explicit control(const opening_kernel& k)
-            : inner_{k.ublk::linux_kernel::open_control()}, door_{k.door} {}
+            : inner_{k.ublk::detail::linux_kernel::open_control()}, door_{k.door} {}
 
-        [[nodiscard]] ublk::control_ticket begin(const ublk::control_command& command) {
+        [[nodiscard]] ublk::detail::control_ticket
+        begin(const ublk::detail::control_command& command) {
             return inner_.begin(command);
         }
-        [[nodiscard]] int finish(ublk::control_ticket ticket, ublk::control_command& command,
-                                 ublk::deadline until) {
+        [[nodiscard]] int finish(ublk::detail::control_ticket ticket,
+                                 ublk::detail::control_command& command,
+                                 ublk::detail::deadline until) {
             if (ticket == late_ && until > std::chrono::steady_clock::now() + 1s) {
                 door_.open();
             }
             const int answer = inner_.finish(ticket, command, until);
-            late_ = answer == ublk::control_pending ? ticket : ublk::control_ticket{};
+            late_ =
+                answer == ublk::detail::control_pending ? ticket : ublk::detail::control_ticket{};
             return answer;
         }
-        void cancel(ublk::control_ticket ticket) { inner_.cancel(ticket); }
+        void cancel(ublk::detail::control_ticket ticket) { inner_.cancel(ticket); }
 
     private:
-        ublk::linux_kernel::control inner_;
+        ublk::detail::linux_kernel::control inner_;
         gate door_;
-        ublk::control_ticket late_{};
+        ublk::detail::control_ticket late_{};
     };
     [[nodiscard]] control open_control() const { return control{*this}; }
 
@@ -781,7 +784,7 @@ void look_at_threads(std::vector<self_portrait>& seen, std::vector<std::set<std:
     queues = d->info().queues;
     client file{d->path()};
     bytes buffer(4096);
-    for (unsigned cpu = 0; cpu < std::min(2u, ublk::online_cpus()); ++cpu) {
+    for (unsigned cpu = 0; cpu < std::min(2u, ublk::detail::online_cpus()); ++cpu) {
         ASSERT_EQ(file.read(0, buffer, static_cast<int>(cpu)), 0);
     }
     auto commands = open_control();
@@ -789,7 +792,7 @@ void look_at_threads(std::vector<self_portrait>& seen, std::vector<std::set<std:
         const ublk::cpu_set cpus = commands.get_queue_affinity(d->id(), ublk::queue_id{q});
         std::set<std::size_t> numbers;
         for (std::size_t cpu = 0; cpu < ublk::cpu_set::cpus_max; ++cpu) {
-            if (cpus.contains(cpu) && cpu < ublk::online_cpus()) {
+            if (cpus.contains(cpu) && cpu < ublk::detail::online_cpus()) {
                 numbers.insert(cpu);
             }
         }
@@ -811,7 +814,8 @@ TEST_F(threads, queue_threads_are_io_flushers_with_a_name_and_without_signals) {
         EXPECT_EQ(one.flusher, 1);
         EXPECT_TRUE(one.signals_blocked);
         EXPECT_EQ(one.name, "ublk-queue");
-        EXPECT_EQ(one.cpus.size(), ublk::online_cpus()) << "shared leaves the thread where it is";
+        EXPECT_EQ(one.cpus.size(), ublk::detail::online_cpus())
+            << "shared leaves the thread where it is";
     }
 }
 

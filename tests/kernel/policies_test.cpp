@@ -258,7 +258,7 @@ TEST_F(policies, only_threads_that_spin_take_a_cpu_when_there_is_nothing_to_do) 
 }
 
 TEST_F(policies, threads_run_on_the_listed_cpus) {
-    if (ublk::online_cpus() < 2) {
+    if (ublk::detail::online_cpus() < 2) {
         GTEST_SKIP() << "there is one CPU only";
     }
     ublk::options requested = asking(2);
@@ -276,7 +276,7 @@ TEST_F(policies, threads_run_where_the_user_lets_them) {
     std::thread{[&threads] {
         ublk::cpu_set first;
         first.insert(std::size_t{0});
-        ASSERT_TRUE(ublk::pin_this_thread(first));
+        ASSERT_TRUE(ublk::detail::pin_this_thread(first));
         const auto store = std::make_shared<witness>();
         ublk::device<witness> disk{store, asking(2)};
         disk.start();
@@ -329,7 +329,7 @@ TEST_F(policies, threads_go_back_to_a_cpu_that_was_away) {
     std::thread hog{[&found] {
         ublk::cpu_set second;
         second.insert(std::size_t{1});
-        EXPECT_TRUE(ublk::pin_this_thread(second));
+        EXPECT_TRUE(ublk::detail::pin_this_thread(second));
         while (!found) {
         }
     }};
@@ -347,7 +347,7 @@ TEST_F(policies, threads_go_back_to_a_cpu_that_was_away) {
 TEST_F(policies, threads_run_in_one_domain) {
     ublk::options requested = asking(2);
     requested.cpus = {0};
-    const ublk::cpu_set wanted = ublk::neighbours_of(0, ublk::cpu_domain::node);
+    const ublk::cpu_set wanted = ublk::detail::neighbours_of(0, ublk::detail::cpu_domain::node);
     const auto threads = serve_fio<ublk::with<ublk::per_cpu, places::one_node>>(requested);
     ASSERT_FALSE(threads.empty());
     for (const auto& [thread, cpus] : threads) {

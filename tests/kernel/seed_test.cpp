@@ -168,7 +168,7 @@ private:
     [[nodiscard]] std::uint64_t& word(std::size_t i) const {
         return reinterpret_cast<std::uint64_t*>(memory_.data())[i];
     }
-    ublk::mapping memory_;
+    ublk::detail::mapping memory_;
 };
 
 /// A disk as a client has it open; 0, an errno, or `ublk_test::short_transfer`. No call lasts for
@@ -214,7 +214,7 @@ void on_cpu(unsigned cpu, const std::function<void()>& work) {
     std::thread{[&] {
         ublk::cpu_set only;
         only.insert(cpu);
-        ASSERT_TRUE(ublk::pin_this_thread(only));
+        ASSERT_TRUE(ublk::detail::pin_this_thread(only));
         work();
     }}.join();
 }
@@ -224,7 +224,7 @@ class Seed : public ublk_test::on_a_clean_system {};
 // Queue q's descriptors were mapped at q times the size of one queue's own, where the driver has
 // them at q times the size of the deepest queue: every queue served the requests of queue 0.
 TEST_F(Seed, TheSecondQueueReadsItsOwnDescriptors) {
-    if (ublk::online_cpus() < 2) {
+    if (ublk::detail::online_cpus() < 2) {
         GTEST_SKIP() << "one CPU has but one queue";
     }
     const auto seen = std::make_shared<record>(16 * mebibyte);
@@ -269,7 +269,7 @@ TEST_F(Seed, TwoClientsOnTwoQueuesEndTogether) {
         writers.emplace_back([&opened, cpu] {
             ublk::cpu_set only;
             only.insert(cpu);
-            (void)ublk::pin_this_thread(only);
+            (void)ublk::detail::pin_this_thread(only);
             block data{64 * kibibyte};
             for (std::uint64_t i = 0; i < 50; ++i) {
                 const std::uint64_t offset = 4 * mebibyte * cpu + i * data.size();
@@ -293,7 +293,7 @@ TEST_F(Seed, FourQueuesAskedAreFourQueuesServedOrFewerGranted) {
         const auto seen = std::make_shared<record>(16 * mebibyte);
         ublk::device<bare> disk{bare{seen}, few_tags(requested)};
         ASSERT_NO_THROW(disk.start());
-        const unsigned cpus = ublk::online_cpus();
+        const unsigned cpus = ublk::detail::online_cpus();
         const unsigned granted = disk.info().queues;
         EXPECT_EQ(granted, requested == 0 ? cpus : std::min(requested, cpus));
         EXPECT_EQ(disk.info().threads, granted);
@@ -663,16 +663,16 @@ TEST_F(Seed, ShortOrOutOfRangeIsNeverSuccess) {
 /// there, or is never sent. (All of a queue's: a server that leaves in the midst of a queue makes
 /// the driver of 6.12 print a warning.)
 template <bool Sent>
-struct bad_fetches : ublk::linux_kernel {
-    class port : public ublk::linux_kernel::port {
+struct bad_fetches : ublk::detail::linux_kernel {
+    class port : public ublk::detail::linux_kernel::port {
     public:
-        using ublk::linux_kernel::port::port;
-        void fetch(ublk::queue_id queue, ublk::tag which, ublk::buffer_address buffer,
-                   ublk::user_data t) noexcept {
+        using ublk::detail::linux_kernel::port::port;
+        void fetch(ublk::queue_id queue, ublk::tag which, ublk::detail::buffer_address buffer,
+                   ublk::detail::user_data t) noexcept {
             if (queue.value() != 0) {
-                ublk::linux_kernel::port::fetch(queue, which, buffer, t);
+                ublk::detail::linux_kernel::port::fetch(queue, which, buffer, t);
             } else if (Sent) {
-                ublk::linux_kernel::port::fetch(ublk::queue_id{999}, which, buffer, t);
+                ublk::detail::linux_kernel::port::fetch(ublk::queue_id{999}, which, buffer, t);
             }
         }
     };

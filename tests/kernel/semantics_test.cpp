@@ -513,13 +513,13 @@ TYPED_TEST(every_policy, what_one_cpu_writes_any_other_reads_with_any_number_of_
         auto d = start_disk<typename TypeParam::queue_policy, typename TypeParam::batch_policy>(
             backend, small(queues));
         const ublk::device_info granted = d->info();
-        EXPECT_EQ(granted.queues, std::min(queues, ublk::online_cpus()));
+        EXPECT_EQ(granted.queues, std::min(queues, ublk::detail::online_cpus()));
         EXPECT_EQ(granted.threads, (std::is_same_v<typename TypeParam::queue_policy, ublk::shared>)
                                        ? 1u
                                        : granted.queues);
         client file{d->path()};
         ASSERT_EQ(file.open_error(), 0);
-        const int cpus = static_cast<int>(std::min(ublk::online_cpus(), 2u));
+        const int cpus = static_cast<int>(std::min(ublk::detail::online_cpus(), 2u));
         for (int cpu = 0; cpu < cpus; ++cpu) {
             const int other = (cpu + 1) % cpus;
             const auto seed = static_cast<std::uint64_t>(100 * static_cast<int>(queues) + cpu);
@@ -544,7 +544,7 @@ TYPED_TEST(every_policy, both_cpus_write_at_once_and_nothing_gets_mixed_up) {
         backend, small(2));
     client file{d->path()};
     ASSERT_EQ(file.open_error(), 0);
-    const int last = ublk::online_cpus() > 1 ? 1 : 0;
+    const int last = ublk::detail::online_cpus() > 1 ? 1 : 0;
     // References: should a writer hang, the test fails and the others still end by themselves.
     meanwhile low{"the writer of the lower half",
                   [&] { write_interleaved(file, 0, size / 2, 0, 1); }};

@@ -49,7 +49,8 @@ ublk::options few_tags() {
 /// The parameters as the driver has them.
 template <class Device>
 ublk::uapi::params told(const Device& disk) {
-    ublk::control_commands<ublk::linux_kernel> control{ublk::linux_kernel{}, ublk_test::patience};
+    ublk::detail::control_commands<ublk::detail::linux_kernel> control{ublk::detail::linux_kernel{},
+                                                                       ublk_test::patience};
     return control.get_params(disk.id());
 }
 
@@ -271,7 +272,7 @@ TEST_F(Sysfs, QueuesAndDepthAreThoseThatWereGranted) {
             requested.max_io_bytes = 4096;
             ublk::device<plain> disk{plain{}, requested};
             ASSERT_NO_THROW(disk.start());
-            EXPECT_EQ(disk.info().queues, std::min(queues, ublk::online_cpus()));
+            EXPECT_EQ(disk.info().queues, std::min(queues, ublk::detail::online_cpus()));
             EXPECT_EQ(disk.info().depth, depth);
             EXPECT_EQ(hardware_queues(disk), disk.info().queues);
             EXPECT_EQ(attribute(disk, "mq/0/nr_tags"), text(depth));
@@ -292,7 +293,7 @@ TEST_F(Sysfs, TheRequestsOfTheBlockLayerAreTheTagsOfAQueue) {
 }
 
 TEST_F(Sysfs, EachQueueCarriesItsOwnCpus) {
-    if (ublk::online_cpus() < 2) {
+    if (ublk::detail::online_cpus() < 2) {
         GTEST_SKIP() << "one CPU has but one queue";
     }
     ublk::options requested = ublk_test::patient();

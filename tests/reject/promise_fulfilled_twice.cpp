@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: passing 'ublk::v0::promise<sink>' as 'this' argument discards qualifiers
+// expect: passing 'ublk::v0::detail::promise<sink>' as 'this' argument discards qualifiers
 // expect: 'this' argument to member function 'fulfil' is an lvalue
 
 #include "disk.hpp"
@@ -10,7 +10,7 @@ struct sink {
     void complete(std::uint16_t, const ublk::request&, ublk::result) noexcept {}
 };
 
-void answer(ublk::promise<sink> duty) {
+void answer(ublk::detail::promise<sink> duty) {
 #ifdef UBLK_REJECT
     duty.fulfil(ublk::ok);  // would be there to be fulfilled again
 #else

@@ -31,7 +31,7 @@ using namespace std::chrono_literals;
 namespace sim = ublk::sim;
 namespace uapi = ublk::uapi;
 namespace feature = ublk::uapi::feature;
-using ublk::opcode;
+using ublk::detail::opcode;
 using ublk::uapi::op;
 
 constexpr ublk::queue_id queue_0{0};
@@ -41,8 +41,8 @@ constexpr std::uint32_t whole = 4096;
 /// A server by hand, of one queue with one tag, on the thread of the test, and a client.
 class bare_server {
 public:
-    bare_server(sim::world& in, std::uint64_t flags, const ublk::port_needs& needs,
-                ublk::buffer_address place = {})
+    bare_server(sim::world& in, std::uint64_t flags, const ublk::detail::port_needs& needs,
+                ublk::detail::buffer_address place = {})
         : in_{in}, self_{in.boot()}, commands_{self_, 60s}, place_{place} {
         uapi::dev_info info;
         info.dev_id = uapi::any_dev_id;
@@ -55,7 +55,7 @@ public:
         commands_.set_params(id_, ublk::to_params(disk, 8192));
         channel_.emplace(self_.open_channel(id_, self_.now() + 10s));
         port.emplace(*channel_, wakeup, needs);
-        port->fetch(queue_0, tag_0, place_, ublk::user_data::io(0, tag_0));
+        port->fetch(queue_0, tag_0, place_, ublk::detail::user_data::io(0, tag_0));
         (void)port->flush_and_collect();
         start();
         disk_.emplace(in_, id_);
@@ -81,42 +81,43 @@ public:
     [[nodiscard]] int answer_to(sim::bio& requested) { return disk_->wait(requested); }
 
     /// The next event of that token.
-    int event(ublk::user_data of) {
+    int event(ublk::detail::user_data of) {
         while (!events_.contains(of.raw())) {
             EXPECT_EQ(port->wait(), 0);
-            port->drain([this](ublk::user_data t, int answer) { events_[t.raw()] = answer; });
+            port->drain(
+                [this](ublk::detail::user_data t, int answer) { events_[t.raw()] = answer; });
         }
         const int answer = events_.at(of.raw());
         events_.erase(of.raw());
         return answer;
     }
-    int request() { return event(ublk::user_data::io(0, tag_0)); }
+    int request() { return event(ublk::detail::user_data::io(0, tag_0)); }
 
     void commit(int result) {
-        ublk::buffer_address place = place_;
+        ublk::detail::buffer_address place = place_;
         if (result < 0 && place.registration == 0) {
             place.memory =
                 reinterpret_cast<std::uintptr_t>(data.data());  // a read's has to have one
         }
-        port->commit(queue_0, tag_0, result, place, ublk::user_data::io(0, tag_0));
+        port->commit(queue_0, tag_0, result, place, ublk::detail::user_data::io(0, tag_0));
         (void)port->flush();
     }
 
     /// What the ring answers to that.
     int perform(opcode code, std::uint64_t address, std::uint16_t buffer) {
-        ublk::operation requested;
+        ublk::detail::operation requested;
         requested.submitted = {.code = code,
                                .file = file.get(),
                                .address = address,
                                .length = whole,
                                .buffer = buffer};
         port->start(requested);
-        return event(ublk::user_data::of(requested));
+        return event(ublk::detail::user_data::of(requested));
     }
 
     [[nodiscard]] std::uint32_t flags_of_request() {
         const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-        const ublk::mapping seen = channel_->map(0, page);
+        const ublk::detail::mapping seen = channel_->map(0, page);
         uapi::io_desc words;
         std::memcpy(&words, seen.data(), sizeof words);
         return words.op_flags;
@@ -149,8 +150,8 @@ private:
 
     sim::world& in_;
     sim::kernel self_;
-    ublk::control_commands<sim::kernel> commands_;
-    ublk::buffer_address place_;
+    ublk::detail::control_commands<sim::kernel> commands_;
+    ublk::detail::buffer_address place_;
     std::uint32_t id_ = 0;
     std::optional<sim::kernel::channel> channel_;
     std::optional<sim::client> disk_;
@@ -158,7 +159,7 @@ private:
     std::map<std::uint64_t, int> events_;
 };
 
-constexpr ublk::port_needs with_places{.tags = 1, .operations = 2, .reserved_buffers = 2};
+constexpr ublk::detail::port_needs with_places{.tags = 1, .operations = 2, .reserved_buffers = 2};
 
 std::vector<std::string> blame(sim::world& in) {
     return in.take_violations();
@@ -214,12 +215,12 @@ TEST(zero_copy, what_cannot_be_registered_is_refused) {
         sim::bio& write = s.ask(op::write);
         EXPECT_EQ(s.request(), 0);
         s.port->register_buffer(queue_0, tag_0, 2);
-        EXPECT_EQ(s.event(ublk::user_data::nobody()), -EINVAL) << "there are two places";
+        EXPECT_EQ(s.event(ublk::detail::user_data::nobody()), -EINVAL) << "there are two places";
         s.port->register_buffer(queue_0, tag_0, 0);
         s.port->register_buffer(queue_0, tag_0, 0);
-        EXPECT_EQ(s.event(ublk::user_data::nobody()), -EBUSY);
+        EXPECT_EQ(s.event(ublk::detail::user_data::nobody()), -EBUSY);
         s.port->unregister_buffer(queue_0, tag_0, 1);
-        EXPECT_EQ(s.event(ublk::user_data::nobody()), -EINVAL);
+        EXPECT_EQ(s.event(ublk::detail::user_data::nobody()), -EINVAL);
         s.port->unregister_buffer(queue_0, tag_0, 0);
         s.commit(whole);
         EXPECT_EQ(s.answer_to(write), 0);
@@ -228,7 +229,7 @@ TEST(zero_copy, what_cannot_be_registered_is_refused) {
 }
 
 /// FETCH and COMMIT with that place for the pages of the next request.
-constexpr ublk::buffer_address by_itself(std::uint8_t flags) {
+constexpr ublk::detail::buffer_address by_itself(std::uint8_t flags) {
     return {.registration = uapi::auto_buf_reg{.index = 1, .flags = flags}.sqe_addr()};
 }
 
@@ -311,7 +312,7 @@ TEST(need_get_data, a_write_comes_twice) {
         sim::bio& write = s.ask(op::write);
         EXPECT_EQ(s.request(), uapi::io_res_need_get_data);
         s.port->get_data(queue_0, tag_0, reinterpret_cast<std::uintptr_t>(mine.data()),
-                         ublk::user_data::io(0, tag_0));
+                         ublk::detail::user_data::io(0, tag_0));
         EXPECT_EQ(s.request(), uapi::io_res_ok);
         EXPECT_EQ(mine, s.data);
         s.commit(whole);
@@ -332,7 +333,7 @@ public:
         info.flags = flags;
         id_ = commands_.add_dev(info).dev_id;
         channel_.emplace(self_.open_channel(id_, self_.now() + 10s));
-        wire.emplace(*channel_, wakeup_, ublk::port_needs{.tags = 2});
+        wire.emplace(*channel_, wakeup_, ublk::detail::port_needs{.tags = 2});
     }
     ~bare_device() {
         wire.reset();
@@ -341,18 +342,19 @@ public:
         commands_.del_dev(id_);
     }
 
-    static constexpr ublk::user_data of_single = ublk::user_data::of_queue(0);
+    static constexpr ublk::detail::user_data of_single = ublk::detail::user_data::of_queue(0);
 
     int prepare(const std::vector<std::uint16_t>& tags, uapi::batch_io header = {}) {
         return batch(tags, header, true);
     }
     int commit(const std::vector<std::uint16_t>& tags) { return batch(tags, {}, false); }
 
-    int answer(ublk::user_data to) {
+    int answer(ublk::detail::user_data to) {
         int found = 1;
         (void)wire->flush_and_collect();
-        wire->drain(
-            [&](ublk::user_data t, int code, std::uint32_t) { found = t == to ? code : found; });
+        wire->drain([&](ublk::detail::user_data t, int code, std::uint32_t) {
+            found = t == to ? code : found;
+        });
         return found;
     }
 
@@ -360,7 +362,8 @@ public:
 
 private:
     int batch(const std::vector<std::uint16_t>& tags, uapi::batch_io header, bool prepares) {
-        constexpr auto mine = ublk::user_data::batch(ublk::user_data::batch_kind::prepared, 0);
+        constexpr auto mine =
+            ublk::detail::user_data::batch(ublk::detail::user_data::batch_kind::prepared, 0);
         std::vector<uapi::elem_header> elements;
         for (const std::uint16_t tag : tags) {
             elements.push_back({.tag = tag});
@@ -374,7 +377,7 @@ private:
 
     sim::world& in_;
     sim::kernel self_;
-    ublk::control_commands<sim::kernel> commands_;
+    ublk::detail::control_commands<sim::kernel> commands_;
     std::uint32_t id_ = 0;
     std::optional<sim::kernel::channel> channel_;
     sim::kernel::wakeup wakeup_;
@@ -420,7 +423,7 @@ TEST(operations, a_ring_is_not_closed_upon_them) {
     {
         bare_server s{in, feature::user_copy, {.tags = 1, .operations = 1}};
         std::int64_t a_day[2] = {86400, 0};
-        ublk::operation requested;
+        ublk::detail::operation requested;
         requested.submitted = {.code = opcode::timeout,
                                .address = reinterpret_cast<std::uintptr_t>(a_day),
                                .length = 1};
@@ -435,16 +438,16 @@ TEST(operations, those_that_wait_end_when_they_are_cancelled) {
     bare_server s{in, feature::user_copy, {.tags = 1, .operations = 2}};
     int ends[2];
     ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
-    ublk::operation requested;
+    ublk::detail::operation requested;
     requested.submitted = {.code = opcode::poll_add, .file = ends[0], .op_flags = POLLIN};
     s.port->start(requested);
     (void)s.port->flush();
     in.on().tasks.sleep(1s);
     s.port->cancel_operations();
-    EXPECT_EQ(s.event(ublk::user_data::of(requested)), -ECANCELED);
+    EXPECT_EQ(s.event(ublk::detail::user_data::of(requested)), -ECANCELED);
     EXPECT_EQ(::write(ends[1], "x", 1), 1);
     s.port->start(requested);
-    EXPECT_EQ(s.event(ublk::user_data::of(requested)), POLLIN);
+    EXPECT_EQ(s.event(ublk::detail::user_data::of(requested)), POLLIN);
     ::close(ends[0]);
     ::close(ends[1]);
 }
@@ -453,7 +456,8 @@ TEST(operations, memory_that_may_not_be_locked_is_not_registered) {
     sim::world in{{.seed = 11, .lockable_bytes = 4096}};
     std::vector<std::byte> memory(8192);
     const iovec buffers[] = {{memory.data(), memory.size()}};
-    EXPECT_THROW((bare_server{in, 0, {.tags = 1, .tag_buffers = buffers}}), ublk::setup_refused);
+    EXPECT_THROW((bare_server{in, 0, {.tags = 1, .tag_buffers = buffers}}),
+                 ublk::detail::setup_refused);
     in.settle();
     EXPECT_EQ(in.forget_devices(), 1u);
 }
@@ -463,15 +467,15 @@ TEST(wakeup, it_wakes_once_for_each_listening) {
     bare_server s{in, feature::user_copy, {.tags = 1}};
     s.wakeup.wake();
     s.wakeup.wake();
-    EXPECT_EQ(s.event(ublk::user_data::wake()), 1);
+    EXPECT_EQ(s.event(ublk::detail::user_data::wake()), 1);
     s.wakeup.wake();
     unsigned more = 0;
     (void)s.port->flush_and_collect();
-    s.port->drain([&more](ublk::user_data, int) { ++more; });
+    s.port->drain([&more](ublk::detail::user_data, int) { ++more; });
     EXPECT_EQ(more, 0u);
     s.port->listen();
     s.wakeup.wake();
-    EXPECT_EQ(s.event(ublk::user_data::wake()), 1);
+    EXPECT_EQ(s.event(ublk::detail::user_data::wake()), 1);
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ protected:
     /// The answer to a command whose buffer is a path, if one is given, and `value`.
     template <class Value>
     int ask(std::uint32_t op, std::uint32_t id, const std::string& path, Value& value) {
-        ublk::control_command command;
+        ublk::detail::control_command command;
         command.op = op;
         command.header.dev_id = id;
         command.header.queue_id = uapi::no_queue_id;
@@ -45,7 +45,7 @@ protected:
         std::memcpy(command.payload + prefix, &value, sizeof value);
         command.header.dev_path_len = static_cast<std::uint16_t>(prefix);
         command.header.len = static_cast<std::uint16_t>(prefix + sizeof value);
-        const ublk::control_ticket ticket = control.begin(command);
+        const ublk::detail::control_ticket ticket = control.begin(command);
         const int answer = control.finish(ticket, command, self.now() + 60s);
         std::memcpy(static_cast<void*>(&value), command.payload + prefix, sizeof value);
         return answer;
@@ -120,7 +120,7 @@ TEST_F(ordinary_user, names_a_device_by_its_path) {
 TEST(root_user, keeps_his_devices_to_himself) {
     sim::world in{{.seed = 1}};
     const sim::kernel self = in.boot();
-    ublk::control_commands<sim::kernel> commands{self, 60s};
+    ublk::detail::control_commands<sim::kernel> commands{self, 60s};
     uapi::dev_info info;
     info.nr_hw_queues = info.queue_depth = 1;
     info.max_io_buf_bytes = 4096;

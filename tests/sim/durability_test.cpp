@@ -30,7 +30,7 @@ namespace durability_test {
 namespace {
 
 namespace sim = ublk::sim;
-using ublk::opcode;
+using ublk::detail::opcode;
 using ublk::sim::journal;
 using ublk::uapi::op;
 

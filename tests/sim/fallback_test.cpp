@@ -46,11 +46,11 @@ public:
 
     class port : public kernel::port {
     public:
-        port(const channel& device, const wakeup& wakeup, const ublk::port_needs& needs)
+        port(const channel& device, const wakeup& wakeup, const ublk::detail::port_needs& needs)
             : kernel::port{device, wakeup, needs} {
             if (what.tables && needs.reserved_buffers != 0) {
-                throw ublk::setup_refused{
-                    ublk::setup_refused::kind::path, ENOMEM, "making room", {}, "", ""};
+                throw ublk::detail::setup_refused{
+                    ublk::detail::setup_refused::kind::path, ENOMEM, "making room", {}, "", ""};
             }
         }
     };
@@ -58,7 +58,8 @@ public:
     class batch_wire : public kernel::batch_wire {
     public:
         using kernel::batch_wire::batch_wire;
-        void prepare_tags(uapi::batch_io header, const void* elements, ublk::user_data t) noexcept {
+        void prepare_tags(uapi::batch_io header, const void* elements,
+                          ublk::detail::user_data t) noexcept {
             header.q_id = what.fetches ? std::uint16_t{4000} : header.q_id;
             kernel::batch_wire::prepare_tags(header, elements, t);
         }
@@ -67,7 +68,7 @@ public:
     class control : public kernel::control {
     public:
         explicit control(kernel::control&& plain) : kernel::control{std::move(plain)} {}
-        [[nodiscard]] ublk::control_ticket begin(ublk::control_command command) {
+        [[nodiscard]] ublk::detail::control_ticket begin(ublk::detail::control_command command) {
             added += command.op == uapi::ctrl::add_dev ? 1 : 0;
             return kernel::control::begin(command);
         }
@@ -166,7 +167,7 @@ TEST(fallback, a_kernel_without_room_for_clients_pages_serves_by_copies) {
 TEST(fallback, a_path_that_is_required_is_an_error) {
     scene s{{.seed = 4, .version = without_zero_copy, .lockable_bytes = 4096}};
     s.requested.path = data_path::fixed_copy;
-    EXPECT_THROW(s.start(), ublk::setup_refused);
+    EXPECT_THROW(s.start(), ublk::detail::setup_refused);
     EXPECT_EQ(refusing_kernel::added, 1u);
     s.expect_clean();
 }
@@ -174,7 +175,7 @@ TEST(fallback, a_path_that_is_required_is_an_error) {
 TEST(fallback, whoever_wants_no_less_gets_the_error) {
     scene s{{.seed = 5, .version = without_zero_copy, .lockable_bytes = 4096}};
     s.requested.fall_back = false;
-    EXPECT_THROW(s.start(), ublk::setup_refused);
+    EXPECT_THROW(s.start(), ublk::detail::setup_refused);
     s.expect_clean();
 }
 
@@ -194,7 +195,7 @@ TEST(fallback, batches_that_must_be_are_an_error_where_the_driver_refuses_them) 
     scene<ublk::batch_io> s{{.seed = 7, .version = with_everything}};
     s.requested.fall_back = false;
     refusing_kernel::what.fetches = true;
-    EXPECT_THROW(s.start(), ublk::setup_refused);
+    EXPECT_THROW(s.start(), ublk::detail::setup_refused);
     s.expect_clean();
 }
 

@@ -67,7 +67,7 @@ public:
     public:
         explicit control(kernel::control&& plain) : kernel::control{std::move(plain)} {}
 
-        [[nodiscard]] ublk::control_ticket begin(ublk::control_command command) {
+        [[nodiscard]] ublk::detail::control_ticket begin(ublk::detail::control_command command) {
             if (command.op == uapi::ctrl::add_dev) {
                 uapi::dev_info requested;
                 std::memcpy(&requested, command.payload, sizeof requested);
@@ -84,13 +84,13 @@ public:
     public:
         using kernel::port::port;
 
-        void fetch(ublk::queue_id queue, ublk::tag which, ublk::buffer_address buffer,
-                   ublk::user_data t) noexcept {
+        void fetch(ublk::queue_id queue, ublk::tag which, ublk::detail::buffer_address buffer,
+                   ublk::detail::user_data t) noexcept {
             const bool refused = is.refuses_a_fetch && queue.value() == 1 && which.value() == 2;
             kernel::port::fetch(refused ? no_queue : queue, which, buffer, t);
         }
-        void commit(ublk::queue_id queue, ublk::tag which, int result, ublk::buffer_address buffer,
-                    ublk::user_data t) noexcept {
+        void commit(ublk::queue_id queue, ublk::tag which, int result,
+                    ublk::detail::buffer_address buffer, ublk::detail::user_data t) noexcept {
             kernel::port::commit(is.refuses_commits ? no_queue : queue, which, result, buffer, t);
         }
 
@@ -189,7 +189,7 @@ struct scene : rig<oddly<Backend>> {
     /// How many milliseconds that takes in the world.
     template <class Do>
     std::int64_t time(Do step) {
-        const ublk::deadline before = this->in.on().tasks.now();
+        const ublk::detail::deadline before = this->in.on().tasks.now();
         step();
         return std::chrono::duration_cast<std::chrono::milliseconds>(this->in.on().tasks.now() -
                                                                      before)
@@ -538,7 +538,7 @@ TEST(regression, descriptors_may_be_longer_than_the_known_part) {
         given.version = {7, 3};
         scene<disk_of_pages> s{given};
         const odd_kernel process = s.in.boot();
-        ublk::control_commands<odd_kernel> commands{process, 10s};
+        ublk::detail::control_commands<odd_kernel> commands{process, 10s};
         uapi::dev_info ask;
         ask.dev_id = uapi::any_dev_id;
         ask.nr_hw_queues = 2;
@@ -557,23 +557,23 @@ TEST(regression, descriptors_may_be_longer_than_the_known_part) {
         info.depth = granted.queue_depth;
         info.max_io_bytes = granted.max_io_buf_bytes;
         info.io_desc_size = granted.io_desc_size;
-        const auto threads = std::make_shared<ublk::queue_threads<odd_kernel>>(
+        const auto threads = std::make_shared<ublk::detail::queue_threads<odd_kernel>>(
             process,
-            ublk::device_ops_of<disk_of_pages, ublk::per_cpu, ublk::per_wakeup, odd_kernel>(
+            ublk::detail::device_ops_of<disk_of_pages, ublk::per_cpu, ublk::per_wakeup, odd_kernel>(
                 s.store),
-            process.open_channel(id, ublk::from_now(process, 10s)),
-            ublk::device_setup{.granted = info,
-                               .page_size = page(),
-                               .requested = {},
-                               .affinity = ublk::fixed_array<ublk::cpu_set>{2},
-                               .shape = {.queues = info.queues, .depth = info.depth}});
+            process.open_channel(id, ublk::detail::from_now(process, 10s)),
+            ublk::detail::device_setup{.granted = info,
+                                       .page_size = page(),
+                                       .requested = {},
+                                       .affinity = ublk::detail::fixed_array<ublk::cpu_set>{2},
+                                       .shape = {.queues = info.queues, .depth = info.depth}});
         threads->start();
-        ASSERT_TRUE(threads->ready(ublk::from_now(process, 10s)));
+        ASSERT_TRUE(threads->ready(ublk::detail::from_now(process, 10s)));
         commands.start_dev(id, process.process_id());
         threads->start_resolved();
         s.work(id);
         commands.stop_dev(id, 10s);
-        EXPECT_TRUE(threads->gone(ublk::from_now(process, 10s)));
+        EXPECT_TRUE(threads->gone(ublk::detail::from_now(process, 10s)));
         threads->join();
         commands.del_dev(id);
         expect_clean(s);

@@ -52,9 +52,10 @@ public:
         disk.size = 1u << 20;
         commands_.set_params(id, ublk::to_params(disk, buffer_bytes));
         channel_.emplace(self_.open_channel(id, self_.now() + 10s));
-        port.emplace(*channel_, wakeup_, ublk::port_needs{.tags = 2});
+        port.emplace(*channel_, wakeup_, ublk::detail::port_needs{.tags = 2});
         for (const std::uint16_t t : {std::uint16_t{0}, std::uint16_t{1}}) {
-            port->fetch(queue_0, ublk::tag{t}, address(t), ublk::user_data::io(0, ublk::tag{t}));
+            port->fetch(queue_0, ublk::tag{t}, address(t),
+                        ublk::detail::user_data::io(0, ublk::tag{t}));
         }
         (void)port->flush_and_collect();
     }
@@ -67,7 +68,7 @@ public:
     }
 
     [[nodiscard]] std::byte* buffer(unsigned tag) { return &buffers_[tag * buffer_bytes]; }
-    [[nodiscard]] ublk::buffer_address address(unsigned tag) {
+    [[nodiscard]] ublk::detail::buffer_address address(unsigned tag) {
         return {.memory = reinterpret_cast<std::uintptr_t>(buffer(tag))};
     }
 
@@ -87,7 +88,7 @@ public:
 
     void commit(unsigned tag, int result) {
         const ublk::tag which{static_cast<std::uint16_t>(tag)};
-        port->commit(queue_0, which, result, address(tag), ublk::user_data::io(0, which));
+        port->commit(queue_0, which, result, address(tag), ublk::detail::user_data::io(0, which));
     }
 
     /// Waits for so many requests of 4096 bytes and answers each by `given(tag, bytes)`.
@@ -95,7 +96,7 @@ public:
     void serve(How given, unsigned requests) {
         while (requests != 0) {
             ASSERT_EQ(port->wait(), 0);
-            port->drain([&](ublk::user_data t, int answer) {
+            port->drain([&](ublk::detail::user_data t, int answer) {
                 if (t.is_io() && answer == 0) {
                     given(t.tag().value(), 4096);
                     --requests;
@@ -111,7 +112,7 @@ public:
 private:
     sim::world& in_;
     sim::kernel self_;
-    ublk::control_commands<sim::kernel> commands_;
+    ublk::detail::control_commands<sim::kernel> commands_;
     std::vector<std::byte> buffers_;
     std::optional<sim::kernel::channel> channel_;
     sim::kernel::wakeup wakeup_;
@@ -264,7 +265,7 @@ TEST(world_death_test, a_device_that_is_left_ends_the_program) {
     const auto careless = [] {
         sim::world in{{.seed = 1}};
         const sim::kernel self = in.boot();
-        ublk::control_commands<sim::kernel> commands{self, 60s};
+        ublk::detail::control_commands<sim::kernel> commands{self, 60s};
         uapi::dev_info info;
         info.dev_id = uapi::any_dev_id;
         info.nr_hw_queues = info.queue_depth = 1;
@@ -335,7 +336,7 @@ TEST(world, tasks_throw_and_catch_each_for_itself) {
 TEST(world, time_passes_at_once) {
     const auto began = std::chrono::steady_clock::now();
     sim::world in{{.seed = 1}};
-    const ublk::deadline before = in.on().tasks.now();
+    const ublk::detail::deadline before = in.on().tasks.now();
     in.on().tasks.sleep(24h);
     EXPECT_GE(in.on().tasks.now() - before, 24h);
     EXPECT_LT(std::chrono::steady_clock::now() - began, 1h);

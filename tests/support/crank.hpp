@@ -19,12 +19,12 @@ namespace ublk::test {
 class crank {
 public:
     /// What answers an operation. Registered buffers have become addresses by then.
-    std::function<int(const submission&)> kernel = [](const submission& requested) {
-        return requested.code == opcode::timeout ? -ETIME : sim::perform(requested);
+    std::function<int(const detail::submission&)> kernel = [](const detail::submission& requested) {
+        return requested.code == detail::opcode::timeout ? -ETIME : sim::perform(requested);
     };
 
     /// Every operation so far, in the order in which they were submitted.
-    std::vector<submission> seen;
+    std::vector<detail::submission> seen;
 
     explicit crank(std::size_t task_bytes = 2048)
         : memory_(task_bytes / sizeof(std::max_align_t) + 1), with_{home_,
@@ -64,8 +64,8 @@ private:
     // All that is submitted in one turn is in flight at the same time, as on a ring.
     void turn() {
         while (true) {
-            std::vector<operation*> submitted;
-            while (operation* const next = home_.next_submission()) {
+            std::vector<detail::operation*> submitted;
+            while (detail::operation* const next = home_.next_submission()) {
                 seen.push_back(next->submitted);
                 submitted.push_back(next);
             }
@@ -73,7 +73,7 @@ private:
             if (submitted.empty() && back == nullptr) {
                 return;
             }
-            for (operation* each : submitted) {
+            for (detail::operation* each : submitted) {
                 if (home_.ended(*each, kernel(resolved(each->submitted)))) {
                     each->waiting.resume();
                 }
@@ -84,8 +84,9 @@ private:
         }
     }
 
-    [[nodiscard]] submission resolved(submission requested) const {
-        if (requested.code == opcode::read_fixed || requested.code == opcode::write_fixed) {
+    [[nodiscard]] detail::submission resolved(detail::submission requested) const {
+        if (requested.code == detail::opcode::read_fixed ||
+            requested.code == detail::opcode::write_fixed) {
             UBLK_ASSERT(requested.buffer == registered_index, "the buffer is the request's");
             const std::uint64_t from = requested.address - base_;
             UBLK_ASSERT(from + requested.length <= registered_.size(), "it stays in its buffer");
@@ -94,7 +95,7 @@ private:
         return requested;
     }
 
-    runtime_queue home_{[](const void*) noexcept {}, nullptr};
+    detail::runtime_queue home_{[](const void*) noexcept {}, nullptr};
     std::vector<std::max_align_t> memory_;
     std::span<std::byte> registered_;
     std::uint64_t base_ = 0;

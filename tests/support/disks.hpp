@@ -159,7 +159,7 @@ public:
                                                                            std::span{memory_})} {}
 
     /// What answers; by default the kernel.
-    std::function<int(const submission&)> kernel{};
+    std::function<int(const detail::submission&)> kernel{};
 
     std::size_t most_in_flight = 0;
     std::size_t most_frames = 0;  ///< bytes
@@ -192,7 +192,7 @@ private:
     static constexpr std::uint64_t base = 0x10000;
 
     bool turn() {
-        while (operation* const next = home_.next_submission()) {
+        while (detail::operation* const next = home_.next_submission()) {
             in_flight_.at(count_++) = next;
         }
         most_in_flight = std::max(most_in_flight, count_);
@@ -200,7 +200,7 @@ private:
         if (count_ == 0) {
             return false;
         }
-        operation* const one =
+        detail::operation* const one =
             std::exchange(in_flight_.at(draw_.below(count_)), in_flight_.at(count_ - 1));
         --count_;
         ++operations;
@@ -210,8 +210,9 @@ private:
         return true;
     }
 
-    int answer(submission requested) {
-        if (requested.code == opcode::read_fixed || requested.code == opcode::write_fixed) {
+    int answer(detail::submission requested) {
+        if (requested.code == detail::opcode::read_fixed ||
+            requested.code == detail::opcode::write_fixed) {
             UBLK_ASSERT(requested.buffer == 3 && requested.address >= base &&
                             requested.address - base + requested.length <= registered_.size(),
                         "it stays in its buffer");
@@ -221,13 +222,13 @@ private:
         if (kernel) {
             return kernel(requested);
         }
-        return requested.code == opcode::timeout ? -ETIME : sim::perform(requested);
+        return requested.code == detail::opcode::timeout ? -ETIME : sim::perform(requested);
     }
 
     sim::random draw_;
-    runtime_queue home_{[](const void*) noexcept {}, nullptr};
+    detail::runtime_queue home_{[](const void*) noexcept {}, nullptr};
     std::vector<std::max_align_t> memory_;
-    std::array<operation*, 256> in_flight_{};
+    std::array<detail::operation*, 256> in_flight_{};
     std::size_t count_ = 0;
     std::span<std::byte> registered_;
     io with_;

@@ -37,15 +37,15 @@ namespace {
 using ublk::completion_handle;
 using ublk::io;
 using ublk::ok;
-using ublk::operation;
 using ublk::registered_buffer;
 using ublk::request;
 using ublk::result;
 using ublk::task;
+using ublk::detail::operation;
 using ublk_test::scripted_port;
 using ublk_test::scripted_queues;
 using verb = ublk_test::scripted_port::verb;
-namespace paths = ublk::paths;
+namespace paths = ublk::detail::paths;
 namespace uapi = ublk::uapi;
 
 constexpr std::uint32_t op(uapi::op which) {
@@ -158,9 +158,10 @@ struct bench {
     scripted_port port{};
     scripted_queues shelf;
     Backend backend{};
-    std::atomic<unsigned> flags{ublk::loop_flags::serve};
-    ublk::queue_loop<Backend, ublk::per_wakeup, scripted_port, SingleQueue, Path> server{
-        backend, port, shelf.queues, flags, ublk::wakeup_call{&scripted_port::wakeup, &port}};
+    std::atomic<unsigned> flags{ublk::detail::loop_flags::serve};
+    ublk::detail::queue_loop<Backend, ublk::per_wakeup, scripted_port, SingleQueue, Path> server{
+        backend, port, shelf.queues, flags,
+        ublk::detail::wakeup_call{&scripted_port::wakeup, &port}};
 };
 
 // ---------------------------------------------------------------- tasks
@@ -589,7 +590,7 @@ TEST(lend_path, memory_of_a_wrong_size_is_answered_with_eio) {
 
 TEST(lend_path, that_is_to_refuse_asks_for_no_bytes) {
     bench<paths::get_data> b;
-    b.flags = ublk::loop_flags::refuse;
+    b.flags = ublk::detail::loop_flags::refuse;
     EXPECT_EQ(b.run({[&] {
         b.request(0, 0, writing);
         b.request(0, 1, reading);
@@ -610,14 +611,14 @@ TEST(async_orders, to_refuse_cancel_what_is_in_flight_and_answer_the_rest_with_e
                          b.request(0, 0, reading);
                          b.request(0, 1, reading);
                      },
-                     [&] { b.order(ublk::loop_flags::refuse); },
+                     [&] { b.order(ublk::detail::loop_flags::refuse); },
                      [&] {
                          EXPECT_EQ(b.port.at(0, 0).answer, -ECANCELED);
                          EXPECT_EQ(b.port.at(0, 1).answer, -ECANCELED);
                          b.request(0, 0, reading);
                          b.request(0, 2, flushing, 0, 0);
                      },
-                     [&] { b.order(ublk::loop_flags::refuse); }}),
+                     [&] { b.order(ublk::detail::loop_flags::refuse); }}),
               0);
     EXPECT_EQ(b.port.at(0, 0).answer, -EIO);
     EXPECT_EQ(b.port.at(0, 2).answer, -EIO);
@@ -630,14 +631,15 @@ TEST(async_orders, to_leave_wait_for_operations_in_flight) {
     b.port.cancels_at_once = false;  // a kernel that takes its time
     b.backend.act = [](io& with, const request&) { return one_operation(with); };
     bool waited = false;
-    EXPECT_EQ(b.run({[&] { b.request(0, 0, reading); }, [&] { b.order(ublk::loop_flags::leave); },
-                     [&] {
-                         EXPECT_EQ(b.port.count(verb::cancel), 1u);
-                         EXPECT_EQ(b.port.at(0, 0).commits, 0u);
-                         waited = true;
-                         b.port.answer(*b.port.in_flight.at(0), 1);
-                     }}),
-              0);
+    EXPECT_EQ(
+        b.run({[&] { b.request(0, 0, reading); }, [&] { b.order(ublk::detail::loop_flags::leave); },
+               [&] {
+                   EXPECT_EQ(b.port.count(verb::cancel), 1u);
+                   EXPECT_EQ(b.port.at(0, 0).commits, 0u);
+                   waited = true;
+                   b.port.answer(*b.port.in_flight.at(0), 1);
+               }}),
+        0);
     EXPECT_TRUE(waited);
     EXPECT_EQ(b.port.at(0, 0).commits, 1u);
     EXPECT_EQ(b.port.at(0, 0).answer, 4096);  // it was done in spite of all
@@ -653,13 +655,14 @@ TEST(async_orders, to_leave_wait_for_tickets) {
     bench<paths::copy> b;
     std::vector<completion_handle> given;
     b.backend.act = [&](io& with, const request&) { return handing(with, given); };
-    EXPECT_EQ(b.run({[&] { b.request(0, 0, reading); }, [&] { b.order(ublk::loop_flags::leave); },
-                     [&] {
-                         EXPECT_EQ(b.port.at(0, 0).commits, 0u);
-                         EXPECT_TRUE(given.at(0).cancelled());
-                         std::move(given.at(0)).answer(std::errc::no_link);
-                     }}),
-              0);
+    EXPECT_EQ(
+        b.run({[&] { b.request(0, 0, reading); }, [&] { b.order(ublk::detail::loop_flags::leave); },
+               [&] {
+                   EXPECT_EQ(b.port.at(0, 0).commits, 0u);
+                   EXPECT_TRUE(given.at(0).cancelled());
+                   std::move(given.at(0)).answer(std::errc::no_link);
+               }}),
+        0);
     EXPECT_EQ(b.port.at(0, 0).answer, -ENOLINK);
 }
 
@@ -672,7 +675,8 @@ TEST(async_orders, to_leave_wait_for_tickets) {
 TEST(async_orders, to_leave_abandon_a_task_that_waits_for_what_never_comes) {
     bench<paths::zero_copy> b;
     b.backend.act = [](io& with, const request&) { return lost(with); };
-    EXPECT_EQ(b.run({[&] { b.request(0, 0, reading); }, [&] { b.order(ublk::loop_flags::leave); }}),
+    EXPECT_EQ(b.run({[&] { b.request(0, 0, reading); },
+                     [&] { b.order(ublk::detail::loop_flags::leave); }}),
               0);
     EXPECT_EQ(b.port.at(0, 0).answer, -EIO);
     EXPECT_EQ(b.port.said_of(0, 0), (std::vector<verb>{verb::fetch, verb::register_buffer,
@@ -873,7 +877,7 @@ struct interleaving {
         }
         left = true;
         if (world.below(2) == 0) {
-            b.order(ublk::loop_flags::leave);
+            b.order(ublk::detail::loop_flags::leave);
         } else {
             b.take_all_back();
         }
@@ -932,7 +936,8 @@ TEST(async_server, commits_each_request_once_whenever_it_is_told_to_go) {
         SCOPED_TRACE(seed);
         interleaving<paths::zero_copy> any{seed};
         const unsigned when = 1 + seed * 3;
-        const unsigned what = seed % 2 == 0 ? ublk::loop_flags::leave : ublk::loop_flags::refuse;
+        const unsigned what =
+            seed % 2 == 0 ? ublk::detail::loop_flags::leave : ublk::detail::loop_flags::refuse;
         any.b.port.step = [&any, when, what] {
             if (any.moves == when) {
                 any.b.order(what);

@@ -372,7 +372,7 @@ TEST(dispatch, calls_the_function_of_the_operation) {
                                    {uapi::op::discard, "discard"},
                                    {uapi::op::write_zeroes, "write_zeroes"}}) {
         teller b;
-        EXPECT_EQ(ublk::dispatch(b, asking(op), payload).error(), ENOLINK);
+        EXPECT_EQ(ublk::detail::dispatch(b, asking(op), payload).error(), ENOLINK);
         EXPECT_EQ(b.called, name);
         const bool data = op == uapi::op::read || op == uapi::op::write;
         EXPECT_EQ(b.bytes, data ? payload.size() : 0);
@@ -381,8 +381,8 @@ TEST(dispatch, calls_the_function_of_the_operation) {
 
 TEST(dispatch, looks_at_the_operation_without_its_flags) {
     teller b;
-    (void)ublk::dispatch(b, asking(0xffffff00 | static_cast<std::uint32_t>(uapi::op::discard)),
-                         payload);
+    (void)ublk::detail::dispatch(
+        b, asking(0xffffff00 | static_cast<std::uint32_t>(uapi::op::discard)), payload);
     EXPECT_EQ(b.called, "discard");
 }
 
@@ -392,22 +392,24 @@ TEST(dispatch, refuses_every_other_operation) {
         if (op <= 3 || op == 5) {
             continue;
         }
-        EXPECT_EQ(ublk::dispatch(b, asking(op), payload).error(), EOPNOTSUPP) << op;
+        EXPECT_EQ(ublk::detail::dispatch(b, asking(op), payload).error(), EOPNOTSUPP) << op;
     }
     EXPECT_EQ(b.called, "");
 }
 
 TEST(dispatch, answers_for_what_a_backend_does_not_have) {
     least b;
-    EXPECT_TRUE(ublk::dispatch(b, asking(uapi::op::flush), payload).ok());  // nothing is volatile
-    EXPECT_EQ(ublk::dispatch(b, asking(uapi::op::discard), payload).error(), EOPNOTSUPP);
-    EXPECT_EQ(ublk::dispatch(b, asking(uapi::op::write_zeroes), payload).error(), EOPNOTSUPP);
+    EXPECT_TRUE(
+        ublk::detail::dispatch(b, asking(uapi::op::flush), payload).ok());  // nothing is volatile
+    EXPECT_EQ(ublk::detail::dispatch(b, asking(uapi::op::discard), payload).error(), EOPNOTSUPP);
+    EXPECT_EQ(ublk::detail::dispatch(b, asking(uapi::op::write_zeroes), payload).error(),
+              EOPNOTSUPP);
 }
 
 TEST(dispatch, refuses_writes_to_a_backend_that_only_reads) {
     reader b;
-    EXPECT_TRUE(ublk::dispatch(b, asking(uapi::op::read), payload).ok());
-    EXPECT_EQ(ublk::dispatch(b, asking(uapi::op::write), payload).error(), EPERM);
+    EXPECT_TRUE(ublk::detail::dispatch(b, asking(uapi::op::read), payload).ok());
+    EXPECT_EQ(ublk::detail::dispatch(b, asking(uapi::op::write), payload).error(), EPERM);
 }
 
 struct thrower {
@@ -423,18 +425,18 @@ TEST(dispatch, turns_whatever_is_thrown_into_eio) {
     thrower b;
     for (const auto op : {uapi::op::read, uapi::op::write, uapi::op::flush, uapi::op::discard,
                           uapi::op::write_zeroes}) {
-        EXPECT_EQ(ublk::dispatch(b, asking(op), payload).error(), EIO);
+        EXPECT_EQ(ublk::detail::dispatch(b, asking(op), payload).error(), EIO);
     }
     std::vector<uapi::op> told;
     const auto note = [&](const request& r) { told.push_back(r.op()); };
     for (const auto op : {uapi::op::read, uapi::op::write, uapi::op::flush, uapi::op::discard,
                           uapi::op::write_zeroes}) {
-        EXPECT_EQ(ublk::dispatch(b, asking(op), payload, note).error(), EIO);
+        EXPECT_EQ(ublk::detail::dispatch(b, asking(op), payload, note).error(), EIO);
         EXPECT_EQ(told.back(), op);
     }
     EXPECT_EQ(told.size(), 5u);
     const request r = asking(uapi::op::read);
-    static_assert(noexcept(ublk::dispatch(b, r, std::span<std::byte>{})));
+    static_assert(noexcept(ublk::detail::dispatch(b, r, std::span<std::byte>{})));
 }
 
 // What decides whether there is a landing pad: `guarded` asks the call itself.
@@ -471,7 +473,7 @@ struct mixed {
 };
 
 struct one_tag {
-    ublk::runtime_queue home{[](const void*) noexcept {}, nullptr};
+    ublk::detail::runtime_queue home{[](const void*) noexcept {}, nullptr};
     std::array<std::max_align_t, 64> memory;
     io with{home, std::as_writable_bytes(std::span{memory})};
 };
@@ -482,7 +484,7 @@ TEST(dispatch_later, calls_the_function_of_the_operation_and_of_the_payload) {
     const registered_buffer buffer{0, 0, 1024};
     const auto expect = [&](uapi::op op, auto where, const char* name) {
         const request r = asking(op);
-        const task answer = ublk::dispatch(b, here.with, r, where);
+        const task answer = ublk::detail::dispatch(b, here.with, r, where);
         EXPECT_TRUE(answer.done());
         EXPECT_EQ(answer.answer().error(), ENOLINK);
         EXPECT_EQ(b.called, name);
@@ -499,7 +501,7 @@ TEST(dispatch_later, turns_what_is_thrown_before_there_is_a_task_into_eio) {
     one_tag here;
     mixed b;
     const request r = asking(uapi::op::write_zeroes);
-    EXPECT_EQ(ublk::dispatch(b, here.with, r, bytes{payload}).answer().error(), EIO);
+    EXPECT_EQ(ublk::detail::dispatch(b, here.with, r, bytes{payload}).answer().error(), EIO);
 }
 
 TEST(dispatch_later, answers_for_what_a_backend_does_not_have) {
@@ -509,7 +511,7 @@ TEST(dispatch_later, answers_for_what_a_backend_does_not_have) {
     const registered_buffer buffer{0, 0, 1024};
     const auto answer = [&](auto& of, uapi::op op) {
         const request r = asking(op);
-        return ublk::dispatch(of, here.with, r, buffer).answer();
+        return ublk::detail::dispatch(of, here.with, r, buffer).answer();
     };
     EXPECT_TRUE(answer(b, uapi::op::flush).ok());
     EXPECT_EQ(answer(b, uapi::op::discard).error(), EOPNOTSUPP);

@@ -27,7 +27,7 @@ struct sink {
     }
 };
 
-using promise = ublk::promise<sink>;
+using promise = ublk::detail::promise<sink>;
 
 static_assert(!std::is_copy_constructible_v<promise> && !std::is_copy_assignable_v<promise>);
 static_assert(std::is_nothrow_move_constructible_v<promise>);

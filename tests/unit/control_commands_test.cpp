@@ -51,7 +51,7 @@ protected:
     }
 
     fake_kernel kernel{};
-    ublk::control_commands<fake_kernel> control{kernel, 100ms};
+    ublk::detail::control_commands<fake_kernel> control{kernel, 100ms};
 };
 
 TEST_F(control_test, get_features_asks_for_eight_bytes) {
@@ -181,7 +181,8 @@ TEST_F(control_test, a_delete_with_a_limit_tells_when_somebody_still_holds_the_d
 }
 
 // Every command that takes an id, by its name.
-using call = std::pair<const char*, std::function<void(ublk::control_commands<fake_kernel>&)>>;
+using call =
+    std::pair<const char*, std::function<void(ublk::detail::control_commands<fake_kernel>&)>>;
 const call calls[] = {
     {"GET_FEATURES", [](auto& c) { (void)c.get_features(); }},
     {"ADD_DEV", [](auto& c) { (void)c.add_dev({}); }},
@@ -222,7 +223,7 @@ TEST_F(control_test, a_command_without_an_answer_is_cancelled_at_its_deadline) {
     for (const std::uint32_t op : all_commands) {
         kernel.driver->script[op] = {manner::silent, 0};
     }
-    ublk::control_commands<fake_kernel> hasty{kernel, 20ms};
+    ublk::detail::control_commands<fake_kernel> hasty{kernel, 20ms};
     for (const auto& [name, run] : calls) {
         const auto begun = std::chrono::steady_clock::now();
         try {
@@ -240,7 +241,7 @@ TEST_F(control_test, a_command_without_an_answer_is_cancelled_at_its_deadline) {
 
 TEST_F(control_test, an_answer_at_the_last_moment_counts) {
     kernel.driver->script[ctrl::get_dev_info] = {manner::late, 0};
-    ublk::control_commands<fake_kernel> hasty{kernel, 20ms};
+    ublk::detail::control_commands<fake_kernel> hasty{kernel, 20ms};
     EXPECT_EQ(hasty.get_dev_info(5).max_io_buf_bytes, 4096u);
     kernel.driver->exists = false;
     try {
@@ -256,7 +257,7 @@ TEST_F(control_test, a_stop_that_takes_longer_can_be_waited_for_again) {
         const std::lock_guard lock{kernel.driver->mutex};
         kernel.driver->tags[0][0].at = fake_kernel::slot_state::stage::serving;
     }
-    const ublk::control_ticket ticket = control.begin_stop(5);
+    const ublk::detail::control_ticket ticket = control.begin_stop(5);
     EXPECT_FALSE(control.finish_stop(ticket, 5, 1ms));
     EXPECT_FALSE(control.finish_stop(ticket, 5, 1ms));
     {
@@ -269,7 +270,7 @@ TEST_F(control_test, a_stop_that_takes_longer_can_be_waited_for_again) {
 TEST(control, says_why_the_control_node_cannot_be_opened) {
     fake_kernel kernel;
     kernel.driver->control_errno = ENOENT;
-    EXPECT_THROW((ublk::control_commands<fake_kernel>{kernel, 1s}), ublk::error);
+    EXPECT_THROW((ublk::detail::control_commands<fake_kernel>{kernel, 1s}), ublk::error);
 }
 
 }  // namespace

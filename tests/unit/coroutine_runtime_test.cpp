@@ -40,19 +40,19 @@ using ublk::ok;
 using ublk::registered_buffer;
 using ublk::registered_file;
 using ublk::result;
-using ublk::ring;
 using ublk::tag;
-using ublk::tag_coroutine;
 using ublk::task;
-using ublk::user_data;
+using ublk::detail::ring;
+using ublk::detail::tag_coroutine;
+using ublk::detail::user_data;
 
 // ---------------------------------------------------------------- by hand
 
 // A port that keeps what it is told to start.
 struct shelf {
-    std::vector<const ublk::operation*> started{};
+    std::vector<const ublk::detail::operation*> started{};
     unsigned cancelled = 0;
-    void start(const ublk::operation& requested) noexcept { started.push_back(&requested); }
+    void start(const ublk::detail::operation& requested) noexcept { started.push_back(&requested); }
     void cancel_operations() noexcept { ++cancelled; }
 };
 
@@ -70,12 +70,13 @@ struct bench {
             shop.add_queue(tags, 2048);
         }
     }
-    ublk::operation& started(std::size_t i) {
-        return const_cast<ublk::operation&>(*port.started.at(i));
+    ublk::detail::operation& started(std::size_t i) {
+        return const_cast<ublk::detail::operation&>(*port.started.at(i));
     }
     shelf port{};
     std::vector<std::pair<tag_coroutine*, result>> ended{};
-    ublk::coroutine_runtime<shelf, noting> shop{port, ublk::wakeup_call{}, noting{&ended}};
+    ublk::detail::coroutine_runtime<shelf, noting> shop{port, ublk::detail::wakeup_call{},
+                                                        noting{&ended}};
 };
 
 task reading(io& with) {
@@ -100,15 +101,15 @@ TEST(coroutine_runtime, each_tag_has_a_work_of_its_own_and_knows_its_queue) {
 
 // Frames of one tag must not share cache lines with another's, nor all compete for a few sets.
 TEST(coroutine_runtime, the_memory_of_each_tag_begins_on_a_line_and_is_its_own) {
-    ublk::runtime_queue home{[](const void*) noexcept {}, nullptr};
+    ublk::detail::runtime_queue home{[](const void*) noexcept {}, nullptr};
     for (const std::size_t bytes : {64u, 100u, 2048u, 4096u}) {
-        ublk::queue_coroutines works{home, 0, 16, bytes};
+        ublk::detail::queue_coroutines works{home, 0, 16, bytes};
         std::vector<std::uintptr_t> first;
         for (std::uint16_t t = 0; t < 16; ++t) {
             void* const frame = works[tag{t}].frames().allocate(1);
             first.push_back(reinterpret_cast<std::uintptr_t>(frame) -
                             (works[tag{t}].frames().used() - 16));
-            ublk::frame_memory::release(frame);
+            ublk::detail::frame_memory::release(frame);
         }
         for (std::size_t i = 1; i < first.size(); ++i) {
             const std::uintptr_t stride = first[i] - first[i - 1];
@@ -197,11 +198,12 @@ public:
         io_.poll_readable(bell_.get(), user_data::wake());
     }
 
-    void start(const ublk::operation& requested) noexcept { io_.start(requested); }
+    void start(const ublk::detail::operation& requested) noexcept { io_.start(requested); }
     void cancel_operations() noexcept {
-        using enum ublk::opcode;
-        for (const ublk::opcode each : {readv, writev, fsync, read_fixed, write_fixed, poll_add,
-                                        timeout, fallocate, read, write, send, recv}) {
+        using enum ublk::detail::opcode;
+        for (const ublk::detail::opcode each :
+             {readv, writev, fsync, read_fixed, write_fixed, poll_add, timeout, fallocate, read,
+              write, send, recv}) {
             io_.cancel(each, user_data::nobody());
         }
     }
@@ -253,8 +255,8 @@ protected:
     void open(unsigned entries) {
         shop.reset();
         port = std::make_unique<ring_port>(entries);
-        shop = std::make_unique<ublk::coroutine_runtime<ring_port, noting>>(
-            *port, ublk::wakeup_call{&ring_port::wakeup, port.get()}, noting{&ended});
+        shop = std::make_unique<ublk::detail::coroutine_runtime<ring_port, noting>>(
+            *port, ublk::detail::wakeup_call{&ring_port::wakeup, port.get()}, noting{&ended});
         shop->add_queue(tags, 8192);
     }
 
@@ -296,7 +298,7 @@ protected:
 
     std::vector<std::pair<tag_coroutine*, result>> ended{};
     std::unique_ptr<ring_port> port{};
-    std::unique_ptr<ublk::coroutine_runtime<ring_port, noting>> shop{};
+    std::unique_ptr<ublk::detail::coroutine_runtime<ring_port, noting>> shop{};
     unsigned begun = 0;
 };
 

@@ -14,7 +14,7 @@ namespace cpu_domain_test {
 namespace {
 
 namespace fs = std::filesystem;
-using ublk::cpu_domain;
+using ublk::detail::cpu_domain;
 
 std::vector<std::size_t> members(const ublk::cpu_set& all) {
     std::vector<std::size_t> found;
@@ -52,7 +52,7 @@ protected:
         std::ofstream{root_ / file} << text << '\n';
     }
     [[nodiscard]] cpus of(unsigned cpu, cpu_domain domain) const {
-        return members(ublk::neighbours_of(cpu, domain, root_.string()));
+        return members(ublk::detail::neighbours_of(cpu, domain, root_.string()));
     }
 
 private:

@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 
 // What this process may use, by the kernel's own word.
 cpu_set allowed() {
-    return ublk::allowed_cpus();
+    return ublk::detail::allowed_cpus();
 }
 
 std::size_t first_of(const cpu_set& cpus) {
@@ -79,7 +79,7 @@ TEST(pinning, restricts_the_calling_thread_only) {
     cpu_set one;
     one.insert(first_of(before));
     std::thread{[&] {
-        EXPECT_TRUE(ublk::pin_this_thread(one));
+        EXPECT_TRUE(ublk::detail::pin_this_thread(one));
         EXPECT_EQ(allowed().raw(), one.raw());
     }}.join();
     EXPECT_EQ(allowed().raw(), before.raw());
@@ -87,7 +87,7 @@ TEST(pinning, restricts_the_calling_thread_only) {
 
 TEST(pinning, to_no_cpu_leaves_the_thread_as_it_is) {
     const cpu_set before = allowed();
-    EXPECT_TRUE(ublk::pin_this_thread(cpu_set{}));
+    EXPECT_TRUE(ublk::detail::pin_this_thread(cpu_set{}));
     EXPECT_EQ(allowed().raw(), before.raw());
 }
 
@@ -95,7 +95,7 @@ TEST(pinning, to_a_cpu_that_is_not_there_is_refused_and_harmless) {
     const cpu_set before = allowed();
     cpu_set far;
     far.insert(cpu_set::cpus_max - 1);
-    EXPECT_FALSE(ublk::pin_this_thread(far));
+    EXPECT_FALSE(ublk::detail::pin_this_thread(far));
     EXPECT_EQ(allowed().raw(), before.raw());
 }
 
@@ -114,27 +114,27 @@ TEST(pinning, within_what_is_allowed_never_leaves_it) {
         return rest;
     }());
     std::thread{[&] {
-        ASSERT_TRUE(ublk::pin_this_thread(one));
-        const bool bound = ublk::online_cpus() > 1;
+        ASSERT_TRUE(ublk::detail::pin_this_thread(one));
+        const bool bound = ublk::detail::online_cpus() > 1;
         thread_affinity affinity;
         EXPECT_TRUE(affinity.set(all));
         EXPECT_EQ(allowed().raw(), one.raw());
         EXPECT_FALSE(affinity.set(others));
         EXPECT_EQ(allowed().raw(), one.raw());
         EXPECT_TRUE(affinity.set(cpu_set{}));
-        EXPECT_EQ(ublk::within_allowed(all).raw(), bound ? one.raw() : all.raw());
+        EXPECT_EQ(ublk::detail::within_allowed(all).raw(), bound ? one.raw() : all.raw());
     }}.join();
 }
 
 // Those that are offline as yet may come.
 TEST(pinning, is_not_bound_by_what_is_online) {
     const cpu_set before = allowed();
-    if (before.count() < ublk::online_cpus()) {
+    if (before.count() < ublk::detail::online_cpus()) {
         GTEST_SKIP() << "this program may not use every CPU";
     }
     cpu_set more = before;
     more.insert(cpu_set::cpus_max - 1);
-    EXPECT_EQ(ublk::within_allowed(more).raw(), more.raw());
+    EXPECT_EQ(ublk::detail::within_allowed(more).raw(), more.raw());
 }
 
 /// The calling thread, on another CPU than the first that it may use, where it belongs.
@@ -153,8 +153,8 @@ protected:
 
     /// Runs elsewhere, and may run where `mask` says.
     static void move(const cpu_set& to, const cpu_set& mask) {
-        ASSERT_TRUE(ublk::pin_this_thread(to));
-        ASSERT_TRUE(ublk::pin_this_thread(mask));
+        ASSERT_TRUE(ublk::detail::pin_this_thread(to));
+        ASSERT_TRUE(ublk::detail::pin_this_thread(mask));
     }
 
     cpu_set before = allowed();
@@ -220,8 +220,8 @@ TEST_F(pinning_of_threads, one_that_belongs_anywhere_is_left_alone) {
 }
 
 TEST(online_cpus, are_at_least_one) {
-    EXPECT_GE(ublk::online_cpus(), 1u);
-    EXPECT_LE(ublk::online_cpus(), cpu_set::cpus_max);
+    EXPECT_GE(ublk::detail::online_cpus(), 1u);
+    EXPECT_LE(ublk::detail::online_cpus(), cpu_set::cpus_max);
 }
 
 }  // namespace

@@ -502,7 +502,7 @@ TEST_F(device_test, a_forked_child_does_not_serve_on_the_threads_of_its_parent) 
 }
 
 TEST_F(device_test, control_commands_belong_to_a_process_too) {
-    ublk::control_commands<fake_kernel> commands{kernel, 10s};
+    ublk::detail::control_commands<fake_kernel> commands{kernel, 10s};
     const std::size_t sent = kernel.driver->log.size();
     EXPECT_EQ(ublk_test::in_child([&] {
                   const int requested = failure_of([&] { (void)commands.get_features(); }).code;
@@ -543,7 +543,7 @@ TEST_F(device_test, one_queue_a_cpu_is_asked_for_by_default) {
     requested.queues = 0;
     device<memory> disk{memory{1u << 20}, requested, kernel};
     disk.start();
-    EXPECT_EQ(disk.info().queues, std::min(64u, ublk::online_cpus()));
+    EXPECT_EQ(disk.info().queues, std::min(64u, ublk::detail::online_cpus()));
     disk.stop();
 }
 
@@ -666,7 +666,7 @@ TEST_P(device_start_refused, and_the_error_says_by_what) {
     script(which, manner::refuse, code);
     const failure f = try_start();
     EXPECT_EQ(f.code, code);
-    EXPECT_EQ(f.command, ublk::command_name(which));
+    EXPECT_EQ(f.command, ublk::detail::command_name(which));
     EXPECT_NE(f.text.find("Likely cause"), std::string::npos) << f.text;
     EXPECT_NE(f.text.find("Remedy"), std::string::npos) << f.text;
 }
@@ -680,7 +680,7 @@ INSTANTIATE_TEST_SUITE_P(every_command, device_start_refused,
                                            refused_command{ctrl::start_dev, EINVAL},
                                            refused_command{ctrl::start_dev, EBUSY}),
                          [](const auto& each) {
-                             return std::string{ublk::command_name(each.param.op)} + "_" +
+                             return std::string{ublk::detail::command_name(each.param.op)} + "_" +
                                     std::to_string(each.param.code);
                          });
 
@@ -696,7 +696,7 @@ TEST_P(device_start_silent, and_ends_within_the_deadline) {
     EXPECT_LE(kernel.driver->limits[GetParam()], hasty().command_deadline);
     EXPECT_EQ(kernel.times(GetParam()), 1u);
     EXPECT_EQ(f.code, ETIMEDOUT);
-    EXPECT_EQ(f.command, ublk::command_name(GetParam()));
+    EXPECT_EQ(f.command, ublk::detail::command_name(GetParam()));
     EXPECT_FALSE(kernel.driver->exists);
     expect_nothing_left();
 }
@@ -705,7 +705,7 @@ INSTANTIATE_TEST_SUITE_P(every_command, device_start_silent,
                          ::testing::Values(ctrl::get_features, ctrl::add_dev, ctrl::set_params,
                                            ctrl::get_queue_affinity, ctrl::start_dev),
                          [](const auto& each) {
-                             return std::string{ublk::command_name(each.param)};
+                             return std::string{ublk::detail::command_name(each.param)};
                          });
 
 // The driver carries it out when nobody waits for it any more.

@@ -12,8 +12,8 @@
 namespace diagnosis_test {
 namespace {
 
-using ublk::command_name;
-using ublk::diagnose;
+using ublk::detail::command_name;
+using ublk::detail::diagnose;
 namespace ctrl = ublk::uapi::ctrl;
 
 constexpr std::uint32_t commands[] = {ctrl::get_queue_affinity,
@@ -59,7 +59,7 @@ TEST(diagnosis, what_the_driver_answers_has_a_cause_and_a_remedy) {
                                    {ctrl::del_dev, ETIMEDOUT},
                                    {ctrl::get_features, EOPNOTSUPP},
                                    {ctrl::get_features, EINVAL}}) {
-        const ublk::diagnosis words = diagnose(op, code);
+        const ublk::detail::diagnosis words = diagnose(op, code);
         EXPECT_FALSE(words.cause.empty()) << command_name(op) << ' ' << code;
         EXPECT_FALSE(words.remedy.empty()) << command_name(op) << ' ' << code;
     }
@@ -86,7 +86,7 @@ TEST(diagnosis, the_words_of_a_command_go_before_those_of_any) {
 TEST(diagnosis, sentences_leave_the_full_stop_to_the_error) {
     for (const std::uint32_t op : commands) {
         for (int code = 1; code < 134; ++code) {
-            const ublk::diagnosis words = diagnose(op, code);
+            const ublk::detail::diagnosis words = diagnose(op, code);
             EXPECT_EQ(words.cause.empty(), words.remedy.empty());
             EXPECT_FALSE(words.cause.ends_with('.')) << words.cause;
             EXPECT_FALSE(words.remedy.ends_with('.')) << words.remedy;

@@ -24,9 +24,9 @@ namespace {
 using namespace std::chrono_literals;
 using ublk::event;
 using ublk::request;
-using ublk::request_failure;
+using ublk::detail::request_failure;
 using ublk_test::listener;
-using report = ublk::event_report<ublk::linux_kernel>;
+using report = ublk::detail::event_report<ublk::detail::linux_kernel>;
 namespace uapi = ublk::uapi;
 
 request_failure trouble(event::kind what = event::kind::exception) {
@@ -106,19 +106,19 @@ TEST(event_hook, copies_share_the_state) {
 
 TEST(event_report, without_trouble_there_is_no_thread) {
     (void)listener::take();
-    { const report quiet{ublk::linux_kernel{}, listener::log, 5}; }
+    { const report quiet{ublk::detail::linux_kernel{}, listener::log, 5}; }
     EXPECT_TRUE(listener::take().empty());
 }
 
 TEST(event_report, without_a_hook_nothing_happens) {
-    report nobody{ublk::linux_kernel{}, {}, 5};
+    report nobody{ublk::detail::linux_kernel{}, {}, 5};
     nobody.note(trouble());
     nobody.finish(1h);
 }
 
 TEST(event_report, tells_at_once_and_names_the_device) {
     (void)listener::take();
-    report some{ublk::linux_kernel{}, listener::log, 5};
+    report some{ublk::detail::linux_kernel{}, listener::log, 5};
     some.note(trouble());
     std::vector<std::string> told;
     for (int i = 0; i < 6000 && told.empty(); ++i) {
@@ -131,7 +131,7 @@ TEST(event_report, tells_at_once_and_names_the_device) {
 
 TEST(event_report, tells_that_a_thread_is_lost) {
     std::vector<event> told;
-    report some{ublk::linux_kernel{}, [&](const event& e) { told.push_back(e); }, 5};
+    report some{ublk::detail::linux_kernel{}, [&](const event& e) { told.push_back(e); }, 5};
     some.note_thread_lost(-ENODEV);
     some.finish(1min);
     ASSERT_EQ(told.size(), 1u);
@@ -143,7 +143,7 @@ TEST(event_report, tells_that_a_thread_is_lost) {
 TEST(event_report, a_lost_thread_is_told_before_many_requests_and_never_dropped) {
     std::mutex mutex;
     std::vector<event> told;
-    report some{ublk::linux_kernel{},
+    report some{ublk::detail::linux_kernel{},
                 [&](const event& e) {
                     const std::lock_guard lock{mutex};
                     told.push_back(e);
@@ -174,7 +174,7 @@ TEST(event_hook, of_nothing_is_none) {
 
 TEST(event_report, a_fault_of_the_program_is_told_once) {
     (void)listener::take();
-    report some{ublk::linux_kernel{}, listener::log, 5};
+    report some{ublk::detail::linux_kernel{}, listener::log, 5};
     for (int i = 0; i < 100; ++i) {
         some.note(trouble(event::kind::task_memory));
         some.note(trouble(event::kind::never_ran));
@@ -185,7 +185,7 @@ TEST(event_report, a_fault_of_the_program_is_told_once) {
 
 TEST(event_report, what_comes_fast_is_told_slowly_and_counted) {
     (void)listener::take();
-    report some{ublk::linux_kernel{}, listener::log, 5};
+    report some{ublk::detail::linux_kernel{}, listener::log, 5};
     const auto begun = std::chrono::steady_clock::now();
     unsigned noted = 0;
     while (std::chrono::steady_clock::now() - begun < 3s) {
@@ -205,7 +205,7 @@ TEST(event_report, what_comes_fast_is_told_slowly_and_counted) {
 
 TEST(event_report, after_its_end_nobody_is_told) {
     (void)listener::take();
-    report some{ublk::linux_kernel{}, listener::log, 5};
+    report some{ublk::detail::linux_kernel{}, listener::log, 5};
     some.note(trouble());
     some.finish(1min);
     EXPECT_EQ(listener::take().size(), 1u);
@@ -216,7 +216,7 @@ TEST(event_report, after_its_end_nobody_is_told) {
 
 TEST(event_report, goes_on_after_a_hook_that_throws) {
     static std::atomic<unsigned> came{0};
-    report some{ublk::linux_kernel{},
+    report some{ublk::detail::linux_kernel{},
                 [](const event&) {
                     ++came;
                     throw std::runtime_error{"full"};
@@ -234,7 +234,7 @@ TEST(event_report, leaves_a_hook_behind_that_does_not_return) {
     static std::atomic<unsigned> came{0};
     const auto begun = std::chrono::steady_clock::now();
     {
-        report some{ublk::linux_kernel{},
+        report some{ublk::detail::linux_kernel{},
                     [](const event&) {
                         ++came;
                         while (!over) {

@@ -52,14 +52,14 @@ public:
 
 /// As `changed.wait_until`, but see `busy_threads`. Ends after 60 s at the latest.
 template <class Lock, class Test>
-bool patiently_wait(std::condition_variable_any& changed, Lock& lock, ublk::deadline until,
+bool patiently_wait(std::condition_variable_any& changed, Lock& lock, ublk::detail::deadline until,
                     Test test) {
-    const ublk::deadline begun = std::chrono::steady_clock::now();
+    const ublk::detail::deadline begun = std::chrono::steady_clock::now();
     if (until <= begun) {
         return test();
     }
     while (!changed.wait_until(lock, until, test)) {
-        const ublk::deadline now = std::chrono::steady_clock::now();
+        const ublk::detail::deadline now = std::chrono::steady_clock::now();
         if (busy_threads <= 0 || now > begun + 60s) {
             return false;
         }
@@ -92,7 +92,7 @@ struct client_io {
     std::vector<std::byte> data{};  ///< of a write, or of a read that was answered
 };
 
-class fake_kernel : public ublk::native_host {
+class fake_kernel : public ublk::detail::native_host {
 public:
     class control;
     class channel;
@@ -120,7 +120,7 @@ public:
     class condition : public std::condition_variable_any {
     public:
         template <class Lock, class Test>
-        bool wait_until(Lock& lock, ublk::deadline until, Test test) {
+        bool wait_until(Lock& lock, ublk::detail::deadline until, Test test) {
             return patiently_wait(*this, lock, until, test);
         }
         template <class Lock, class Test>
@@ -143,10 +143,10 @@ public:
     struct wakeup_event {
         std::mutex mutex;
         std::condition_variable rung;
-        std::vector<std::pair<ublk::user_data, int>> events;
+        std::vector<std::pair<ublk::detail::user_data, int>> events;
         bool woken = false;
         bool asleep = false;  ///< who waits for it
-        void ring(ublk::user_data t, int answer) {
+        void ring(ublk::detail::user_data t, int answer) {
             const std::lock_guard lock{mutex};
             events.emplace_back(t, answer);
             wakeup();
@@ -161,7 +161,7 @@ public:
         enum class stage { free, fetched, serving, gone };
         stage at = stage::free;
         std::thread::id daemon{};
-        ublk::user_data event{0};
+        ublk::detail::user_data event{0};
         const std::byte* buffer = nullptr;
         std::shared_ptr<wakeup_event> to{};
         client_io requested{};
@@ -169,7 +169,7 @@ public:
     };
 
     struct flight {
-        ublk::control_command command;
+        ublk::detail::control_command command;
         bool awaited = false;
         bool cancelled = false;
         unsigned given_up = 0;
@@ -224,7 +224,7 @@ public:
         uapi::params params{};
         std::vector<std::vector<slot_state>> tags{};
         ublk::fd memory{};
-        ublk::mapping descriptors{};
+        ublk::detail::mapping descriptors{};
         std::size_t stride = 0;
 
         static std::size_t page() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
@@ -253,7 +253,7 @@ public:
             if (::ftruncate(memory.get(), static_cast<off_t>(stride * tags.size())) != 0) {
                 ublk::fail(errno, "ftruncate", std::nullopt);
             }
-            descriptors = ublk::mapping{
+            descriptors = ublk::detail::mapping{
                 stride * tags.size(), PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0, "memfd"};
         }
 
@@ -297,7 +297,7 @@ public:
             s.to.reset();
         }
 
-        std::optional<int> carry_out(ublk::control_command& c) {
+        std::optional<int> carry_out(ublk::detail::control_command& c) {
             namespace ctrl = uapi::ctrl;
             if (c.op == ctrl::get_features) {
                 std::memcpy(c.payload, &features, sizeof features);
@@ -345,7 +345,7 @@ public:
             }
         }
 
-        int add(ublk::control_command& c) {
+        int add(ublk::detail::control_command& c) {
             uapi::dev_info requested;
             std::memcpy(&requested, c.payload, sizeof requested);
             if (c.header.queue_id != uapi::no_queue_id || c.header.len != sizeof requested ||
@@ -374,7 +374,7 @@ public:
             return 0;
         }
 
-        std::optional<int> start(const ublk::control_command& c) {
+        std::optional<int> start(const ublk::detail::control_command& c) {
             if (c.header.data != static_cast<std::uint64_t>(::getpid()) || params.len == 0) {
                 return -EINVAL;
             }
@@ -425,7 +425,7 @@ public:
     [[nodiscard]] ublk::kernel_version version() const { return driver->version; }
     [[nodiscard]] std::size_t page_size() const { return state::page(); }
     [[nodiscard]] control open_control() const;
-    [[nodiscard]] channel open_channel(std::uint32_t id, ublk::deadline until) const;
+    [[nodiscard]] channel open_channel(std::uint32_t id, ublk::detail::deadline until) const;
 
     // ---- for tests
     /// Client requests, all delivered at once as soon as their tags are fetched.
@@ -509,7 +509,7 @@ public:
         }
     }
 
-    ublk::control_ticket begin(const ublk::control_command& c) {
+    ublk::detail::control_ticket begin(const ublk::detail::control_command& c) {
         const std::lock_guard lock{driver_->mutex};
         driver_->log.push_back({c.op, c.header, {c.payload, c.payload + c.header.len}});
         flight& f = flights_.emplace(++last_, flight{c}).first->second;
@@ -518,7 +518,8 @@ public:
         return last_;
     }
 
-    int finish(ublk::control_ticket ticket, ublk::control_command& c, ublk::deadline until) {
+    int finish(ublk::detail::control_ticket ticket, ublk::detail::control_command& c,
+               ublk::detail::deadline until) {
         std::unique_lock lock{driver_->mutex};
         const auto found = flights_.find(ticket);
         if (found == flights_.end()) {
@@ -535,7 +536,7 @@ public:
         });
         if (!f.answer) {
             ++f.given_up;
-            return ublk::control_pending;
+            return ublk::detail::control_pending;
         }
         const int answer = *f.answer;
         c = f.command;
@@ -544,7 +545,7 @@ public:
         return answer;
     }
 
-    void cancel(ublk::control_ticket ticket) {
+    void cancel(ublk::detail::control_ticket ticket) {
         const std::lock_guard lock{driver_->mutex};
         flights_.at(ticket).cancelled = true;
         driver_->changed.notify_all();
@@ -552,8 +553,8 @@ public:
 
 private:
     std::shared_ptr<state> driver_;
-    std::map<ublk::control_ticket, flight> flights_{};
-    ublk::control_ticket last_ = 0;
+    std::map<ublk::detail::control_ticket, flight> flights_{};
+    ublk::detail::control_ticket last_ = 0;
 };
 
 class fake_kernel::channel {
@@ -575,7 +576,7 @@ public:
         }
     }
 
-    [[nodiscard]] ublk::mapping map(std::uint64_t offset, std::size_t bytes) const {
+    [[nodiscard]] ublk::detail::mapping map(std::uint64_t offset, std::size_t bytes) const {
         std::unique_lock lock{driver_->mutex};
         if (driver_->map_last_errno != 0 && offset / driver_->stride + 1 == driver_->tags.size()) {
             const std::size_t others = driver_->total() - driver_->info.queue_depth;
@@ -592,12 +593,12 @@ public:
             bytes != uapi::cmd_buf_size(driver_->info.queue_depth, size, state::page())) {
             driver_->complain("descriptors are mapped at a wrong place or length");
         }
-        return ublk::mapping{bytes,
-                             PROT_READ,
-                             MAP_SHARED,
-                             driver_->memory.get(),
-                             static_cast<off_t>(offset),
-                             "mapping the descriptors"};
+        return ublk::detail::mapping{bytes,
+                                     PROT_READ,
+                                     MAP_SHARED,
+                                     driver_->memory.get(),
+                                     static_cast<off_t>(offset),
+                                     "mapping the descriptors"};
     }
 
     [[nodiscard]] int file() const noexcept { return -1; }
@@ -627,7 +628,7 @@ private:
 // The server's loop flattens whatever it calls; out of line this costs a compiler minutes less.
 class fake_kernel::port {
 public:
-    port(const channel& device, const wakeup& wakeup, const ublk::port_needs& needs)
+    port(const channel& device, const wakeup& wakeup, const ublk::detail::port_needs& needs)
         : driver_{device.driver()}, bell_{wakeup.rings()}, room_{needs.tags} {}
     port(const port&) = delete;
     ~port() {
@@ -645,8 +646,8 @@ public:
         driver_->changed.notify_all();
     }
 
-    [[gnu::noinline]] void fetch(ublk::queue_id q, ublk::tag t, ublk::buffer_address to,
-                                 ublk::user_data e) noexcept {
+    [[gnu::noinline]] void fetch(ublk::queue_id q, ublk::tag t, ublk::detail::buffer_address to,
+                                 ublk::detail::user_data e) noexcept {
         pending_.push_back({false, q.value(), t.value(), 0, pointer(to), e});
         if (++offered_ > room_) {
             const std::lock_guard lock{driver_->mutex};
@@ -654,15 +655,18 @@ public:
         }
     }
     [[gnu::noinline]] void commit(ublk::queue_id q, ublk::tag t, int result,
-                                  ublk::buffer_address to, ublk::user_data e) noexcept {
+                                  ublk::detail::buffer_address to,
+                                  ublk::detail::user_data e) noexcept {
         pending_.push_back({true, q.value(), t.value(), result, pointer(to), e});
     }
 
     // This driver knows one data path and no operations.
-    void get_data(ublk::queue_id, ublk::tag, std::uint64_t, ublk::user_data) noexcept { unknown(); }
+    void get_data(ublk::queue_id, ublk::tag, std::uint64_t, ublk::detail::user_data) noexcept {
+        unknown();
+    }
     void register_buffer(ublk::queue_id, ublk::tag, std::uint16_t) noexcept { unknown(); }
     void unregister_buffer(ublk::queue_id, ublk::tag, std::uint16_t) noexcept { unknown(); }
-    void start(const ublk::operation&) noexcept { unknown(); }
+    void start(const ublk::detail::operation&) noexcept { unknown(); }
     void cancel_operations() noexcept {}
 
     void listen() noexcept {
@@ -692,7 +696,9 @@ public:
         std::this_thread::yield();  // what is waited for may need this CPU
         return has_events();
     }
-    [[nodiscard]] static ublk::deadline now() noexcept { return std::chrono::steady_clock::now(); }
+    [[nodiscard]] static ublk::detail::deadline now() noexcept {
+        return std::chrono::steady_clock::now();
+    }
 
     int wait() noexcept {
         {
@@ -731,10 +737,10 @@ private:
         unsigned tag;
         int result;
         const std::byte* buffer;
-        ublk::user_data event;
+        ublk::detail::user_data event;
     };
 
-    [[nodiscard]] static const std::byte* pointer(ublk::buffer_address to) noexcept {
+    [[nodiscard]] static const std::byte* pointer(ublk::detail::buffer_address to) noexcept {
         return reinterpret_cast<const std::byte*>(to.memory);
     }
 
@@ -749,7 +755,7 @@ private:
         now_.swap(bell_->events);
         if (bell_->woken && !roused_) {
             roused_ = true;  // a poll is armed once
-            now_.emplace_back(ublk::user_data::wake(), 1);
+            now_.emplace_back(ublk::detail::user_data::wake(), 1);
         }
     }
 
@@ -821,7 +827,7 @@ private:
     std::shared_ptr<state> driver_;
     std::shared_ptr<wakeup_event> bell_;
     std::vector<io_command> pending_{};
-    std::vector<std::pair<ublk::user_data, int>> now_{};
+    std::vector<std::pair<ublk::detail::user_data, int>> now_{};
     unsigned room_;
     unsigned offered_ = 0;
     bool roused_ = false;
@@ -834,13 +840,14 @@ inline fake_kernel::control fake_kernel::open_control() const {
     return control{driver};
 }
 
-inline fake_kernel::channel fake_kernel::open_channel(std::uint32_t id, ublk::deadline) const {
+inline fake_kernel::channel fake_kernel::open_channel(std::uint32_t id,
+                                                      ublk::detail::deadline) const {
     if (driver->open_errno != 0) {
         ublk::fail(driver->open_errno, "opening /dev/ublkc" + std::to_string(id), id);
     }
     return channel{driver};
 }
 
-static_assert(ublk::kernel<fake_kernel>);
+static_assert(ublk::detail::kernel<fake_kernel>);
 
 }  // namespace ublk_test

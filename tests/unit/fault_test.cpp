@@ -35,13 +35,13 @@ using ublk::fault_kind;
 using ublk::fault_plan;
 using ublk::fault_rule;
 using ublk::ok;
-using ublk::opcode;
 using ublk::registered_buffer;
 using ublk::request;
 using ublk::result;
 using ublk::user_copy;
 using ublk::backends::fault;
 using ublk::backends::memory;
+using ublk::detail::opcode;
 using ublk::test::crank;
 using ublk::test::disk_later;
 using ublk::test::disk_now;
@@ -206,7 +206,7 @@ TEST(fault, delays_by_the_sum_of_its_rules) {
     bench b{{{.kind = fault_kind::delay, .delay = 1500ms},
              {.kind = fault_kind::delay, .count = 2, .delay = 2s}}};
     std::vector<std::pair<std::int64_t, std::int64_t>> slept;
-    b.ring.kernel = [&](const ublk::submission& requested) {
+    b.ring.kernel = [&](const ublk::detail::submission& requested) {
         EXPECT_EQ(requested.code, opcode::timeout);
         EXPECT_EQ(b.requested().size(), slept.size()) << "the delay comes first";
         const auto* time = reinterpret_cast<const std::int64_t*>(requested.address);
@@ -223,7 +223,7 @@ TEST(fault, delays_by_the_sum_of_its_rules) {
 
 TEST(fault, that_is_stopped_in_its_sleep_does_not_wake_the_backend) {
     bench b{{{.kind = fault_kind::delay, .delay = 1h}}};
-    b.ring.kernel = [](const ublk::submission&) { return -ECANCELED; };
+    b.ring.kernel = [](const ublk::detail::submission&) { return -ECANCELED; };
     EXPECT_EQ(b.write(0, 512), ECANCELED);
     EXPECT_EQ(b.written(), 0u);
 }
@@ -409,7 +409,7 @@ TEST(fault, delays_no_longer_than_it_may) {
     fault disk{disk_now{disk_size}, {.seed = 1, .odds = {.delay = 1, .longest = 1ms}}};
     crank ring{faulty_now::task_bytes};
     std::int64_t longest = 0;
-    ring.kernel = [&](const ublk::submission& requested) {
+    ring.kernel = [&](const ublk::detail::submission& requested) {
         const auto* time = reinterpret_cast<const std::int64_t*>(requested.address);
         EXPECT_EQ(time[0], 0);
         EXPECT_GT(time[1], 0);

@@ -41,11 +41,11 @@ namespace file_test {
 namespace {
 
 using namespace std::chrono_literals;
-using ublk::opcode;
 using ublk::result;
-using ublk::submission;
 using ublk::backends::file;
 using ublk::backends::file_options;
+using ublk::detail::opcode;
+using ublk::detail::submission;
 using ublk::test::make_request;
 namespace detail = ublk::detail;
 namespace fs = std::filesystem;

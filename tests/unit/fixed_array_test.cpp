@@ -10,7 +10,7 @@
 namespace fixed_array_test {
 namespace {
 
-using ublk::fixed_array;
+using ublk::detail::fixed_array;
 
 /// Neither copied nor moved, and counted.
 struct fixture {

@@ -14,10 +14,10 @@
 namespace get_data_test {
 namespace {
 
-using ublk::get_data_state;
 using ublk::ok;
 using ublk::request;
 using ublk::result;
+using ublk::detail::get_data_state;
 using ublk::test::make_request;
 namespace uapi = ublk::uapi;
 
@@ -112,7 +112,7 @@ TEST(get_data_state, nothing_else_has_a_place) {
         EXPECT_TRUE(answer.ok());
     }
     EXPECT_EQ(disk.lent, 0u);
-    EXPECT_TRUE(ublk::no_get_data_state::arrived(write, 0).ok());
+    EXPECT_TRUE(ublk::detail::no_get_data_state::arrived(write, 0).ok());
 }
 
 }  // namespace

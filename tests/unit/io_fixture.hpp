@@ -22,23 +22,23 @@ struct io_fixture {
     void start(ublk::task& what) { what.start(with); }
 
     /// Takes what was submitted since.
-    std::vector<ublk::operation*> submitted() {
-        std::vector<ublk::operation*> all;
-        while (ublk::operation* const next = home.next_submission()) {
+    std::vector<ublk::detail::operation*> submitted() {
+        std::vector<ublk::detail::operation*> all;
+        while (ublk::detail::operation* const next = home.next_submission()) {
             all.push_back(next);
         }
         return all;
     }
 
     /// The only one that was submitted.
-    ublk::operation& the_operation() {
-        const std::vector<ublk::operation*> all = submitted();
+    ublk::detail::operation& the_operation() {
+        const std::vector<ublk::detail::operation*> all = submitted();
         UBLK_ASSERT(all.size() == 1, "the test expects one operation");
         return *all.front();
     }
 
     /// The kernel answers. False where the rest is submitted.
-    bool answer(ublk::operation& requested, int outcome) {
+    bool answer(ublk::detail::operation& requested, int outcome) {
         const bool ended = home.ended(requested, outcome);
         if (ended) {
             requested.waiting.resume();
@@ -68,11 +68,12 @@ struct io_fixture {
     [[nodiscard]] std::size_t frames() { return with.frames().used(); }
 
     std::atomic<unsigned> roused{0};
-    ublk::runtime_queue home{[](const void* who) noexcept {
-                                 auto* const times = static_cast<const std::atomic<unsigned>*>(who);
-                                 ++*const_cast<std::atomic<unsigned>*>(times);
-                             },
-                             &roused};
+    ublk::detail::runtime_queue home{[](const void* who) noexcept {
+                                         auto* const times =
+                                             static_cast<const std::atomic<unsigned>*>(who);
+                                         ++*const_cast<std::atomic<unsigned>*>(times);
+                                     },
+                                     &roused};
     std::vector<std::max_align_t> memory;
     ublk::io with;
 };

@@ -35,11 +35,11 @@ using namespace std::chrono_literals;
 using ublk::completion_handle;
 using ublk::io;
 using ublk::ok;
-using ublk::operation;
 using ublk::registered_buffer;
 using ublk::result;
-using ublk::submission;
 using ublk::task;
+using ublk::detail::operation;
+using ublk::detail::submission;
 using ublk_test::io_fixture;
 
 // Awaits whatever `ask` makes of an io, and keeps its answer.
@@ -622,7 +622,7 @@ TEST(offload, many_threads_bring_back_what_one_thread_sends) {
     constexpr int tags = 32;
     constexpr int times = 200;
     wakeup_event sleeping;
-    ublk::runtime_queue home{&wakeup_event::ring, &sleeping};
+    ublk::detail::runtime_queue home{&wakeup_event::ring, &sleeping};
     std::vector<std::max_align_t> frames(tags * 64);
     std::vector<io> with;
     with.reserve(tags);
@@ -664,17 +664,17 @@ TEST(offload, a_queue_does_not_go_while_somebody_still_wakes_it) {
     } slow;
     std::thread worker;
     {
-        ublk::runtime_queue home{[](const void* who) noexcept {
-                                     auto& of = *const_cast<slow_bell*>(
-                                         static_cast<const slow_bell*>(who));
-                                     of.entered = true;
-                                     while (!of.going) {
-                                         std::this_thread::yield();
-                                     }
-                                     std::this_thread::sleep_for(50ms);
-                                     of.rang_in_vain = !of.there;
-                                 },
-                                 &slow};
+        ublk::detail::runtime_queue home{[](const void* who) noexcept {
+                                             auto& of = *const_cast<slow_bell*>(
+                                                 static_cast<const slow_bell*>(who));
+                                             of.entered = true;
+                                             while (!of.going) {
+                                                 std::this_thread::yield();
+                                             }
+                                             std::this_thread::sleep_for(50ms);
+                                             of.rang_in_vain = !of.there;
+                                         },
+                                         &slow};
         std::vector<std::max_align_t> frames(256);
         io with{home, std::as_writable_bytes(std::span{frames})};
         tickets given;

@@ -83,6 +83,27 @@ inline complaints forbidden_includes(const std::string& name, const include_grap
     return found;
 }
 
+/// Internal folders define nothing in `ublk` itself. A forward declaration there is none.
+inline complaints names_outside_detail(const std::string& name, const std::string& text) {
+    static const std::set<std::string> internal{"control", "coroutine", "data", "device", "kernel"};
+    if (!internal.contains(folder_of(name))) {
+        return {};
+    }
+    complaints found;
+    bool outside = false;
+    const std::vector<std::string> lines = lines_of(code_of(text));
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+        if (lines[i].starts_with("namespace ublk::inline v0")) {
+            outside = !lines[i].starts_with("namespace ublk::inline v0::detail ");
+        } else if (lines[i].starts_with("}")) {
+            outside = false;
+        } else if (outside && lines[i].find_first_not_of(' ') == 0 && !lines[i].ends_with(";")) {
+            found.push_back(at(i, "belongs into ublk::detail: " + lines[i]));
+        }
+    }
+    return found;
+}
+
 /// The longest chain of includes from `name` on, itself included; where there is a circle, it.
 inline std::vector<std::string>
 longest_chain(const std::string& name, const include_graph& graph,

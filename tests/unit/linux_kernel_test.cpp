@@ -21,9 +21,9 @@ TEST(linux_kernel_test, TellsTheRunningVersion) {
     utsname name{};
     ASSERT_EQ(::uname(&name), 0);
     const std::string release{name.release};
-    const std::string text = ublk::linux_kernel{}.version().text();
+    const std::string text = ublk::detail::linux_kernel{}.version().text();
     EXPECT_EQ(release.substr(0, text.size()), text);
-    EXPECT_GT(ublk::linux_kernel{}.version().major, 2u);
+    EXPECT_GT(ublk::detail::linux_kernel{}.version().major, 2u);
     const std::string rest = release.substr(text.size(), 1);
     EXPECT_TRUE(rest.empty() || rest == "-" || rest == "+" || release.starts_with(text + ".0"))
         << text << " of " << release;
@@ -45,8 +45,8 @@ TEST(linux_kernel_test, AChannelThatNeverAppearsEndsAtItsDeadline) {
     const auto began = std::chrono::steady_clock::now();
     constexpr std::uint32_t nobody = 1'000'000;
     try {
-        const auto channel =
-            ublk::linux_kernel{}.open_channel(nobody, began + std::chrono::milliseconds{30});
+        const auto channel = ublk::detail::linux_kernel{}.open_channel(
+            nobody, began + std::chrono::milliseconds{30});
         FAIL() << "opened /dev/ublkc1000000";
     } catch (const ublk::error& missing) {
         EXPECT_EQ(missing.errno_value(), ENOENT);
@@ -58,7 +58,7 @@ TEST(linux_kernel_test, AChannelThatNeverAppearsEndsAtItsDeadline) {
 }
 
 TEST(linux_kernel_test, AWakerWakesAPort) {
-    const ublk::linux_kernel::wakeup wakeup;
+    const ublk::detail::linux_kernel::wakeup wakeup;
     wakeup.wake();
     wakeup.wake();
     eventfd_t value = 0;
@@ -69,24 +69,24 @@ TEST(linux_kernel_test, AWakerWakesAPort) {
 // Something in the program closed descriptors that it had not opened. A command cannot be answered
 // then, and its deadline need not pass before that is known.
 TEST(linux_kernel_test, ACommandEndsAtOnceWhereItsRingIsGone) {
-    EXPECT_EQ(
-        ublk_test::in_child([] {
-            auto* const control =
-                new ublk::linux_kernel::control{ublk::fd{::open("/dev/null", O_RDWR | O_CLOEXEC)}};
-            ublk::control_command command;
-            ::close_range(3, ~0u, 0);
-            const auto began = std::chrono::steady_clock::now();
-            const int answer =
-                control->finish(control->begin(command), command, began + std::chrono::minutes{10});
-            const bool soon = std::chrono::steady_clock::now() - began < std::chrono::minutes{5};
-            return answer == -EBADF && soon ? 0 : 1;
-        }),
-        0);
+    EXPECT_EQ(ublk_test::in_child([] {
+                  auto* const control = new ublk::detail::linux_kernel::control{
+                      ublk::fd{::open("/dev/null", O_RDWR | O_CLOEXEC)}};
+                  ublk::detail::control_command command;
+                  ::close_range(3, ~0u, 0);
+                  const auto began = std::chrono::steady_clock::now();
+                  const int answer = control->finish(control->begin(command), command,
+                                                     began + std::chrono::minutes{10});
+                  const bool soon =
+                      std::chrono::steady_clock::now() - began < std::chrono::minutes{5};
+                  return answer == -EBADF && soon ? 0 : 1;
+              }),
+              0);
 }
 
 TEST(linux_kernel_test, ABellWithoutItsEventfdDoesNotSpin) {
     EXPECT_EQ(ublk_test::in_child([] {
-                  auto* const wakeup_event = new ublk::linux_wakeup_event;
+                  auto* const wakeup_event = new ublk::detail::linux_wakeup_event;
                   ::close(wakeup_event->file());
                   rusage before{}, after{};
                   ::getrusage(RUSAGE_SELF, &before);

@@ -15,7 +15,7 @@
 namespace mapping_test {
 namespace {
 
-using ublk::mapping;
+using ublk::detail::mapping;
 
 static_assert(!std::is_copy_constructible_v<mapping> && !std::is_copy_assignable_v<mapping>);
 static_assert(std::is_nothrow_move_constructible_v<mapping>);

@@ -56,7 +56,7 @@ TEST(null, takes_everything_else) {
     std::array<std::byte, 4096> buffer{};
     for (const auto op :
          {uapi::op::write, uapi::op::discard, uapi::op::write_zeroes, uapi::op::flush}) {
-        EXPECT_TRUE(ublk::dispatch(disk, asking(op), buffer).ok());
+        EXPECT_TRUE(ublk::detail::dispatch(disk, asking(op), buffer).ok());
     }
 }
 

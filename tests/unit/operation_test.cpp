@@ -17,8 +17,8 @@
 namespace operation_test {
 namespace {
 
-using ublk::opcode;
-using ublk::operation;
+using ublk::detail::opcode;
+using ublk::detail::operation;
 
 constexpr std::uint64_t place = 1ull << 40;
 constexpr std::array<std::uint16_t, 4> units{1, 512, 1024, 4096};

@@ -26,12 +26,12 @@ namespace {
 using ublk::data_path;
 using ublk::io;
 using ublk::ok;
-using ublk::path_choice;
-using ublk::path_facts;
 using ublk::registered_buffer;
 using ublk::request;
 using ublk::result;
 using ublk::task;
+using ublk::detail::path_choice;
+using ublk::detail::path_facts;
 using enum ublk::data_path;
 namespace feature = ublk::uapi::feature;
 using paths = std::vector<data_path>;
@@ -148,7 +148,7 @@ constexpr path_facts facts(std::uint64_t known = everything) {
     return {.known = known, .tags_a_thread = 128};
 }
 
-paths in_order(const ublk::path_ladder& candidates) {
+paths in_order(const ublk::detail::path_ladder& candidates) {
     paths all;
     for (std::size_t i = 0; i < candidates.size(); ++i) {
         all.push_back(candidates[i]);
@@ -158,7 +158,7 @@ paths in_order(const ublk::path_ladder& candidates) {
 
 template <class B>
 paths ladder(const path_facts& known, std::optional<data_path> requested = {}) {
-    return in_order(ublk::choose_path(ublk::offers<B>, requested, known).candidates);
+    return in_order(ublk::detail::choose_path(ublk::offers<B>, requested, known).candidates);
 }
 
 TEST(path_choice, tries_the_path_with_the_fewest_copies_first) {
@@ -167,7 +167,7 @@ TEST(path_choice, tries_the_path_with_the_fewest_copies_first) {
     EXPECT_EQ(ladder<by_registered>(facts()), (paths{auto_buffer, zero_copy, fixed_copy}));
     EXPECT_EQ(ladder<ublk::backends::memory>(facts()), (paths{get_data, user_copy, copy}));
     EXPECT_EQ(ladder<by_span>(facts()), paths{copy});
-    EXPECT_EQ(ublk::choose_path(ublk::offers<by_all>, {}, facts()).reason, "");
+    EXPECT_EQ(ublk::detail::choose_path(ublk::offers<by_all>, {}, facts()).reason, "");
 }
 
 // Each set of the features that matter: the ladder holds what they allow, in its order.
@@ -180,7 +180,8 @@ TEST(path_choice, leaves_out_what_the_driver_does_not_know) {
         for (unsigned i = 0; i < bits.size(); ++i) {
             known |= (set >> i & 1) != 0 ? bits[i] : 0;
         }
-        const path_choice choice = ublk::choose_path(ublk::offers<by_all>, {}, facts(known));
+        const path_choice choice =
+            ublk::detail::choose_path(ublk::offers<by_all>, {}, facts(known));
         paths expected;
         for (const data_path each :
              {auto_buffer, zero_copy, pages, get_data, user_copy, fixed_copy, copy}) {
@@ -198,7 +199,7 @@ TEST(path_choice, leaves_out_what_the_driver_does_not_know) {
 }
 
 TEST(path_choice, says_what_is_missing_and_since_when_there_is_such_a_thing) {
-    EXPECT_EQ(ublk::choose_path(ublk::offers<by_all>, {}, facts(0)).reason,
+    EXPECT_EQ(ublk::detail::choose_path(ublk::offers<by_all>, {}, facts(0)).reason,
               "not auto_buffer: the driver has no SUPPORT_ZERO_COPY|AUTO_BUF_REG, which came with "
               "Linux 6.16; "
               "not zero_copy: the driver has no SUPPORT_ZERO_COPY, which came with Linux 6.15; "
@@ -206,7 +207,8 @@ TEST(path_choice, says_what_is_missing_and_since_when_there_is_such_a_thing) {
               "Linux 6.17; "
               "not get_data: the driver has no NEED_GET_DATA, which came with Linux 6.0; "
               "not user_copy: the driver has no USER_COPY, which came with Linux 6.5");
-    EXPECT_EQ(ublk::choose_path(ublk::offers<by_registered>, {}, facts(feature::support_zero_copy))
+    EXPECT_EQ(ublk::detail::choose_path(ublk::offers<by_registered>, {},
+                                        facts(feature::support_zero_copy))
                   .reason,
               "not auto_buffer: the driver has no AUTO_BUF_REG, which came with Linux 6.16");
 }
@@ -214,7 +216,8 @@ TEST(path_choice, says_what_is_missing_and_since_when_there_is_such_a_thing) {
 // The release is that of what is missing, and not of all that the path needs.
 TEST(path_choice, names_the_release_of_what_is_missing) {
     EXPECT_EQ(
-        ublk::choose_path(ublk::offers<by_registered>, {}, facts(feature::auto_buf_reg)).reason,
+        ublk::detail::choose_path(ublk::offers<by_registered>, {}, facts(feature::auto_buf_reg))
+            .reason,
         "not auto_buffer: the driver has no SUPPORT_ZERO_COPY, which came with Linux 6.15; "
         "not zero_copy: the driver has no SUPPORT_ZERO_COPY, which came with Linux 6.15");
 }
@@ -226,7 +229,7 @@ TEST(path_choice, leaves_out_what_was_refused_when_it_was_tried) {
                                                                {auto_buffer, "no table"}};
     known.refused = refused;
     EXPECT_EQ(ladder<by_registered>(known), paths{zero_copy});
-    EXPECT_EQ(ublk::choose_path(ublk::offers<by_registered>, {}, known).reason,
+    EXPECT_EQ(ublk::detail::choose_path(ublk::offers<by_registered>, {}, known).reason,
               "not auto_buffer: no table; not fixed_copy: no room");
     EXPECT_EQ(ladder<by_span>(known), paths{copy});
 }
@@ -239,14 +242,14 @@ TEST(path_choice, registers_no_more_buffers_than_a_ring_takes) {
     EXPECT_EQ(ladder<by_all>(known), (paths{pages, get_data, user_copy, copy}));
     const std::string why =
         ": a ring registers at most 16384 buffers, and one thread serves 16385 tags";
-    EXPECT_EQ(ublk::choose_path(ublk::offers<by_all>, {}, known).reason,
+    EXPECT_EQ(ublk::detail::choose_path(ublk::offers<by_all>, {}, known).reason,
               "not auto_buffer" + why + "; not zero_copy" + why + "; not fixed_copy" + why);
 }
 
 TEST(path_choice, tries_first_what_the_backend_prefers_and_then_the_rest_in_order) {
     path_facts known = facts();
     known.preferred = user_copy;
-    const path_choice choice = ublk::choose_path(ublk::offers<by_all>, {}, known);
+    const path_choice choice = ublk::detail::choose_path(ublk::offers<by_all>, {}, known);
     EXPECT_EQ(in_order(choice.candidates),
               (paths{user_copy, auto_buffer, zero_copy, pages, get_data, fixed_copy, copy}));
     EXPECT_EQ(choice.reason, "the backend prefers it");
@@ -260,7 +263,7 @@ TEST(path_choice, tries_first_what_the_backend_prefers_and_then_the_rest_in_orde
 
 TEST(path_choice, takes_the_path_that_is_asked_for_and_no_other) {
     for (const data_path each : all_paths) {
-        const path_choice choice = ublk::choose_path(ublk::offers<by_all>, each, facts());
+        const path_choice choice = ublk::detail::choose_path(ublk::offers<by_all>, each, facts());
         EXPECT_EQ(in_order(choice.candidates), paths{each});
         EXPECT_EQ(choice.reason, "");
     }
@@ -270,7 +273,7 @@ TEST(path_choice, takes_the_path_that_is_asked_for_and_no_other) {
 template <class B>
 ublk::error refusal(std::optional<data_path> requested, const path_facts& known) {
     try {
-        (void)ublk::choose_path(ublk::offers<B>, requested, known);
+        (void)ublk::detail::choose_path(ublk::offers<B>, requested, known);
     } catch (const ublk::error& refused) {
         EXPECT_EQ(refused.errno_value(), EOPNOTSUPP);
         EXPECT_EQ(refused.command(), "choosing the data path");

@@ -99,7 +99,7 @@ TEST(process_fd, closed_for_good_its_number_means_no_file_any_more) {
 
 // A ring in a child would keep what its parent has registered with it.
 TEST(process_fd, a_ring_is_left_to_the_process_that_made_it) {
-    ublk::ring* const made = new ublk::ring{ublk::ring::kind::queue, 4};
+    ublk::detail::ring* const made = new ublk::detail::ring{ublk::detail::ring::kind::queue, 4};
     const auto rings = [] {
         int all = 0;
         for (int number = 0; number < 256; ++number) {
@@ -133,7 +133,7 @@ TEST(process_fd, a_ring_works_where_the_standard_streams_are_closed) {
     EXPECT_EQ(in_child([] {
                   ::close(0);
                   ::close(1);
-                  ublk::ring made{ublk::ring::kind::control, 4};
+                  ublk::detail::ring made{ublk::detail::ring::kind::control, 4};
                   if (open_here(0) || open_here(1)) {
                       return 1;
                   }

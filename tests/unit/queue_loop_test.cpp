@@ -77,18 +77,18 @@ struct bench {
         return kernel;
     }
 
-    static std::vector<ublk::queue> mapped(const fake_kernel& kernel,
-                                           const fake_kernel::channel& channel) {
+    static std::vector<ublk::detail::queue> mapped(const fake_kernel& kernel,
+                                                   const fake_kernel::channel& channel) {
         const auto& driver = *kernel.driver;
         const std::size_t size = driver.desc_size != 0 ? driver.desc_size : sizeof(uapi::io_desc);
         const std::size_t page = kernel.page_size();
         const unsigned depth = driver.info.queue_depth;
-        std::vector<ublk::queue> all;
+        std::vector<ublk::detail::queue> all;
         for (std::uint16_t q = 0; q < driver.info.nr_hw_queues; ++q) {
             all.emplace_back(ublk::queue_id{q},
                              channel.map(q * uapi::cmd_buf_stride(size, page),
                                          uapi::cmd_buf_size(depth, size, page)),
-                             size, ublk::tag_buffers{depth, buffer_bytes, {}}, depth);
+                             size, ublk::detail::tag_buffers{depth, buffer_bytes, {}}, depth);
         }
         return all;
     }
@@ -108,13 +108,13 @@ struct bench {
 
     fake_kernel kernel;
     fake_kernel::channel channel = kernel.open_channel(0, {});
-    std::vector<ublk::queue> queues;
+    std::vector<ublk::detail::queue> queues;
     fake_kernel::wakeup wakeup{};
     fake_kernel::port port{channel, wakeup, {.tags = 4096}};
     Backend backend{};
-    std::atomic<unsigned> flags{ublk::loop_flags::serve};
-    ublk::queue_loop<Backend, Batch, fake_kernel::port, SingleQueue> server{backend, port, queues,
-                                                                            flags};
+    std::atomic<unsigned> flags{ublk::detail::loop_flags::serve};
+    ublk::detail::queue_loop<Backend, Batch, fake_kernel::port, SingleQueue> server{backend, port,
+                                                                                    queues, flags};
 };
 
 // One request on each tag of a queue.
@@ -427,7 +427,7 @@ TEST(queue, an_order_to_leave_ends_the_server_and_hands_over_its_last_answers) {
     bench b{1, 4};
     ASSERT_EQ(b.server.fetch_all(), 0);
     b.kernel.post(one_a_tag(3));
-    b.flags = ublk::loop_flags::leave;
+    b.flags = ublk::detail::loop_flags::leave;
     b.wakeup.wake();
     b.wakeup.wake();
     EXPECT_EQ(b.server.run(), 0);
@@ -437,7 +437,7 @@ TEST(queue, an_order_to_leave_ends_the_server_and_hands_over_its_last_answers) {
 
 TEST(queue, a_server_told_to_refuse_answers_eio_without_asking_the_backend) {
     bench<> b{1, 4};
-    b.flags = ublk::loop_flags::refuse | ublk::loop_flags::leave;
+    b.flags = ublk::detail::loop_flags::refuse | ublk::detail::loop_flags::leave;
     ASSERT_EQ(b.server.fetch_all(), 0);
     b.kernel.post(one_a_tag(4));
     b.wakeup.wake();

@@ -18,7 +18,7 @@
 namespace ring_test {
 namespace {
 
-using ublk::opcode;
+using ublk::detail::opcode;
 static_assert(static_cast<int>(opcode::readv) == IORING_OP_READV &&
               static_cast<int>(opcode::writev) == IORING_OP_WRITEV &&
               static_cast<int>(opcode::fsync) == IORING_OP_FSYNC &&
@@ -34,7 +34,7 @@ static_assert(static_cast<int>(opcode::readv) == IORING_OP_READV &&
 
 using event = std::pair<std::uint64_t, int>;
 
-std::vector<event> events_of(ublk::ring& io) {
+std::vector<event> events_of(ublk::detail::ring& io) {
     std::vector<event> events;
     io.drain([&events](std::uint64_t user, int result, std::uint32_t) {
         events.emplace_back(user, result);
@@ -58,7 +58,7 @@ protected:
 };
 
 TEST_F(ring_test, TheDataPlaneAsksForDeferredTaskWorkOfASingleIssuer) {
-    const ublk::ring io{ublk::ring::kind::queue, 8};
+    const ublk::detail::ring io{ublk::detail::ring::kind::queue, 8};
     EXPECT_NE(io.flags() & IORING_SETUP_SINGLE_ISSUER, 0u);
     EXPECT_NE(io.flags() & IORING_SETUP_DEFER_TASKRUN, 0u);
 }
@@ -67,7 +67,7 @@ TEST_F(ring_test, FallsBackWhereTheKernelGrantsNoDeferredTaskWork) {
     ring_setup_verdict = [](unsigned flags) {
         return (flags & IORING_SETUP_DEFER_TASKRUN) != 0 ? -EINVAL : 0;
     };
-    const ublk::ring io{ublk::ring::kind::queue, 8};
+    const ublk::detail::ring io{ublk::detail::ring::kind::queue, 8};
     EXPECT_EQ(io.flags() & IORING_SETUP_DEFER_TASKRUN, 0u);
     EXPECT_NE(io.flags() & IORING_SETUP_COOP_TASKRUN, 0u);
 }
@@ -77,12 +77,12 @@ TEST_F(ring_test, FallsBackToAPlainRing) {
         const unsigned fancy = IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN;
         return (flags & fancy) != 0 ? -EINVAL : 0;
     };
-    const ublk::ring io{ublk::ring::kind::queue, 8};
+    const ublk::detail::ring io{ublk::detail::ring::kind::queue, 8};
     EXPECT_EQ(io.flags() & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN), 0u);
 }
 
 TEST_F(ring_test, NothingWaitsForTheNextCallWhereNobodyAttends) {
-    const ublk::ring io{ublk::ring::kind::unattended, 4};
+    const ublk::detail::ring io{ublk::detail::ring::kind::unattended, 4};
     EXPECT_EQ(io.flags() & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN), 0u);
     EXPECT_EQ(ublk::page_ring{}.flags(), io.flags())
         << "else a client's pages may be held, and its request be open, until a next transfer";
@@ -92,7 +92,7 @@ TEST_F(ring_test, EachRefusalNamesACauseAndARemedy) {
     for (const int code : {EPERM, ENOSYS, ENOMEM, EMFILE}) {
         ring_setup_verdict = [code](unsigned) { return -code; };
         try {
-            const ublk::ring io{ublk::ring::kind::queue, 8};
+            const ublk::detail::ring io{ublk::detail::ring::kind::queue, 8};
             FAIL() << "a ring in spite of errno " << code;
         } catch (const ublk::error& refused) {
             EXPECT_EQ(refused.errno_value(), code);
@@ -104,28 +104,28 @@ TEST_F(ring_test, EachRefusalNamesACauseAndARemedy) {
 }
 
 TEST_F(ring_test, APollCompletesOnceTheFileIsReadable) {
-    ublk::ring io{ublk::ring::kind::queue, 8};
+    ublk::detail::ring io{ublk::detail::ring::kind::queue, 8};
     const ublk::fd wakeup_event{::eventfd(0, EFD_CLOEXEC)};
-    io.poll_readable(wakeup_event.get(), ublk::user_data::wake());
+    io.poll_readable(wakeup_event.get(), ublk::detail::user_data::wake());
     ASSERT_EQ(io.submit(), 0);
     EXPECT_TRUE(events_of(io).empty());
     ASSERT_EQ(::eventfd_write(wakeup_event.get(), 1), 0);
     ASSERT_EQ(io.submit_and_wait(), 0);
     const std::vector<event> events = events_of(io);
     ASSERT_EQ(events.size(), 1u);
-    EXPECT_EQ(events[0].first, ublk::user_data::wake().raw());
+    EXPECT_EQ(events[0].first, ublk::detail::user_data::wake().raw());
     EXPECT_GT(events[0].second, 0);
 }
 
 // As a server's commands use the entries of its queue: on a fixed file, and quiet. They fail, so
 // that each is answered nonetheless.
-void use_every_entry(ublk::ring& io, int file, int entries) {
+void use_every_entry(ublk::detail::ring& io, int file, int entries) {
     struct {
         std::uint64_t words[2] = {~std::uint64_t{0}, ~std::uint64_t{0}};
     } const nothing;
     ASSERT_EQ(io.register_files(file, {}), 0);
     for (int i = 0; i < entries; ++i) {
-        io.quiet_command(0, nothing, ublk::user_data{1});
+        io.quiet_command(0, nothing, ublk::detail::user_data{1});
     }
     ASSERT_EQ(io.submit_and_run_deferred(), 0);
     ASSERT_EQ(events_of(io).size(), static_cast<std::size_t>(entries));
@@ -133,20 +133,20 @@ void use_every_entry(ublk::ring& io, int file, int entries) {
 
 TEST_F(ring_test, OneWakeUpIsOneEventWhateverTheEntryWasBefore) {
     constexpr int entries = 4;
-    ublk::ring io{ublk::ring::kind::queue, entries};
+    ublk::detail::ring io{ublk::detail::ring::kind::queue, entries};
     const ublk::fd wakeup_event{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     ASSERT_NO_FATAL_FAILURE(use_every_entry(io, wakeup_event.get(), entries));
-    io.poll_readable(wakeup_event.get(), ublk::user_data::wake());
+    io.poll_readable(wakeup_event.get(), ublk::detail::user_data::wake());
     ASSERT_EQ(::eventfd_write(wakeup_event.get(), 1), 0);
     std::vector<int> answers;
     // A server's loop, which polls again each time; the end is when nothing has come for a while.
     while (answers.size() < 20 && io.submit_and_wait(50'000'000) == 0) {
         for (const event& e : events_of(io)) {
-            ASSERT_EQ(e.first, ublk::user_data::wake().raw());
+            ASSERT_EQ(e.first, ublk::detail::user_data::wake().raw());
             answers.push_back(e.second);
             eventfd_t count = 0;
             (void)::eventfd_read(wakeup_event.get(), &count);
-            io.poll_readable(wakeup_event.get(), ublk::user_data::wake());
+            io.poll_readable(wakeup_event.get(), ublk::detail::user_data::wake());
         }
     }
     EXPECT_EQ(answers, std::vector<int>{POLLIN});
@@ -154,12 +154,12 @@ TEST_F(ring_test, OneWakeUpIsOneEventWhateverTheEntryWasBefore) {
 
 TEST_F(ring_test, ACancellationIsAnsweredWhateverTheEntryWasBefore) {
     constexpr int entries = 4;
-    ublk::ring io{ublk::ring::kind::queue, entries};
+    ublk::detail::ring io{ublk::detail::ring::kind::queue, entries};
     const ublk::fd wakeup_event{::eventfd(0, EFD_CLOEXEC)};
     ASSERT_NO_FATAL_FAILURE(use_every_entry(io, wakeup_event.get(), entries));
-    io.poll_readable(wakeup_event.get(), ublk::user_data{7});
+    io.poll_readable(wakeup_event.get(), ublk::detail::user_data{7});
     io.cancel(7, 9);
-    io.cancel(opcode::fsync, ublk::user_data{10});  // there is none
+    io.cancel(opcode::fsync, ublk::detail::user_data{10});  // there is none
     std::vector<event> events;
     while (events.size() < 3 && io.submit_and_wait(1'000'000'000) == 0) {
         for (const event& e : events_of(io)) {
@@ -171,14 +171,14 @@ TEST_F(ring_test, ACancellationIsAnsweredWhateverTheEntryWasBefore) {
 }
 
 TEST_F(ring_test, AWaitWithALimitEnds) {
-    ublk::ring io{ublk::ring::kind::control, 8};
+    ublk::detail::ring io{ublk::detail::ring::kind::control, 8};
     EXPECT_EQ(io.submit_and_wait(1'000'000), -ETIME);
 }
 
 TEST_F(ring_test, CancellingAnswersBoth) {
-    ublk::ring io{ublk::ring::kind::control, 8};
+    ublk::detail::ring io{ublk::detail::ring::kind::control, 8};
     const ublk::fd wakeup_event{::eventfd(0, EFD_CLOEXEC)};
-    io.poll_readable(wakeup_event.get(), ublk::user_data{7});
+    io.poll_readable(wakeup_event.get(), ublk::detail::user_data{7});
     ASSERT_EQ(io.submit(), 0);
     io.cancel(7, 9);
     std::vector<event> events;
@@ -193,7 +193,7 @@ TEST_F(ring_test, CancellingAnswersBoth) {
 
 // More commands than the submission queue holds: each is handed over when the next needs its place.
 TEST_F(ring_test, AFullSubmissionQueueIsNoError) {
-    ublk::ring io{ublk::ring::kind::queue, 4};
+    ublk::detail::ring io{ublk::detail::ring::kind::queue, 4};
     struct {
         std::uint64_t words[2] = {};
     } const nothing;

@@ -50,12 +50,12 @@ public:
         unsigned commits = 0;
         int answer = 0;            ///< of the last commit
         std::uint64_t memory = 0;  ///< of the last fetch, commit or get_data
-        ublk::user_data event{0};
+        ublk::detail::user_data event{0};
     };
 
     // ---- for the script
     std::vector<command> log{};
-    std::vector<const ublk::operation*> in_flight{};
+    std::vector<const ublk::detail::operation*> in_flight{};
     std::vector<std::string> complaints{};
     bool cancels_at_once = true;    ///< cancelled operations answer -ECANCELED
     std::vector<int> wait_codes{};  ///< what the next waits return
@@ -98,14 +98,14 @@ public:
         events_.emplace_back(t.event, result);
     }
 
-    void answer(const ublk::operation& requested, int outcome) {
+    void answer(const ublk::detail::operation& requested, int outcome) {
         const auto found = std::find(in_flight.begin(), in_flight.end(), &requested);
         if (found == in_flight.end()) {
             complaints.emplace_back("the script answers what is not in flight");
             return;
         }
         in_flight.erase(found);
-        events_.emplace_back(ublk::user_data::of(requested), outcome);
+        events_.emplace_back(ublk::detail::user_data::of(requested), outcome);
     }
 
     /// From any thread.
@@ -117,14 +117,15 @@ public:
     }
 
     // ---- what a server uses
-    [[gnu::noinline]] void fetch(ublk::queue_id q, ublk::tag t, ublk::buffer_address to,
-                                 ublk::user_data event) noexcept {
+    [[gnu::noinline]] void fetch(ublk::queue_id q, ublk::tag t, ublk::detail::buffer_address to,
+                                 ublk::detail::user_data event) noexcept {
         log.push_back({verb::fetch, q.value(), t.value(), 0, to.memory, to.registration});
         take(q, t, to.memory, event);
     }
 
     [[gnu::noinline]] void commit(ublk::queue_id q, ublk::tag t, int result,
-                                  ublk::buffer_address to, ublk::user_data event) noexcept {
+                                  ublk::detail::buffer_address to,
+                                  ublk::detail::user_data event) noexcept {
         log.push_back({verb::commit, q.value(), t.value(), result, to.memory, to.registration});
         tag_state& s = at(q.value(), t.value());
         if (s.registered) {
@@ -136,7 +137,7 @@ public:
     }
 
     [[gnu::noinline]] void get_data(ublk::queue_id q, ublk::tag t, std::uint64_t memory,
-                                    ublk::user_data event) noexcept {
+                                    ublk::detail::user_data event) noexcept {
         log.push_back({verb::get_data, q.value(), t.value(), 0, memory});
         take(q, t, memory, event);
     }
@@ -157,15 +158,15 @@ public:
         if (s.with_driver || !std::exchange(s.registered, false)) {
             complaints.emplace_back("pages are unregistered that are not registered");
         }
-        for (const ublk::operation* each : in_flight) {
-            if (ublk::opcode::read_fixed == each->submitted.code &&
+        for (const ublk::detail::operation* each : in_flight) {
+            if (ublk::detail::opcode::read_fixed == each->submitted.code &&
                 each->submitted.buffer == index) {
                 complaints.emplace_back("pages are unregistered under an operation");
             }
         }
     }
 
-    [[gnu::noinline]] void start(const ublk::operation& requested) noexcept {
+    [[gnu::noinline]] void start(const ublk::detail::operation& requested) noexcept {
         log.push_back({verb::start});
         in_flight.push_back(&requested);
     }
@@ -219,7 +220,7 @@ public:
     }
 
 private:
-    void take(ublk::queue_id q, ublk::tag t, std::uint64_t memory, ublk::user_data event) {
+    void take(ublk::queue_id q, ublk::tag t, std::uint64_t memory, ublk::detail::user_data event) {
         tag_state& s = at(q.value(), t.value());
         if (std::exchange(s.with_driver, true) || s.gone) {
             complaints.emplace_back("the server gives away a tag that it does not have");
@@ -238,13 +239,13 @@ private:
         now_.swap(events_);
         const std::lock_guard lock{bell_};
         if (woken_ && !std::exchange(reported_, true)) {
-            now_.emplace_back(ublk::user_data::wake(), 1);
+            now_.emplace_back(ublk::detail::user_data::wake(), 1);
         }
     }
 
     std::map<std::pair<unsigned, unsigned>, tag_state> tags_{};
-    std::vector<std::pair<ublk::user_data, int>> events_{};
-    std::vector<std::pair<ublk::user_data, int>> now_{};
+    std::vector<std::pair<ublk::detail::user_data, int>> events_{};
+    std::vector<std::pair<ublk::detail::user_data, int>> now_{};
     std::mutex bell_{};
     std::condition_variable rung_{};
     bool woken_ = false;
@@ -258,15 +259,16 @@ public:
 
     scripted_queues(unsigned count, unsigned depth, bool tag_buffers, int file = -1) {
         for (std::uint16_t q = 0; q < count; ++q) {
-            ublk::mapping memory{ublk::uapi::cmd_buf_size(depth, sizeof(ublk::uapi::io_desc), 4096),
-                                 PROT_READ | PROT_WRITE,
-                                 MAP_SHARED | MAP_ANONYMOUS,
-                                 -1,
-                                 0,
-                                 "descriptors"};
+            ublk::detail::mapping memory{
+                ublk::uapi::cmd_buf_size(depth, sizeof(ublk::uapi::io_desc), 4096),
+                PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS,
+                -1,
+                0,
+                "descriptors"};
             queues.emplace_back(ublk::queue_id{q}, std::move(memory), sizeof(ublk::uapi::io_desc),
-                                tag_buffers ? ublk::tag_buffers{depth, stride, {}}
-                                            : ublk::tag_buffers{},
+                                tag_buffers ? ublk::detail::tag_buffers{depth, stride, {}}
+                                            : ublk::detail::tag_buffers{},
                                 depth, file);
         }
     }
@@ -277,7 +279,7 @@ public:
         all[tag] = ublk::uapi::io_desc{op_flags, sectors, sector, 0};
     }
 
-    std::vector<ublk::queue> queues{};
+    std::vector<ublk::detail::queue> queues{};
 };
 
 }  // namespace ublk_test

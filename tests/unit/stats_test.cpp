@@ -39,7 +39,7 @@ using ublk::stats;
 using ublk_test::fake_kernel;
 using ublk_test::scripted_port;
 using ublk_test::scripted_queues;
-namespace paths = ublk::paths;
+namespace paths = ublk::detail::paths;
 namespace uapi = ublk::uapi;
 
 constexpr std::uint32_t op(uapi::op which) {
@@ -54,12 +54,13 @@ struct plain {
     result write(const request&, std::span<const std::byte>) noexcept { return ublk::ok; }
 };
 template <class Measuring>
-using plain_server = ublk::queue_loop<plain, ublk::per_wakeup, scripted_port, true, paths::copy,
-                                      ublk::waits::block, Measuring>;
+using plain_server = ublk::detail::queue_loop<plain, ublk::per_wakeup, scripted_port, true,
+                                              paths::copy, ublk::waits::block, Measuring>;
 
 static_assert(std::is_empty_v<no_stats::meter>);
-static_assert(std::is_same_v<plain_server<no_stats>,
-                             ublk::queue_loop<plain, ublk::per_wakeup, scripted_port, true>>);
+static_assert(
+    std::is_same_v<plain_server<no_stats>,
+                   ublk::detail::queue_loop<plain, ublk::per_wakeup, scripted_port, true>>);
 static_assert(sizeof(plain_server<no_stats>) == sizeof(plain_server<stats>) - sizeof(stats::meter));
 
 static_assert(
@@ -313,14 +314,14 @@ struct bench {
     scripted_queues shelf;
     std::shared_ptr<void> record;
     Backend backend{};
-    std::atomic<unsigned> flags{ublk::loop_flags::serve};
-    ublk::queue_loop<Backend, ublk::per_wakeup, scripted_port, SingleQueue, Path,
-                     ublk::waits::block, stats>
+    std::atomic<unsigned> flags{ublk::detail::loop_flags::serve};
+    ublk::detail::queue_loop<Backend, ublk::per_wakeup, scripted_port, SingleQueue, Path,
+                             ublk::waits::block, stats>
         server{backend,
                port,
                shelf.queues,
                flags,
-               ublk::wakeup_call{&scripted_port::wakeup, &port},
+               ublk::detail::wakeup_call{&scripted_port::wakeup, &port},
                {},
                record.get()};
 };
@@ -397,7 +398,7 @@ TEST(server_stats, count_each_operation_with_its_errors_and_bytes) {
 
 TEST(server_stats, requests_refused_after_a_stop_are_errors) {
     bench<half_broken> b;
-    b.flags = ublk::loop_flags::refuse;
+    b.flags = ublk::detail::loop_flags::refuse;
     EXPECT_EQ(b.run({[&] {
         b.request(0, 0, uapi::op::read);
         b.request(0, 1, uapi::op::flush, 0);
@@ -470,7 +471,7 @@ TEST(server_stats, a_task_that_is_cancelled_at_the_end_is_an_error) {
     bench<later> b;
     EXPECT_EQ(b.run({[&] { b.request(0, 0, uapi::op::read); },
                      [&] {
-                         b.flags |= ublk::loop_flags::leave;
+                         b.flags |= ublk::detail::loop_flags::leave;
                          scripted_port::wakeup(&b.port);
                      }}),
               0);

@@ -185,7 +185,7 @@ TEST(stripe, flushes_all_that_have_a_flush) {
     crank ring{decltype(disk)::task_bytes};
     EXPECT_TRUE(ring.serve(disk, make_request(uapi::op::flush, 0, 0), bytes{}).ok());
     ASSERT_EQ(ring.seen.size(), 2u);
-    EXPECT_EQ(ring.seen[0].code, ublk::opcode::fsync);
+    EXPECT_EQ(ring.seen[0].code, ublk::detail::opcode::fsync);
     EXPECT_EQ(ring.seen[0].file, std::get<1>(disk.members()).file.get());
     EXPECT_EQ(ring.seen[1].file, std::get<2>(disk.members()).file.get());
     EXPECT_EQ(ring.frames(), 0u);
@@ -405,7 +405,7 @@ TEST(stripe, takes_no_memory_for_a_request) {
         const bytes some = bytes{data}.first(parts * chunk);
         for (const auto op : {uapi::op::read, uapi::op::write, uapi::op::discard}) {
             good &= ring.serve(disk, make_request(op, 512, some.size()), some).ok();
-            good &= ublk::dispatch(plain, make_request(op, 512, some.size()), some).ok();
+            good &= ublk::detail::dispatch(plain, make_request(op, 512, some.size()), some).ok();
         }
         good &= ring.serve(disk, make_request(uapi::op::flush, 0, 0), some).ok();
     }
@@ -420,7 +420,7 @@ TEST(stripe, answers_with_the_first_error_in_order) {
     std::vector<std::byte> data(8 * chunk);
     for (std::uint64_t seed = 0; seed < 50; ++seed) {
         shuffled_ring ring{seed, decltype(disk)::task_bytes};
-        ring.kernel = [&](const ublk::submission& requested) {
+        ring.kernel = [&](const ublk::detail::submission& requested) {
             return requested.file == disk.members()[2].file.get()   ? -ENOSPC
                    : requested.file == disk.members()[3].file.get() ? -EIO
                                                                     : ublk::sim::perform(requested);
@@ -438,7 +438,7 @@ TEST(stripe, begins_no_further_wave_after_an_error) {
     stripe disk{chunk, several<disk_later>(4, 64 * chunk)};
     std::vector<std::byte> data(32 * chunk);
     crank ring{decltype(disk)::task_bytes};
-    ring.kernel = [](const ublk::submission&) { return -EIO; };
+    ring.kernel = [](const ublk::detail::submission&) { return -EIO; };
     const request r = make_request(uapi::op::read, 0, data.size());
     EXPECT_EQ(ring.serve(disk, r, bytes{data}).error(), EIO);
     EXPECT_EQ(ring.seen.size(), 8u);

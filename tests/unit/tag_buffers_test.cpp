@@ -23,7 +23,7 @@ namespace {
 
 using ublk::buffer_memory;
 using ublk::tag;
-using ublk::tag_buffers;
+using ublk::detail::tag_buffers;
 
 static_assert(!std::is_copy_constructible_v<tag_buffers>);
 static_assert(std::is_nothrow_move_constructible_v<tag_buffers>);

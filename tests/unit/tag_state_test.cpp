@@ -8,8 +8,8 @@
 namespace tag_state_test {
 namespace {
 
-using ublk::tag_state;
-using owner = ublk::tag_state::owner;
+using ublk::detail::tag_state;
+using owner = ublk::detail::tag_state::owner;
 
 // A tag_state that has got as far as that owner.
 tag_state in(owner wanted) {

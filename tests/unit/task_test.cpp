@@ -22,11 +22,11 @@
 namespace task_test {
 namespace {
 
-using ublk::frame_memory;
 using ublk::io;
 using ublk::ok;
 using ublk::result;
 using ublk::task;
+using ublk::detail::frame_memory;
 using ublk_test::io_fixture;
 
 // ---------------------------------------------------------------- the memory of the frames
@@ -539,7 +539,7 @@ TEST(task, requests_take_nothing_from_the_heap) {
         task t = shapes[static_cast<std::size_t>(request) % shapes.size()](d.with);
         d.start(t);
         while (!t.done()) {
-            ublk::operation* const requested = d.home.next_submission();
+            ublk::detail::operation* const requested = d.home.next_submission();
             (void)d.answer(*requested, 1);
         }
         (void)d.home.next_ended();

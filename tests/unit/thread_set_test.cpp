@@ -16,7 +16,7 @@ namespace thread_set_test {
 namespace {
 
 /// The real kernel, with threads of which the third cannot be had.
-struct failing_kernel : ublk::linux_kernel {
+struct failing_kernel : ublk::detail::linux_kernel {
     static inline std::function<void()> third{};
     static inline int made = 0;
 

@@ -146,6 +146,13 @@ TEST(tidy, chains_of_includes_are_short) {
     EXPECT_LE(core.size() - 1, include_chain_max) << shown(core);
 }
 
+TEST(tidy, internal_folders_define_nothing_for_users) {
+    for (const fs::path& header : headers()) {
+        const std::string name = fs::relative(header, root / "include/ublk").string();
+        EXPECT_EQ(names_outside_detail(name, read(header)), complaints{}) << name;
+    }
+}
+
 TEST(tidy, only_what_users_name_is_outside_of_folders) {
     std::size_t count = 0;
     for (const auto& [name, includes] : graph_of_headers()) {
@@ -311,6 +318,19 @@ TEST(tidy_rules, a_missing_licence_is_found) {
     EXPECT_TRUE(header_begins_wrong("// " + licence + "\n#pragma once\n").empty());
     EXPECT_FALSE(header_begins_wrong("// " + licence + "\n\n#pragma once\n").empty());
     EXPECT_FALSE(header_begins_wrong("#pragma once\n// " + licence).empty());
+}
+
+TEST(tidy_rules, names_outside_detail_are_found) {
+    const std::string users = "namespace ublk::inline v0 {\nclass io;\n}  // namespace\n";
+    EXPECT_TRUE(names_outside_detail("data/x.hpp", users).empty());
+    EXPECT_TRUE(
+        names_outside_detail("x.hpp", users + "namespace ublk::inline v0 {\nint f() {\n").empty());
+    EXPECT_FALSE(
+        names_outside_detail("data/x.hpp", "namespace ublk::inline v0 {\nstruct x {\n};\n}\n")
+            .empty());
+    EXPECT_TRUE(names_outside_detail("data/x.hpp",
+                                     "namespace ublk::inline v0::detail {\nstruct x {\n};\n}\n")
+                    .empty());
 }
 
 TEST(tidy_rules, words_of_docstrings_are_known_and_in_order) {

@@ -10,7 +10,7 @@ namespace user_data_test {
 namespace {
 
 using ublk::tag;
-using ublk::user_data;
+using ublk::detail::user_data;
 
 static_assert(user_data::io(3, tag{9}).queue_index() == 3 &&
               user_data::io(3, tag{9}).tag() == tag{9});
@@ -44,10 +44,10 @@ TEST(user_data, housekeeping_is_told_from_requests_by_the_sign_bit) {
 }
 
 TEST(user_data, an_operation_comes_back_by_its_address) {
-    const ublk::operation on_the_stack;
-    const auto on_the_heap = std::make_unique<const ublk::operation>();
-    static const ublk::operation in_the_image;
-    for (const ublk::operation* each : {&on_the_stack, on_the_heap.get(), &in_the_image}) {
+    const ublk::detail::operation on_the_stack;
+    const auto on_the_heap = std::make_unique<const ublk::detail::operation>();
+    static const ublk::detail::operation in_the_image;
+    for (const ublk::detail::operation* each : {&on_the_stack, on_the_heap.get(), &in_the_image}) {
         const user_data t = user_data::of(*each);
         EXPECT_TRUE(t.is_operation());
         EXPECT_FALSE(t.is_io());
@@ -59,7 +59,8 @@ TEST(user_data, an_operation_comes_back_by_its_address) {
 // With five levels of page tables a program may have addresses of 56 bits.
 TEST(user_data, an_operation_may_lie_anywhere_where_programs_do) {
     for (const std::uint64_t address : {64ull, (1ull << 47) - 64, (1ull << 56) - 64}) {
-        const user_data t = user_data::of(*reinterpret_cast<const ublk::operation*>(address));
+        const user_data t =
+            user_data::of(*reinterpret_cast<const ublk::detail::operation*>(address));
         EXPECT_TRUE(t.is_operation());
         EXPECT_EQ(reinterpret_cast<std::uintptr_t>(&t.operation_of()), address);
     }

@@ -89,25 +89,25 @@ TEST(waits, spin_never_sleeps) {
     EXPECT_EQ(p.calls, "poll poll ");
 }
 
-static_assert(std::is_empty_v<ublk::batch_counter<ublk::per_wakeup>>,
+static_assert(std::is_empty_v<ublk::detail::batch_counter<ublk::per_wakeup>>,
               "what is never due costs nothing");
 
 TEST(batch_counter, asks_the_policy_at_each) {
     const port p;
-    ublk::batch_counter<ublk::up_to<3>> three;
+    ublk::detail::batch_counter<ublk::up_to<3>> three;
     EXPECT_FALSE(three.another(p, loop_timing{}));
     EXPECT_FALSE(three.another(p, loop_timing{}));
     EXPECT_TRUE(three.another(p, loop_timing{}));
     three.gone();
     EXPECT_FALSE(three.another(p, loop_timing{}));
-    ublk::batch_counter<ublk::each> all;
+    ublk::detail::batch_counter<ublk::each> all;
     EXPECT_TRUE(all.another(p, loop_timing{}));
 }
 
 TEST(batch_counter, within_a_delay_goes_by_the_age_of_the_first) {
     const port p;
     const loop_timing limits{.batch_delay = 20us};
-    ublk::batch_counter<ublk::within> some;
+    ublk::detail::batch_counter<ublk::within> some;
     EXPECT_FALSE(some.another(p, limits));
     p.time += 15us;
     EXPECT_FALSE(some.another(p, limits));

@@ -18,10 +18,10 @@ namespace {
 
 using ublk::io;
 using ublk::ok;
-using ublk::operation;
 using ublk::result;
 using ublk::task;
 using ublk::when_all;
+using ublk::detail::operation;
 using ublk_test::io_fixture;
 
 task at_once(io&, result known) {

@@ -284,7 +284,7 @@ private:
 
     registered_file file_;
     fd zero_device_;
-    mapping zeroes_;
+    detail::mapping zeroes_;
     disk_attributes disk_;
     std::uint16_t unit_;
     bool in_memory_;  ///< on tmpfs, where direct I/O is the same and nothing waits

@@ -40,12 +40,12 @@ public:
     explicit memory(std::uint64_t bytes, memory_geometry shape = {})
         : bytes_{bytes}, shape_{shape}, page_{static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))} {
         if (bytes != 0) {
-            store_ = mapping{static_cast<std::size_t>(bytes),
-                             PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                             -1,
-                             0,
-                             "allocating the memory disk"};
+            store_ = detail::mapping{static_cast<std::size_t>(bytes),
+                                     PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                                     -1,
+                                     0,
+                                     "allocating the memory disk"};
             // A kernel without transparent huge pages refuses either, and has nothing to be told.
             (void)::madvise(store_.data(), store_.size(),
                             shape.huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
@@ -105,7 +105,7 @@ private:
     std::uint64_t bytes_;
     memory_geometry shape_;
     std::size_t page_;
-    mapping store_;
+    detail::mapping store_;
 };
 
 }  // namespace ublk::inline v0::backends

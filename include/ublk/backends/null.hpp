@@ -54,14 +54,15 @@ private:
     /// As long as the longest request; of all null disks, since they hold nothing. What is only
     /// read takes no memory, and nobody reads what is written.
     struct memory {
-        mapping zeroes{uapi::max_io_buf_bytes,   PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0,
-                       "mapping pages of zeroes"};
-        mapping nowhere{uapi::max_io_buf_bytes,
-                        PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                        -1,
-                        0,
-                        "mapping memory for what is forgotten"};
+        detail::mapping zeroes{
+            uapi::max_io_buf_bytes,   PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0,
+            "mapping pages of zeroes"};
+        detail::mapping nowhere{uapi::max_io_buf_bytes,
+                                PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                                -1,
+                                0,
+                                "mapping memory for what is forgotten"};
     };
     [[nodiscard]] static const memory& shared() {
         static const memory all;

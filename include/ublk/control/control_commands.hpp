@@ -16,7 +16,7 @@
 #include <string_view>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The control commands of the driver, one function each. Every one throws `error` when the kernel
 /// refuses it or has not answered when the deadline given to the constructor has passed since the
@@ -255,7 +255,7 @@ private:
     typename Kernel::control channel_;
     time_limit deadline_;
     std::optional<control_ticket> unanswered_add_;
-    detail::process_owner owner_{kernel_};
+    process_owner owner_{kernel_};
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

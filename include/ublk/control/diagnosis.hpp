@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// Why a control command failed, and what to do about it.
 struct diagnosis {
@@ -45,7 +45,7 @@ struct diagnosis {
     }
 }
 
-namespace detail::diagnoses {
+namespace diagnoses {
 
 struct row {
     std::uint32_t op;  // 0: any command
@@ -140,12 +140,12 @@ inline constexpr std::array rows{
          "raise `ulimit -u` or the limit on processes of this user's cgroup"}},
 };
 
-}  // namespace detail::diagnoses
+}  // namespace diagnoses
 
 /// From the driver's source (7.3, with what differs back to 6.8): what each errno of each command
 /// stands for.
 [[nodiscard]] constexpr diagnosis diagnose(std::uint32_t op, int code) noexcept {
-    for (const detail::diagnoses::row& r : detail::diagnoses::rows) {
+    for (const diagnoses::row& r : diagnoses::rows) {
         if ((r.op == op || r.op == 0) && r.code == code) {
             return r.words;
         }
@@ -153,4 +153,4 @@ inline constexpr std::array rows{
     return {};
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// What an asynchronous backend is doing for one tag.
 struct tag_coroutine : io {
@@ -117,7 +117,7 @@ public:
 
     /// Goes on with what came back from threads of the user's.
     [[gnu::cold, gnu::noinline]] void resume_completed() noexcept {
-        detail::offloaded* back = home_.take_completed();
+        offloaded* back = home_.take_completed();
         while (back != nullptr) {
             std::exchange(back, back->next)->waiting.resume();
             settle();
@@ -158,7 +158,7 @@ public:
     [[nodiscard]] bool left_behind() const noexcept { return left_behind_; }
 
 private:
-    struct remains : detail::abandoned {
+    struct remains : abandoned {
         std::vector<queue_coroutines> works;
     };
 
@@ -167,7 +167,7 @@ private:
         while (const operation* const next = home_.next_submission()) {
             port_.start(*next);
         }
-        while (detail::task_owner* const ended = home_.next_ended()) {
+        while (task_owner* const ended = home_.next_ended()) {
             finish_(static_cast<tag_coroutine&>(*ended));
         }
     }
@@ -190,4 +190,4 @@ struct no_coroutine_runtime {
     [[nodiscard]] static constexpr bool left_behind() noexcept { return false; }
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -6,7 +6,7 @@
 #include <new>
 #include <span>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The memory of one tag's coroutine frames: a stack, taken once, at start. Frames mostly go in the
 /// reverse order of their coming; one that goes earlier stays as it is until all above it are gone,
@@ -105,4 +105,4 @@ private:
     bool troubled_ = false;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -12,9 +12,7 @@
 #include <coroutine>
 #include <thread>
 
-namespace ublk::inline v0 {
-
-namespace detail {
+namespace ublk::inline v0::detail {
 
 /// Work that is with a thread of the user's, and how it comes back.
 struct offloaded {
@@ -22,8 +20,6 @@ struct offloaded {
     offloaded* next = nullptr;
     result answer{std::errc::io_error};
 };
-
-}  // namespace detail
 
 /// What the tasks of one queue thread have in common. The engine's; backends see `io`.
 class runtime_queue {
@@ -79,22 +75,22 @@ public:
     }
 
     /// Takes one of the tags whose task has ended, or null.
-    [[nodiscard]] detail::task_owner* next_ended() noexcept {
-        detail::task_owner* const one = ended_;
+    [[nodiscard]] task_owner* next_ended() noexcept {
+        task_owner* const one = ended_;
         if (one != nullptr) {
             ended_ = one->next_ended;
         }
         return one;
     }
-    [[nodiscard]] detail::task_owner** ended_list() noexcept { return &ended_; }
+    [[nodiscard]] task_owner** ended_list() noexcept { return &ended_; }
 
     /// Work has left for a user's thread.
     void sent() noexcept { ++in_flight_; }
 
     /// From any thread: it is done.
-    void completed(detail::offloaded& done) noexcept {
+    void completed(offloaded& done) noexcept {
         waking_.fetch_add(1, std::memory_order_relaxed);
-        detail::offloaded* head = completed_.load(std::memory_order_relaxed);
+        offloaded* head = completed_.load(std::memory_order_relaxed);
         do {
             done.next = head;
         } while (!completed_.compare_exchange_weak(head, &done, std::memory_order_release,
@@ -107,7 +103,7 @@ public:
 
     /// From now on nobody looks at what comes back, and no thread is woken.
     [[gnu::cold]] void close() noexcept {
-        detail::offloaded* head = completed_.load(std::memory_order_relaxed);
+        offloaded* head = completed_.load(std::memory_order_relaxed);
         do {
             nothing_.next = head;
         } while (!completed_.compare_exchange_weak(head, &nothing_, std::memory_order_acq_rel,
@@ -116,9 +112,9 @@ public:
     }
 
     /// All that came back since, in a list.
-    [[nodiscard]] detail::offloaded* take_completed() noexcept {
-        detail::offloaded* const all = completed_.exchange(nullptr, std::memory_order_acquire);
-        for (const detail::offloaded* each = all; each != nullptr; each = each->next) {
+    [[nodiscard]] offloaded* take_completed() noexcept {
+        offloaded* const all = completed_.exchange(nullptr, std::memory_order_acquire);
+        for (const offloaded* each = all; each != nullptr; each = each->next) {
             --in_flight_;
         }
         return all;
@@ -141,12 +137,12 @@ private:
 
     operation* first_ = nullptr;
     operation** last_ = &first_;
-    detail::task_owner* ended_ = nullptr;
+    task_owner* ended_ = nullptr;
     unsigned in_flight_ = 0;
     std::atomic<bool> cancelling_ = false;
-    std::atomic<detail::offloaded*> completed_ = nullptr;
+    std::atomic<offloaded*> completed_ = nullptr;
     std::atomic<unsigned> waking_ = 0;
-    detail::offloaded nothing_{};
+    offloaded nothing_{};
     time_point (*now_)(const void*) noexcept = [](const void*) noexcept {
         return std::chrono::steady_clock::now();
     };
@@ -155,4 +151,4 @@ private:
     const void* target_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -6,7 +6,7 @@
 
 #include <chrono>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The completions that are queued and not handed over: when `Policy` has them go.
 template <batch_policy Policy>
@@ -46,4 +46,4 @@ public:
     static constexpr void gone() noexcept {}
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

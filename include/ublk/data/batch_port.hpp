@@ -12,9 +12,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace ublk::inline v0 {
-
-namespace detail {
+namespace ublk::inline v0::detail {
 
 /// uapi::elem_header in two words, as they are written.
 struct bare_element {
@@ -35,16 +33,13 @@ static_assert(sizeof(bare_element) == uapi::batch_elem_bytes(0));
 static_assert(sizeof(element_with_address) ==
               uapi::batch_elem_bytes(uapi::batch_flag::has_buf_addr));
 
-}  // namespace detail
-
 /// A port that moves tags in the driver's own batches (UBLK_F_BATCH_IO, Linux 7.0) and looks to a
 /// server like any other. One event brings up to 128 tags; what is committed between two system
 /// calls goes as one command a queue. `Wire` carries the three commands; `Addresses` says whether
 /// the kernel copies, to and from memory that goes with each tag.
 template <class Wire, bool Addresses>
 class batch_port {
-    using element =
-        std::conditional_t<Addresses, detail::element_with_address, detail::bare_element>;
+    using element = std::conditional_t<Addresses, element_with_address, bare_element>;
     using kind = user_data::batch_kind;
 
 public:
@@ -286,4 +281,4 @@ private:
     std::uint16_t flags_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// What the driver is told of a request. Only ever the full length or an errno: it completes the
 /// whole of a request that was answered with less (kernel 7.3, __ublk_complete_rq).
@@ -54,4 +54,4 @@ private:
     std::uint16_t place_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

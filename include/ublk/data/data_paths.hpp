@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <span>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// How one data path moves a request's bytes. Chosen once, at start.
 ///
@@ -129,4 +129,4 @@ struct auto_buffer {
 
 }  // namespace paths
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

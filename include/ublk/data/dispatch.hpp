@@ -6,9 +6,7 @@
 
 #include <utility>
 
-namespace ublk::inline v0 {
-
-namespace detail {
+namespace ublk::inline v0::detail {
 
 /// Hears of no exception.
 struct nobody_told {
@@ -40,43 +38,40 @@ template <class Told, class Call>
     }
 }
 
-}  // namespace detail
-
 /// From operation to backend function, for a backend that answers now. `payload` holds `r.length()`
 /// bytes for reads and writes and is empty for all others. `told(r)` is called where it throws.
-template <class B, class P, class Told = detail::nobody_told>
+template <class B, class P, class Told = nobody_told>
 [[nodiscard, gnu::always_inline]] inline result dispatch(B& b, const request& r, P payload,
                                                          const Told& told = {}) noexcept {
     switch (r.op()) {
     case uapi::op::read:
-        if constexpr (detail::reads_now<B, P>) {
-            return detail::guarded(told, r, [&]() noexcept(noexcept(b.read(r, payload))) {
+        if constexpr (reads_now<B, P>) {
+            return guarded(told, r, [&]() noexcept(noexcept(b.read(r, payload))) {
                 return b.read(r, payload);
             });
         }
         break;
     case uapi::op::write:
-        if constexpr (detail::writes_now<B, P>) {
-            const typename detail::written<P>::type in{payload};
-            return detail::guarded(
-                told, r, [&]() noexcept(noexcept(b.write(r, in))) { return b.write(r, in); });
+        if constexpr (writes_now<B, P>) {
+            const typename written<P>::type in{payload};
+            return guarded(told, r,
+                           [&]() noexcept(noexcept(b.write(r, in))) { return b.write(r, in); });
         }
         return std::errc::operation_not_permitted;
     case uapi::op::flush:
-        if constexpr (detail::flushes_now<B>) {
-            return detail::guarded(told, r,
-                                   [&]() noexcept(noexcept(b.flush(r))) { return b.flush(r); });
+        if constexpr (flushes_now<B>) {
+            return guarded(told, r, [&]() noexcept(noexcept(b.flush(r))) { return b.flush(r); });
         }
         return ok;  // nothing is volatile
     case uapi::op::discard:
-        if constexpr (detail::discards_now<B>) {
-            return detail::guarded(told, r,
-                                   [&]() noexcept(noexcept(b.discard(r))) { return b.discard(r); });
+        if constexpr (discards_now<B>) {
+            return guarded(told, r,
+                           [&]() noexcept(noexcept(b.discard(r))) { return b.discard(r); });
         }
         break;
     case uapi::op::write_zeroes:
-        if constexpr (detail::zeroes_now<B>) {
-            return detail::guarded(
+        if constexpr (zeroes_now<B>) {
+            return guarded(
                 told, r, [&]() noexcept(noexcept(b.write_zeroes(r))) { return b.write_zeroes(r); });
         }
         break;
@@ -90,43 +85,43 @@ template <class B, class P, class Told = detail::nobody_told>
 /// task that has ended. `r` outlives the task.
 template <class B, class P>
 [[nodiscard]] task dispatch(B& b, io& with, const request& r, P payload) noexcept {
-    const detail::note_in_frames told{with};
+    const note_in_frames told{with};
     switch (r.op()) {
     case uapi::op::read:
-        if constexpr (detail::reads_later<B, P>) {
-            return detail::guarded(told, r, [&] { return b.read(with, r, payload); });
-        } else if constexpr (detail::reads_now<B, P>) {
-            return detail::guarded(told, r, [&] { return b.read(r, payload); });
+        if constexpr (reads_later<B, P>) {
+            return guarded(told, r, [&] { return b.read(with, r, payload); });
+        } else if constexpr (reads_now<B, P>) {
+            return guarded(told, r, [&] { return b.read(r, payload); });
         }
         break;
     case uapi::op::write:
-        if constexpr (detail::writes_later<B, P>) {
-            const typename detail::written<P>::type in{payload};
-            return detail::guarded(told, r, [&] { return b.write(with, r, in); });
-        } else if constexpr (detail::writes_now<B, P>) {
-            const typename detail::written<P>::type in{payload};
-            return detail::guarded(told, r, [&] { return b.write(r, in); });
+        if constexpr (writes_later<B, P>) {
+            const typename written<P>::type in{payload};
+            return guarded(told, r, [&] { return b.write(with, r, in); });
+        } else if constexpr (writes_now<B, P>) {
+            const typename written<P>::type in{payload};
+            return guarded(told, r, [&] { return b.write(r, in); });
         }
         return std::errc::operation_not_permitted;
     case uapi::op::flush:
-        if constexpr (detail::flushes_later<B>) {
-            return detail::guarded(told, r, [&] { return b.flush(with, r); });
-        } else if constexpr (detail::flushes_now<B>) {
-            return detail::guarded(told, r, [&] { return b.flush(r); });
+        if constexpr (flushes_later<B>) {
+            return guarded(told, r, [&] { return b.flush(with, r); });
+        } else if constexpr (flushes_now<B>) {
+            return guarded(told, r, [&] { return b.flush(r); });
         }
         return ok;
     case uapi::op::discard:
-        if constexpr (detail::discards_later<B>) {
-            return detail::guarded(told, r, [&] { return b.discard(with, r); });
-        } else if constexpr (detail::discards_now<B>) {
-            return detail::guarded(told, r, [&] { return b.discard(r); });
+        if constexpr (discards_later<B>) {
+            return guarded(told, r, [&] { return b.discard(with, r); });
+        } else if constexpr (discards_now<B>) {
+            return guarded(told, r, [&] { return b.discard(r); });
         }
         break;
     case uapi::op::write_zeroes:
-        if constexpr (detail::zeroes_later<B>) {
-            return detail::guarded(told, r, [&] { return b.write_zeroes(with, r); });
-        } else if constexpr (detail::zeroes_now<B>) {
-            return detail::guarded(told, r, [&] { return b.write_zeroes(r); });
+        if constexpr (zeroes_later<B>) {
+            return guarded(told, r, [&] { return b.write_zeroes(with, r); });
+        } else if constexpr (zeroes_now<B>) {
+            return guarded(told, r, [&] { return b.write_zeroes(r); });
         }
         break;
     default:
@@ -135,4 +130,4 @@ template <class B, class P>
     return std::errc::operation_not_supported;
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The places in a backend's own memory that requests are copied from and to, of one thread's tags.
 class get_data_state {
@@ -63,4 +63,4 @@ struct no_get_data_state {
     [[nodiscard]] static result arrived(const request&, std::uint16_t) noexcept { return ok; }
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -13,16 +13,12 @@
 #include <cstdint>
 #include <span>
 
-namespace ublk::inline v0 {
-
-namespace detail {
+namespace ublk::inline v0::detail {
 
 /// So that the compiler lays out each of several conditions for where it is false.
 [[nodiscard, gnu::always_inline]] inline bool seldom(bool condition) noexcept {
     return __builtin_expect(condition, false);
 }
-
-}  // namespace detail
 
 /// What a loop needs with each request, for variables of its own. From the loop it would be
 /// loaded anew after each store of a backend: the compiler cannot tell that those leave it alone.
@@ -96,4 +92,4 @@ template <class Path>
     return has_tag_buffers(Path::id) && bytes > here.queue.data.stride();
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

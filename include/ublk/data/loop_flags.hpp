@@ -3,7 +3,7 @@
 
 #include <atomic>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// What the threads of a device are told to do, in bits: to leave; to answer all requests with EIO
 /// and cancel what the backend has in flight; and to say so with each answer (queue_progress).
@@ -17,4 +17,4 @@ inline constexpr unsigned report = 4;
 inline const std::atomic<unsigned> always_serve{serve};
 }  // namespace loop_flags
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -8,7 +8,7 @@
 #include <atomic>
 #include <cerrno>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// What one thread's serving depends on: how many tags the driver still may send requests on, what
 /// the thread is told from outside, and what went wrong.
@@ -76,4 +76,4 @@ private:
     bool lost_ = false;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -12,7 +12,7 @@
 #include <span>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// One hardware queue as its thread sees it: the driver's descriptors and our tag states, and
 /// what its data path needs.
@@ -48,7 +48,7 @@ struct queue {
 
 /// A tag of one queue, and its index among all tags of its thread.
 struct tag_ref {
-    const ublk::queue& queue;
+    const ublk::detail::queue& queue;
     ublk::tag tag;
     std::uint16_t index;
 };
@@ -58,4 +58,4 @@ struct tag_ref {
     return queues.empty() ? 0 : queues.size() * queues.front().tag_states.size();
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -26,7 +26,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The loop of one thread: event -> descriptor -> backend -> commit, over the queues that it
 /// serves. `SingleQueue` tells the compiler that there is one, so that no event is asked for its
@@ -39,8 +39,8 @@ class queue_loop {
     static constexpr bool gets_data = Path::id == data_path::get_data;
     static constexpr bool async = asynchronous<Backend, typename Path::payload>;
 
-    using loop_context = ublk::loop_context<Port, SingleQueue>;
-    using event_handler = ublk::event_handler<queue_loop, loop_context>;
+    using loop_context = ublk::detail::loop_context<Port, SingleQueue>;
+    using event_handler = ublk::detail::event_handler<queue_loop, loop_context>;
     using index = std::uint16_t;  // of a queue among those of the thread
     friend event_handler;
 
@@ -173,8 +173,8 @@ private:
             meter_.took(queue_index, here.index);
         }
         constexpr unsigned flags = loop_flags::refuse | (async ? 0 : loop_flags::report);
-        const bool unusual = detail::seldom(exceeds_buffer<Path>(here, bytes)) ||
-                             detail::seldom(by.hand.has_flag(flags));
+        const bool unusual =
+            seldom(exceeds_buffer<Path>(here, bytes)) || seldom(by.hand.has_flag(flags));
         if constexpr (async) {
             begin(queue_index, here, r, bytes, unusual);
         } else {
@@ -201,9 +201,9 @@ private:
 
     [[gnu::always_inline]] result answer(const tag_ref& here, const request& r,
                                          std::size_t bytes) noexcept {
-        return in_place(bytes) ? get_data_.arrived(r, here.index)
-                               : dispatch(backend_, r, Path::bytes(here, bytes),
-                                          detail::note_thrown{progress_});
+        return in_place(bytes)
+                   ? get_data_.arrived(r, here.index)
+                   : dispatch(backend_, r, Path::bytes(here, bytes), note_thrown{progress_});
     }
 
     /// Whether the kernel copies these bytes straight from and to the backend's memory.
@@ -226,10 +226,10 @@ private:
 
     void finish(tag_coroutine& work) noexcept {
         const result answer = work.running.answer();
-        if (detail::seldom(work.frames().troubled())) {
-            detail::note_failures(progress_, work.current, work.frames());
+        if (seldom(work.frames().troubled())) {
+            note_failures(progress_, work.current, work.frames());
         }
-        if (detail::seldom(state_.has_flag(loop_flags::refuse | loop_flags::report))) {
+        if (seldom(state_.has_flag(loop_flags::refuse | loop_flags::report))) {
             progress_.note_end(work.current, answer, state_.has_flag(loop_flags::refuse));
         }
         work.running = task{ok};
@@ -297,4 +297,4 @@ private:
     [[no_unique_address]] typename Measuring::meter meter_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

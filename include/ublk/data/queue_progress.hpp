@@ -11,7 +11,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// What one queue thread has done, for whoever waits for it to end. That thread writes, any thread
 /// reads.
@@ -79,4 +79,4 @@ private:
     return all;
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// Why a request failed with EIO that is not for its client to know, but for whoever wrote the
 /// backend. A value that takes no memory.
@@ -83,4 +83,4 @@ struct request_failure {
                   "write const auto answer = co_await ...; before it, or take a newer compiler";
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

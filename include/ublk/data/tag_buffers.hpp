@@ -13,7 +13,7 @@
 #include <cstring>
 #include <string>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The buffers of one queue's tags in copy mode, one a tag, allocated once.
 ///
@@ -125,4 +125,4 @@ private:
     std::size_t pitch_ = 0;  ///< from one tag to the next
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

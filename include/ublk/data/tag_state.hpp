@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// Who owns a tag. Each illegal move asserts: a request served twice or committed twice is how a
 /// block device loses data.
@@ -57,4 +57,4 @@ private:
 
 static_assert(sizeof(tag_state) == 1);
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

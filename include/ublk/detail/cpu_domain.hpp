@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <string>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// CPUs that are close to each other.
 enum class cpu_domain {
@@ -14,8 +14,6 @@ enum class cpu_domain {
     l3,   ///< that share one last-level cache
     node  ///< that have the same memory near (NUMA)
 };
-
-namespace detail {
 
 /// A list as sysfs has it: "0-3,8". What cannot be read is left out.
 [[nodiscard]] inline cpu_set parse_cpu_list(const char* text) noexcept {
@@ -51,8 +49,6 @@ namespace detail {
     return all;
 }
 
-}  // namespace detail
-
 /// The CPUs of the domain that has `cpu`, as sysfs tells below `devices`
 /// (Documentation/ABI/stable/sysfs-devices-system-cpu). Where a machine tells of no L3 cache, those
 /// of the node; empty where it does not tell of that either.
@@ -63,13 +59,13 @@ namespace detail {
         return found;
     }
     if (domain == cpu_domain::l3) {
-        found = detail::read_cpu_list(devices + "/cpu/cpu" + std::to_string(cpu) +
-                                      "/cache/index3/shared_cpu_list");
+        found = read_cpu_list(devices + "/cpu/cpu" + std::to_string(cpu) +
+                              "/cache/index3/shared_cpu_list");
     }
     constexpr unsigned nodes_max = 1024;
     for (unsigned node = 0; found.empty() && node < nodes_max; ++node) {
         const cpu_set members =
-            detail::read_cpu_list(devices + "/node/node" + std::to_string(node) + "/cpulist");
+            read_cpu_list(devices + "/node/node" + std::to_string(node) + "/cpulist");
         if (members.contains(cpu)) {
             found = members;
         } else if (members.empty() && node != 0) {
@@ -79,4 +75,4 @@ namespace detail {
     return found;
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

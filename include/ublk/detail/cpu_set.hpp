@@ -63,6 +63,10 @@ private:
     words words_{};
 };
 
+}  // namespace ublk::inline v0
+
+namespace ublk::inline v0::detail {
+
 /// Restricts the calling thread to `cpus`; an empty set leaves it as it is. False where the kernel
 /// refuses, as it does in a cpuset without these CPUs: the thread then runs where it may.
 inline bool pin_this_thread(const cpu_set& cpus) noexcept {
@@ -94,4 +98,4 @@ inline bool pin_this_thread(const cpu_set& cpus) noexcept {
     return cpus;
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// As many elements as were asked for at first, which stay where they are: T need not be movable.
 /// Compilers are through with it long before they are with a standard container, of which they make
@@ -39,4 +39,4 @@ private:
     std::size_t size_ = 0;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

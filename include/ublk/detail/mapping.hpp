@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// Sole owner of a memory mapping.
 class mapping {
@@ -70,4 +70,4 @@ private:
     void* witness_ = nullptr;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

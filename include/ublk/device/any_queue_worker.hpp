@@ -5,7 +5,7 @@
 #include <memory>
 #include <type_traits>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// What a thread that serves many devices knows of its part of one, after a turn.
 enum class worker_state : std::uint8_t {
@@ -70,4 +70,4 @@ private:
     const operations* ops_ = nullptr;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

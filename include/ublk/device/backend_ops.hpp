@@ -14,9 +14,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace ublk::inline v0 {
-
-namespace detail {
+namespace ublk::inline v0::detail {
 
 /// Whether a device with that policy asks for the driver's batches.
 template <class BatchPolicy, class Kernel>
@@ -75,8 +73,6 @@ private:
     }
 };
 
-}  // namespace detail
-
 /// Of a device with that backend and those policies.
 template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
 [[nodiscard]] device_ops<Kernel> device_ops_of(std::shared_ptr<Backend> backend) {
@@ -100,7 +96,7 @@ template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
     return {.backend = std::move(backend),
             .attributes =
                 [](const void* of) { return attributes_of(*static_cast<const Backend*>(of)); },
-            .make_worker = detail::worker_maker<Backend, QueuePolicy, BatchPolicy, Kernel>::make,
+            .make_worker = worker_maker<Backend, QueuePolicy, BatchPolicy, Kernel>::make,
             .threads = QueuePolicy::threads,
             .cpus = placement::cpus,
             .make_record = traits::measuring::make_record,
@@ -110,8 +106,8 @@ template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
             .shares_tags = traits::shares_tags,
             .needs_affinity = placement::needs_affinity,
             .needs_list = placement::needs_list,
-            .batch_io = detail::in_batches<BatchPolicy, Kernel>,
+            .batch_io = in_batches<BatchPolicy, Kernel>,
             .neighbours = placement::domain};
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

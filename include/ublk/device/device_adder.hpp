@@ -13,9 +13,7 @@
 #include <cstdint>
 #include <string>
 
-namespace ublk::inline v0 {
-
-namespace detail {
+namespace ublk::inline v0::detail {
 
 /// What the queue policy has no use for is a mistake, as is the lack of what it needs.
 template <class Kernel>
@@ -30,8 +28,6 @@ void check_policy_options(const options& requested, const device_ops<Kernel>& op
                    "name at least one CPU");
     }
 }
-
-}  // namespace detail
 
 /// ADD_DEV: what is asked of the driver, and what its answer means.
 template <class Kernel>
@@ -114,8 +110,8 @@ private:
         return ops_.shares_tags && (features & uapi::feature::per_io_daemon) != 0;
     }
 
-    [[nodiscard]] detail::thread_load load(unsigned queues, unsigned depth, bool apart) const {
-        return detail::load_of(ops_.threads({queues, depth, threads_, apart}), depth);
+    [[nodiscard]] thread_load load(unsigned queues, unsigned depth, bool apart) const {
+        return load_of(ops_.threads({queues, depth, threads_, apart}), depth);
     }
 
     /// One for each CPU, or as many as the threads of this policy can serve: a process has 65530
@@ -123,7 +119,7 @@ private:
     [[nodiscard]] unsigned usual_queues(bool apart) const {
         constexpr std::size_t shares_max = 16384;
         unsigned queues = std::min(kernel_.online_cpus(), uapi::max_nr_queues);
-        for (detail::thread_load now = load(queues, requested_.depth, apart);
+        for (thread_load now = load(queues, requested_.depth, apart);
              queues > 1 && (now.tags > tags_a_thread_max || now.shares > shares_max);
              now = load(queues, requested_.depth, apart)) {
             queues = queues * 3 / 4;
@@ -184,4 +180,4 @@ private:
     const refused_setups& refused_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

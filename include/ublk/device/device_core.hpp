@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 template <class Kernel>
 class device_lifecycle;
@@ -86,7 +86,7 @@ private:
 
     typename Kernel::mutex start_stop_;  ///< one at a time
     std::unique_ptr<device_lifecycle<Kernel>> lifecycle_;
-    detail::process_owner owner_;  ///< nobody while it is not started
+    process_owner owner_;  ///< nobody while it is not started
     std::atomic<device_state> state_ = device_state::idle;
 
     // What any thread may ask while another one starts or stops the device.
@@ -97,4 +97,4 @@ private:
     bool started_once_ = false;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -17,10 +17,10 @@
 #include <vector>
 
 // Which functions of a device do not depend on its types.
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 template <class Kernel>
-struct device_core<Kernel>::remains : detail::abandoned {
+struct device_core<Kernel>::remains : abandoned {
     std::unique_ptr<device_lifecycle<Kernel>> lifecycle;
     std::shared_ptr<queue_threads<Kernel>> threads;
 };
@@ -62,7 +62,7 @@ void device_core<Kernel>::start() {
     const disk_attributes disk = ops_.attributes(ops_.backend.get());
     validate(requested_, kernel_.page_size());
     validate(disk, static_cast<std::uint32_t>(kernel_.page_size()));
-    detail::demand_recent_kernel(kernel_.version());
+    demand_recent_kernel(kernel_.version());
     state_ = device_state::starting;
     try {
         owner_.claim(kernel_.this_process());
@@ -213,4 +213,4 @@ std::unique_lock<typename Kernel::mutex> device_core<Kernel>::look() const {
     return in_child() ? lock{} : lock{view_};
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// One life of a device, from ADD_DEV to DEL_DEV: the control commands in their order, and what to
 /// undo when one of them fails.
@@ -45,7 +45,7 @@ public:
     /// Adds, configures and starts the device; a second time, in another way, where the kernel
     /// refuses the first at run time. Throws `error`; `give_up` then cleans up.
     void open(const device_ops<Kernel>& ops, const disk_attributes& disk) {
-        detail::check_policy_options(requested_, ops);
+        check_policy_options(requested_, ops);
         const std::uint64_t known = control_.get_features();
         for (refused_setups refused;;) {
             try {
@@ -295,4 +295,4 @@ private:
     std::shared_ptr<queue_threads<Kernel>> threads_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -12,7 +12,7 @@
 #include <optional>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 template <class Kernel>
 struct queue_context;
@@ -46,4 +46,4 @@ struct device_ops {
     cpu_domain neighbours;           ///< in which the threads are to run
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -13,7 +13,7 @@
 #include <optional>
 #include <string>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 template <class Kernel>
 class queue_threads;
@@ -31,7 +31,7 @@ public:
     /// STOP first and join then: the driver writes dirty pages back through our threads. Throws
     /// `error` where that does not end, after the disk was removed by force.
     void stop() {
-        const typename detail::node_cache_of<Kernel>::type cache{id_};
+        const typename node_cache_of<Kernel>::type cache{id_};
         threads_.report();
         const control_ticket ticket = control_.begin_stop(id_);
         if (finish_while_answered(ticket)) {
@@ -142,4 +142,4 @@ private:
     std::uint32_t id_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The last events of one device, so that they are there without a hook. Any thread may use it.
 template <class Kernel>
@@ -34,4 +34,4 @@ private:
     std::vector<event> events_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

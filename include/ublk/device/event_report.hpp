@@ -18,7 +18,7 @@
 #include <system_error>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// Tells an event hook what happens while one device serves: on a thread of its own, which starts
 /// with the first event, since a hook may take its time. The first come at once, then one a second;
@@ -172,4 +172,4 @@ private:
     std::optional<typename Kernel::thread> thread_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// What the threads of a device do without, and why: each sentence once, however many say it.
 template <class Kernel>
@@ -28,4 +28,4 @@ private:
     std::vector<std::string> all_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

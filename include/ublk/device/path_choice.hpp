@@ -14,7 +14,7 @@
 #include <string>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// What is known of a start before the driver is asked.
 struct path_facts {
@@ -60,8 +60,6 @@ struct path_choice {
     }
 };
 
-namespace detail {
-
 /// From the fewest copies of the bytes to the most.
 inline constexpr std::array paths_by_rank{
     data_path::auto_buffer, data_path::zero_copy,  data_path::pages, data_path::get_data,
@@ -95,8 +93,6 @@ inline constexpr unsigned registered_buffers_max = 16384;
     return {};
 }
 
-}  // namespace detail
-
 /// Which ways to try, from what the backend offers, the driver and the limits. Throws `error` where
 /// the one that `requested` requires cannot be.
 [[nodiscard]] inline path_choice choose_path(bool (*offers)(data_path),
@@ -104,13 +100,13 @@ inline constexpr unsigned registered_buffers_max = 16384;
                                              const path_facts& facts) {
     path_choice choice;
     bool displaced = false;  // something better is possible than what the backend prefers
-    for (const data_path path : detail::paths_by_rank) {
+    for (const data_path path : paths_by_rank) {
         const bool possible = offers(path);
         if (requested ? path != *requested : !possible) {
             continue;
         }
         const std::string against =
-            possible ? detail::objection(path, facts)
+            possible ? objection(path, facts)
                      : "the backend has no read and write that take their bytes that way";
         if (against.empty()) {
             const bool first = path == facts.preferred;
@@ -123,10 +119,9 @@ inline constexpr unsigned registered_buffers_max = 16384;
     if (displaced) {
         choice.reason = "the backend prefers it";
     }
-    choice.merit = requested ? "it was asked for"
-                   : offers(detail::paths_by_rank.front())
-                       ? "no other copies less"
-                       : "the backend has functions for no better one";
+    choice.merit = requested                       ? "it was asked for"
+                   : offers(paths_by_rank.front()) ? "no other copies less"
+                                                   : "the backend has functions for no better one";
     if (choice.candidates.empty()) {
         fail(EOPNOTSUPP, "choosing the data path", std::nullopt, choice.reason,
              requested ? "leave options::path empty, so that the best possible one is taken"
@@ -135,4 +130,4 @@ inline constexpr unsigned registered_buffers_max = 16384;
     return choice;
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// What the queue threads need to know of their device.
 struct device_setup {
@@ -85,4 +85,4 @@ struct queue_context {
     fallback_list<Kernel>& fallbacks;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// What one thread has of the queues that it serves: descriptors, tag buffers, and what its ring is
 /// to know of them. Made by that thread, so that the memory comes from its NUMA node.
@@ -80,4 +80,4 @@ private:
     }
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The threads that serve one started device, its own or those of a set, and all that they share.
 /// Threads hold it by shared_ptr: should a backend never return, its thread can be left behind
@@ -37,7 +37,7 @@ public:
           progress_(shares_.size()), events_{running, setup_.requested.on_event, setup_.granted.id},
           parts_(shares_.size()) {
         set_.set = std::shared_ptr<void>{std::shared_ptr<void>{}, set.set.get()};
-        detail::check_shares(shares_, setup_.shape, ops_.single_queue);
+        check_shares(shares_, setup_.shape, ops_.single_queue);
         for (std::size_t i = 0; i < shares_.size(); ++i) {
             records_.push_back(ops_.make_record(shares_[i]));
             progress_[i].report_to(events_);
@@ -296,4 +296,4 @@ private:
     bool abandoned_ = false;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -15,9 +15,7 @@
 #include <span>
 #include <utility>
 
-namespace ublk::inline v0 {
-
-namespace detail {
+namespace ublk::inline v0::detail {
 
 /// What goes with each tag in the driver's batches.
 [[nodiscard]] constexpr std::uint16_t batch_flags_of(data_path path) noexcept {
@@ -25,8 +23,6 @@ namespace detail {
            : has_tag_buffers(path)        ? uapi::batch_flag::has_buf_addr
                                           : std::uint16_t{0};
 }
-
-}  // namespace detail
 
 /// All that one thread needs for its part of a device, made and used by that thread alone.
 template <class Backend, class QueuePolicy, class BatchPolicy, class Path, class Port, class Kernel>
@@ -36,7 +32,7 @@ class queue_worker {
     using loop = queue_loop<Backend, BatchPolicy, Port, QueuePolicy::single_queue, Path,
                             typename traits::waiting, typename traits::measuring>;
 
-    struct remains : detail::abandoned {
+    struct remains : abandoned {
         std::unique_ptr<loop> tasks;
         fixed_array<tag_buffers> bytes;
     };
@@ -99,7 +95,7 @@ private:
                 .files = {setup.files.data(), setup.files.size()},
                 .queues = {resources_.ids.begin(), resources_.ids.size()},
                 .depth = setup.granted.depth,
-                .batch_flags = detail::batch_flags_of(Path::id),
+                .batch_flags = batch_flags_of(Path::id),
                 .spins = traits::waiting::spins || context.wakeup_event != nullptr,
                 .kernel_submits = batch_policy_traits<BatchPolicy>::by_kernel_thread,
                 .kernel_idle_ms = static_cast<unsigned>(setup.requested.sqpoll_idle.count()),
@@ -113,4 +109,4 @@ private:
     std::unique_ptr<loop> loop_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

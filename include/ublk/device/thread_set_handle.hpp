@@ -8,11 +8,9 @@
 #include <memory>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
-namespace detail {
 class process_owner;
-}
 
 /// What one thread of a set is to serve: a part of one device.
 class set_member {
@@ -39,8 +37,8 @@ private:
 struct thread_set_handle {
     std::shared_ptr<void> set{};
     std::size_t threads = 0;
-    const detail::process_owner* owner = nullptr;  ///< of these threads
-    const void* mark = nullptr;                    ///< `this_thread_mark` on these threads
+    const process_owner* owner = nullptr;  ///< of these threads
+    const void* mark = nullptr;            ///< `this_thread_mark` on these threads
     /// Whether one of those that have begun to serve may not run where it should.
     const std::atomic<bool>* misplaced = nullptr;
 
@@ -60,4 +58,4 @@ template <class Kernel>
     return mark == backend || (mark != nullptr && mark == set.mark);
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -9,7 +9,7 @@
 #include <stop_token>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// How the queue threads of one device stand, as they tell and as others wait for it. All functions
 /// may be called by any thread.
@@ -128,4 +128,4 @@ private:
     bool start_resolved_ = false;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -21,7 +21,7 @@
 #include <stop_token>
 #include <thread>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 using deadline = std::chrono::steady_clock::time_point;
 
@@ -66,7 +66,7 @@ struct native_host {
     [[nodiscard]] deadline now() const noexcept { return std::chrono::steady_clock::now(); }
     [[nodiscard]] int process_id() const noexcept { return ::getpid(); }
     [[nodiscard]] std::uint64_t this_process() const noexcept { return detail::this_process(); }
-    [[nodiscard]] unsigned online_cpus() const noexcept { return ublk::online_cpus(); }
+    [[nodiscard]] unsigned online_cpus() const noexcept { return ublk::detail::online_cpus(); }
 
     [[nodiscard]] cpu_set neighbours(std::optional<unsigned> cpu, cpu_domain domain) const {
         return neighbours_of(cpu.value_or(static_cast<unsigned>(std::max(0, ::sched_getcpu()))),
@@ -87,7 +87,7 @@ struct native_host {
 #ifdef PR_SET_IO_FLUSHER
         (void)::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 #endif
-        return detail::this_thread_affinity().set(cpus);
+        return this_thread_affinity().set(cpus);
     }
 
     [[nodiscard]] static const void*& this_thread_mark() noexcept {
@@ -104,4 +104,4 @@ template <host H>
     return limit.after(h.now());
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

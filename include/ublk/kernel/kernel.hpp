@@ -20,7 +20,7 @@
 #include <optional>
 #include <span>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// One control command on its way, and the memory that it reads and writes. It lives on the heap of
 /// the control channel until the kernel has answered, however long that takes: a command whose
@@ -153,8 +153,6 @@ concept kernel = host<K> && std::copyable<K> &&
     noexcept;
 };
 
-namespace detail {
-
 inline void demand_recent_kernel(const kernel_version& running) {
     if (running < oldest_kernel) {
         fail(EOPNOTSUPP, "start", std::nullopt,
@@ -164,6 +162,4 @@ inline void demand_recent_kernel(const kernel_version& running) {
     }
 }
 
-}  // namespace detail
-
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// Memory in which the kernel leaves the tags of one queue, as a ring of provided buffers: one for
 /// each tag, since each event takes a buffer and tells of one tag at least. So it never runs dry.
@@ -64,8 +64,6 @@ private:
     mapping memory_;
 };
 
-namespace detail {
-
 /// One for each queue of a thread.
 struct tag_buffer_groups {
     tag_buffer_groups(std::size_t queues, unsigned depth) {
@@ -77,11 +75,9 @@ struct tag_buffer_groups {
     std::vector<provided_buffers> groups_;
 };
 
-}  // namespace detail
-
 /// The driver's batch commands (Linux 7.0), beside all that a port has. The ring goes first at the
 /// end: until then the kernel may still write tags down.
-class linux_batch_wire : private detail::tag_buffer_groups, public linux_port {
+class linux_batch_wire : private tag_buffer_groups, public linux_port {
 public:
     linux_batch_wire(const linux_channel& device, const linux_wakeup& wakeup,
                      const port_needs& needs)
@@ -146,4 +142,4 @@ public:
     }
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -20,7 +20,7 @@
 #include <thread>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The real kernel: /dev/ublk-control, /dev/ublkcN and io_uring.
 class linux_kernel : public native_host {
@@ -31,7 +31,7 @@ public:
     using batch_wire = linux_batch_wire;
     using wakeup = linux_wakeup;
     using wakeup_event = linux_wakeup_event;
-    using node_cache = ublk::node_cache;
+    using node_cache = ublk::detail::node_cache;
 
     [[nodiscard]] kernel_version version() const noexcept {
         utsname name{};
@@ -109,7 +109,7 @@ public:
     }
 
 private:
-    struct in_flight : detail::abandoned {
+    struct in_flight : abandoned {
         in_flight(const control_command& given, control_ticket number, in_flight* rest)
             : command{given}, ticket{number}, next{rest} {}
         control_command command;
@@ -146,8 +146,6 @@ private:
     ring io_;
 };
 
-namespace detail {
-
 [[noreturn, gnu::cold]] inline void control_missing(int code) {
     constexpr const char* step = "opening /dev/ublk-control";
     switch (code) {
@@ -169,12 +167,10 @@ namespace detail {
     }
 }
 
-}  // namespace detail
-
 inline linux_kernel::control linux_kernel::open_control() const {
     fd file{::open("/dev/ublk-control", O_RDWR | O_CLOEXEC)};
     if (!file) {
-        detail::control_missing(errno);
+        control_missing(errno);
     }
     return control{std::move(file)};
 }
@@ -205,4 +201,4 @@ inline linux_channel linux_kernel::open_channel(std::uint32_t id, deadline until
 
 static_assert(kernel<linux_kernel>);
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -19,7 +19,7 @@
 #include <thread>
 #include <utility>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// An open /dev/ublkcN. The driver lets nobody else open it meanwhile, and treats its closing as
 /// the end of the server.
@@ -46,7 +46,7 @@ public:
     void close_for_good() noexcept { file_.close_for_good(); }
 
 private:
-    detail::process_fd file_;
+    process_fd file_;
 };
 
 /// Wakes a port from its wait, from any thread and as often as one likes.
@@ -240,10 +240,10 @@ protected:
     ring io_;
 
 private:
-    detail::thread_affinity& affinity_ = detail::this_thread_affinity();
+    thread_affinity& affinity_ = this_thread_affinity();
     unsigned turns_to_check_ = 1;
     int wakeup_file_;
     unsigned operations_;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

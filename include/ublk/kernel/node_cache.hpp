@@ -19,7 +19,7 @@
 #include <system_error>
 #include <thread>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The page cache of /dev/ublkbN: what clients wrote to the node itself and nobody has written back
 /// yet. A file system on it has another cache, of which this tells nothing.
@@ -123,8 +123,6 @@ struct no_node_cache {
     [[nodiscard]] static std::optional<std::uint64_t> dirty_bytes() noexcept { return {}; }
 };
 
-namespace detail {
-
 template <class Kernel>
 struct node_cache_of {
     using type = no_node_cache;
@@ -137,6 +135,4 @@ struct node_cache_of<Kernel> {
     using type = typename Kernel::node_cache;
 };
 
-}  // namespace detail
-
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -10,8 +10,10 @@
 #include <span>
 
 namespace ublk::inline v0 {
-
 class registered_file;
+}  // namespace ublk::inline v0
+
+namespace ublk::inline v0::detail {
 
 /// io_uring's operations that backends use (linux/io_uring.h, enum io_uring_op); ring.hpp compares
 /// them with liburing's.
@@ -52,8 +54,6 @@ inline constexpr std::size_t transfer_bytes_max = 0x7fff'f000;
     return static_cast<std::uint32_t>(bytes < transfer_bytes_max ? bytes : transfer_bytes_max);
 }
 
-namespace detail {
-
 /// Cuts off what is more than the kernel moves at once.
 [[nodiscard]] inline std::span<iovec> clamp_transfer(std::span<iovec> vector) noexcept {
     std::size_t left = transfer_bytes_max;
@@ -74,8 +74,6 @@ namespace detail {
     }
     return bytes;
 }
-
-}  // namespace detail
 
 /// An operation that a task waits for. It lives in the task's frame, and stays there until the
 /// kernel has answered: a task is never destroyed before.
@@ -161,4 +159,4 @@ private:
     std::uint16_t refusals_ = 0;
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

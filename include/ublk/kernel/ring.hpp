@@ -20,7 +20,7 @@
 #include <span>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// An io_uring. With its entries the sole user of liburing (2.3 or newer).
 class ring : ring_entries {
@@ -53,8 +53,8 @@ public:
     ring(const ring&) = delete;
     ring& operator=(const ring&) = delete;
     ~ring() {
-        if (process_ == detail::this_process()) {
-            detail::closed_on_fork::remove(ring_.ring_fd);
+        if (process_ == this_process()) {
+            closed_on_fork::remove(ring_.ring_fd);
             io_uring_queue_exit(&ring_);
         }
     }
@@ -226,7 +226,7 @@ private:
     void keep_from_children() {
         (void)io_uring_ring_dontfork(&ring_);
         try {
-            detail::closed_on_fork::add(ring_.ring_fd);
+            closed_on_fork::add(ring_.ring_fd);
         } catch (...) {
             io_uring_queue_exit(&ring_);
             throw;
@@ -244,7 +244,7 @@ private:
     }
 
     int leave_standard_streams() noexcept {
-        const int number = detail::above_standard_streams(ring_.ring_fd);
+        const int number = above_standard_streams(ring_.ring_fd);
         const int code = number < 0 ? -errno : 0;
         if (number != ring_.ring_fd) {
             ring_.ring_fd = ring_.enter_ring_fd = number;
@@ -279,8 +279,8 @@ private:
         return code;
     }
 
-    std::uint64_t process_ = detail::this_process();
-    detail::file_table files_;
+    std::uint64_t process_ = this_process();
+    file_table files_;
 };
 
 static_assert(offsetof(submission, offset) == offsetof(io_uring_sqe, off) &&
@@ -289,4 +289,4 @@ static_assert(offsetof(submission, offset) == offsetof(io_uring_sqe, off) &&
               offsetof(submission, op_flags) == offsetof(io_uring_sqe, rw_flags) &&
               offsetof(submission, buffer) == offsetof(io_uring_sqe, user_data));
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

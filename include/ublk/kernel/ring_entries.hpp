@@ -13,7 +13,7 @@
 #include <cstring>
 #include <type_traits>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The entries of an io_uring, as one thread writes its submissions and reads its completions. It
 /// does per request what liburing would, but nothing that is the same each time.
@@ -109,4 +109,4 @@ private:
     unsigned room_until_ = 0;  ///< tail of the submissions at which to look for room
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

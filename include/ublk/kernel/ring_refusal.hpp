@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// Throws what it means that io_uring_setup was refused.
 [[noreturn, gnu::cold]] inline void refuse_ring(int code, unsigned entries) {
@@ -32,4 +32,4 @@ namespace ublk::inline v0 {
     }
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

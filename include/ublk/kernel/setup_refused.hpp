@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The kernel has a way of serving and refuses it at run time all the same, as it does where a
 /// limit on locked memory is reached: another way may do.
@@ -45,4 +45,4 @@ struct refused_setups {
     }
 };
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <cstdint>
 
-namespace ublk::inline v0 {
+namespace ublk::inline v0::detail {
 
 /// The 64 bits that travel with an io_uring operation and come back in its completion.
 ///
@@ -92,4 +92,4 @@ static_assert(sizeof(user_data) == sizeof(std::uint64_t));
     return code == 0 || code == -EINTR || code == -EAGAIN || code == -EBUSY;
 }
 
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::detail

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/sim/kernel.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <algorithm>
 #include <cerrno>

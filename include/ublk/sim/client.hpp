@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/sim/seam.hpp>
 #include <ublk/sim/world.hpp>
 
 #include <cerrno>

@@ -3,6 +3,7 @@
 
 #include <ublk/kernel/kernel.hpp>
 #include <ublk/sim/ring.hpp>
+#include <ublk/sim/seam.hpp>
 #include <ublk/uapi.hpp>
 
 #include <algorithm>

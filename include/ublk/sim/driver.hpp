@@ -6,6 +6,7 @@
 #include <ublk/sim/device_life.hpp>
 #include <ublk/sim/device_settings.hpp>
 #include <ublk/sim/negotiation.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <sys/stat.h>
 

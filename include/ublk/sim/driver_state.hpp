@@ -5,6 +5,7 @@
 #include <ublk/detail/mapping.hpp>
 #include <ublk/sim/io_slot.hpp>
 #include <ublk/sim/request_queue.hpp>
+#include <ublk/sim/seam.hpp>
 #include <ublk/sim/threads.hpp>
 
 #include <sys/mman.h>

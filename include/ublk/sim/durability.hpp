@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/sim/journal.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <cstddef>
 #include <cstdint>

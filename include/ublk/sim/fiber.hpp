@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/detail/mapping.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <cxxabi.h>
 #include <sys/mman.h>

@@ -5,6 +5,7 @@
 #include <ublk/kernel/user_data.hpp>
 #include <ublk/sim/buffer_table.hpp>
 #include <ublk/sim/scheduler.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <sys/uio.h>
 

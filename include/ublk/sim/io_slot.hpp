@@ -5,6 +5,7 @@
 #include <ublk/sim/copy_window.hpp>
 #include <ublk/sim/fiber.hpp>
 #include <ublk/sim/ring.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <cerrno>
 #include <cstddef>

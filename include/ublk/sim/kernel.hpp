@@ -5,6 +5,7 @@
 #include <ublk/kernel/kernel.hpp>
 #include <ublk/kernel/setup_refused.hpp>
 #include <ublk/sim/kernel_handles.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -294,6 +295,6 @@ inline kernel world::boot() {
     return kernel{*this, processes_.back()};
 }
 
-static_assert(ublk::kernel<kernel>);
+static_assert(ublk::detail::kernel<kernel>);
 
 }  // namespace ublk::inline v0::sim

@@ -4,6 +4,7 @@
 #include <ublk/control/diagnosis.hpp>
 #include <ublk/data/request_failure.hpp>
 #include <ublk/kernel/kernel.hpp>
+#include <ublk/sim/seam.hpp>
 #include <ublk/sim/threads.hpp>
 #include <ublk/sim/world.hpp>
 
@@ -41,12 +42,14 @@ public:
     [[nodiscard]] unsigned online_cpus() const noexcept { return in_->on().is.cpus; }
     [[nodiscard]] bool enter_queue_thread(const cpu_set&) const noexcept { return true; }
     /// A backend whose coroutines cannot run is wrong; one that throws may mean to.
-    void hear_of(const request_failure& what) const {
+    void hear_of(const ublk::detail::request_failure& what) const {
         if (what.why != event::kind::exception) {
-            in_->on().violation(sentence(what));
+            in_->on().violation(ublk::detail::sentence(what));
         }
     }
-    [[nodiscard]] cpu_set neighbours(std::optional<unsigned>, cpu_domain) const { return {}; }
+    [[nodiscard]] cpu_set neighbours(std::optional<unsigned>, ublk::detail::cpu_domain) const {
+        return {};
+    }
     [[nodiscard]] static const void*& this_thread_mark() noexcept {
         static const void* nobodys = nullptr;
         scheduler* const here = scheduler::here();
@@ -79,7 +82,7 @@ public:
     [[nodiscard]] control_ticket begin(const control_command& command) {
         int code = 0;
         std::shared_ptr<control_call> call;
-        if (in_->call(*as_, command_name(command.op), code)) {
+        if (in_->call(*as_, ublk::detail::command_name(command.op), code)) {
             call = in_->ublk_drv().begin(*as_, command);
             std::erase_if(as_->calls, [](const auto& each) { return each.expired(); });
             as_->calls.push_back(call);

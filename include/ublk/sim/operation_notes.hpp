@@ -3,6 +3,7 @@
 
 #include <ublk/sim/journal.hpp>
 #include <ublk/sim/ring.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <fcntl.h>
 

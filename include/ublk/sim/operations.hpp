@@ -5,6 +5,7 @@
 #include <ublk/sim/operation_notes.hpp>
 #include <ublk/sim/perform.hpp>
 #include <ublk/sim/ring.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <fcntl.h>
 #include <poll.h>

@@ -7,6 +7,7 @@
 #include <ublk/result.hpp>
 #include <ublk/sim/driver_device.hpp>
 #include <ublk/sim/perform.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <cerrno>
 #include <cstddef>

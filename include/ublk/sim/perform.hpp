@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/kernel/operation.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <fcntl.h>
 #include <poll.h>

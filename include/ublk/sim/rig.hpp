@@ -116,7 +116,7 @@ public:
         const kernel janitor = in.boot();
         for (std::uint32_t id = 0; in.devices() != 0 && id < 64; ++id) {
             if (in.ublk_drv().life.find(id) != nullptr) {
-                ublk::control_commands<kernel> commands{janitor, std::chrono::seconds{60}};
+                ublk::detail::control_commands<kernel> commands{janitor, std::chrono::seconds{60}};
                 commands.stop_dev(id, std::chrono::seconds{60});
                 commands.del_dev(id);
             }

@@ -7,6 +7,7 @@
 #include <ublk/sim/buffer_table.hpp>
 #include <ublk/sim/flight.hpp>
 #include <ublk/sim/machine.hpp>
+#include <ublk/sim/seam.hpp>
 #include <ublk/uapi.hpp>
 #include <ublk/units.hpp>
 

@@ -5,6 +5,7 @@
 #include <ublk/kernel/host.hpp>
 #include <ublk/sim/fiber.hpp>
 #include <ublk/sim/random.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <algorithm>
 #include <chrono>

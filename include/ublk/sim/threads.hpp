@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/sim/machine.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <memory>
 #include <stop_token>

@@ -3,6 +3,7 @@
 
 #include <ublk/sim/client.hpp>
 #include <ublk/sim/model.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <algorithm>
 #include <cerrno>

@@ -3,6 +3,7 @@
 
 #include <ublk/sim/durability.hpp>
 #include <ublk/sim/laws/worlds.hpp>
+#include <ublk/sim/seam.hpp>
 
 #include <algorithm>
 #include <chrono>
