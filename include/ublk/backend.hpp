@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/detail/backend_functions.hpp>
 #include <ublk/detail/backend_traits.hpp>
 #include <ublk/disk_attributes.hpp>
 #include <ublk/error.hpp>
+#include <ublk/operations.hpp>
 #include <ublk/payload.hpp>
 #include <ublk/request.hpp>
 #include <ublk/result.hpp>
@@ -86,8 +86,11 @@ concept backend = detail::has_size<B> &&(accepts<B, detail::memory_span> || acce
 /// Whether one of B's operations is a coroutine when its bytes are in a P.
 template <class B, class P>
 inline constexpr bool asynchronous =
-    detail::reads_later<B, P> || detail::writes_later<B, P> || detail::flushes_later<B> ||
-    detail::discards_later<B> || detail::zeroes_later<B>;
+    operations::read::mode<B, P> == answers::later ||
+    operations::write::mode<B, detail::written_t<P>> == answers::later ||
+    operations::flush::mode<B> == answers::later ||
+    operations::discard::mode<B> == answers::later ||
+    operations::write_zeroes::mode<B> == answers::later;
 
 /// How many operations of one request may be with the kernel at the same time.
 template <class B>
@@ -188,8 +191,8 @@ consteval bool check_backend() {
                   "ublk: a backend needs: "
                   "ublk::task write(ublk::io&, const ublk::request&, ublk::client_pages in); "
                   "or: static constexpr bool read_only = true;");
-    static_assert(!detail::reads_now<B, registered_buffer> &&
-                      !detail::writes_now<B, registered_buffer>,
+    static_assert(operations::read::mode<B, registered_buffer> != answers::now &&
+                      operations::write::mode<B, registered_buffer> != answers::now,
                   "ublk: only an asynchronous function can use a registered buffer: "
                   "ublk::task read(ublk::io&, const ublk::request&, ublk::registered_buffer out);");
     static_assert(!detail::names_flush<B>() || detail::has_flush<B>,

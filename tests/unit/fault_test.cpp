@@ -59,13 +59,14 @@ using faulty_now = fault<disk_now>;
 using faulty_later = fault<disk_later>;
 static_assert(ublk::check_backend<faulty_now>() && ublk::check_backend<faulty_later>());
 static_assert(ublk::check_backend<fault<fault<memory>>>());
-static_assert(ublk::detail::reads_later<faulty_now, bytes> &&
-              !ublk::detail::reads_now<faulty_now, bytes>);
-static_assert(ublk::detail::reads_later<faulty_now, user_copy>);
+static_assert((ublk::operations::read::mode<faulty_now, bytes> == ublk::answers::later) &&
+              !(ublk::operations::read::mode<faulty_now, bytes> == ublk::answers::now));
+static_assert((ublk::operations::read::mode<faulty_now, user_copy> == ublk::answers::later));
 static_assert(!ublk::accepts<faulty_now, registered_buffer>);
 static_assert(ublk::accepts<faulty_later, registered_buffer>);
-static_assert(!ublk::detail::has_flush<faulty_now> && ublk::detail::flushes_later<faulty_later>);
-static_assert(ublk::detail::discards_later<faulty_now>);
+static_assert(!ublk::detail::has_flush<faulty_now> &&
+              (ublk::operations::flush::mode<faulty_later> == ublk::answers::later));
+static_assert((ublk::operations::discard::mode<faulty_now> == ublk::answers::later));
 static_assert(!ublk::detail::gets_data<fault<memory>>, "what goes past the backend cannot fail");
 static_assert(faulty_later::operations_in_flight == 1);
 static_assert(std::is_same_v<decltype(fault{memory{0}}), fault<memory>>);
@@ -129,8 +130,8 @@ TEST(fault, shows_what_its_backend_shows) {
 struct bench {
     explicit bench(std::vector<fault_rule> rules, std::uint64_t seed = 0)
         : disk{disk_now{disk_size}, {.seed = seed, .rules = std::move(rules)}} {
-        std::fill(disk.inner().content.begin(), disk.inner().content.end(), std::byte{1});
-        disk.inner().logs = true;
+        std::fill(disk.below().content.begin(), disk.below().content.end(), std::byte{1});
+        disk.below().logs = true;
     }
 
     int write(std::uint64_t offset, std::uint64_t size) {
@@ -147,9 +148,9 @@ struct bench {
         return static_cast<std::uint64_t>(std::count(content.begin(), content.end(), std::byte{2}));
     }
     const std::vector<std::byte>& disk_content() const {
-        return const_cast<bench*>(this)->disk.inner().content;
+        return const_cast<bench*>(this)->disk.below().content;
     }
-    std::vector<request>& requested() { return disk.inner().requested; }
+    std::vector<request>& requested() { return disk.below().requested; }
 
     faulty_now disk;
     crank ring{faulty_now::task_bytes};
@@ -264,12 +265,12 @@ TEST(fault, draws_where_to_tear_from_the_seed) {
 TEST(fault, cuts_at_blocks_where_memory_may_begin) {
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
         fault disk{shaped{}, {.seed = seed, .rules = {{.kind = fault_kind::split}}}};
-        disk.inner().logs = true;
+        disk.below().logs = true;
         crank ring{decltype(disk)::task_bytes};
         std::vector<std::byte> data(65536);
         EXPECT_TRUE(ring.serve(disk, make_request(uapi::op::write, 0, 65536), bytes{data}).ok());
-        ASSERT_EQ(disk.inner().requested.size(), 2u);
-        EXPECT_EQ(disk.inner().requested[1].offset() % 4096, 0u);
+        ASSERT_EQ(disk.below().requested.size(), 2u);
+        EXPECT_EQ(disk.below().requested[1].offset() % 4096, 0u);
     }
 }
 
@@ -289,7 +290,7 @@ TEST(fault, splits_a_transfer_in_two) {
 
 TEST(fault, hands_on_the_error_of_the_first_piece) {
     bench b{{{.kind = fault_kind::split, .cut = 512}}};
-    b.disk.inner().error = ENOSPC;
+    b.disk.below().error = ENOSPC;
     EXPECT_EQ(b.write(0, 4096), ENOSPC);
     EXPECT_EQ(b.requested().size(), 1u);
 }
@@ -328,8 +329,8 @@ TEST(fault, dies_with_the_request_in_hand) {
               EIO);
     ASSERT_TRUE(died_with);
     EXPECT_EQ(died_with->offset(), 4096u);
-    EXPECT_EQ(disk.inner().content[4096 + 511], std::byte{2});
-    EXPECT_EQ(disk.inner().content[4096 + 512], std::byte{0});
+    EXPECT_EQ(disk.below().content[4096 + 511], std::byte{2});
+    EXPECT_EQ(disk.below().content[4096 + 512], std::byte{0});
 }
 
 TEST(fault_death_test, kills_the_process_unless_told_otherwise) {
@@ -439,7 +440,7 @@ TEST(fault, takes_all_payloads_of_its_backend) {
     std::vector<std::byte> back(3 * 4096);
     EXPECT_TRUE(ring.serve(disk, make_request(uapi::op::read, 0, back.size()), bytes{back}).ok());
     EXPECT_EQ(back, std::vector<std::byte>(3 * 4096, std::byte{5}));
-    EXPECT_FALSE(disk.inner().spoilt);
+    EXPECT_FALSE(disk.below().spoilt);
 }
 
 std::size_t frames_of_read(auto& disk) {
@@ -497,7 +498,7 @@ TEST(fault, names_the_files_of_its_backend_where_they_are_now) {
     ublk::backends::fault<with_file> made{with_file{1u << 16}};
     auto disk = std::move(made);
     EXPECT_EQ(ublk::attributes_of(disk).ring_files,
-              std::vector<const ublk::registered_file*>{&disk.inner().file});
+              std::vector<const ublk::registered_file*>{&disk.below().file});
 }
 
 }  // namespace

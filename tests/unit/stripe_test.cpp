@@ -80,21 +80,27 @@ static_assert(ublk::check_backend<mixed>() && ublk::check_backend<nested>());
 static_assert(ublk::check_backend<stripe<memory>>() &&
               ublk::check_backend<stripe<memory, memory>>());
 
-static_assert(ublk::detail::reads_now<all_now, bytes> && ublk::detail::writes_now<all_now, bytes>);
+static_assert((ublk::operations::read::mode<all_now, bytes> == ublk::answers::now) &&
+              (ublk::operations::write::mode<all_now, std::span<const std::byte>> ==
+               ublk::answers::now));
 static_assert(!ublk::asynchronous<all_now, bytes> && !ublk::asynchronous<all_now, user_copy>);
 static_assert(!ublk::accepts<all_now, registered_buffer>);
-static_assert(!ublk::detail::has_flush<all_now> && ublk::detail::discards_now<all_now>);
+static_assert(!ublk::detail::has_flush<all_now> &&
+              (ublk::operations::discard::mode<all_now> == ublk::answers::now));
 
-static_assert(ublk::detail::reads_later<all_later, bytes> &&
-              !ublk::detail::reads_now<all_later, bytes>);
+static_assert((ublk::operations::read::mode<all_later, bytes> == ublk::answers::later) &&
+              !(ublk::operations::read::mode<all_later, bytes> == ublk::answers::now));
 static_assert(ublk::accepts<all_later, registered_buffer> && ublk::accepts<all_later, user_copy>);
-static_assert(ublk::detail::reads_now<all_later, user_copy>, "as its members");
-static_assert(ublk::detail::flushes_later<all_later>);
+static_assert((ublk::operations::read::mode<all_later, user_copy> == ublk::answers::now),
+              "as its members");
+static_assert((ublk::operations::flush::mode<all_later> == ublk::answers::later));
 
-static_assert(ublk::detail::reads_later<mixed, bytes> && !ublk::accepts<mixed, registered_buffer>);
-static_assert(ublk::detail::flushes_later<mixed>, "one member has it");
-static_assert(ublk::detail::discards_later<mixed>, "all members have it");
-static_assert(ublk::detail::reads_later<nested, bytes>);
+static_assert((ublk::operations::read::mode<mixed, bytes> == ublk::answers::later) &&
+              !ublk::accepts<mixed, registered_buffer>);
+static_assert((ublk::operations::flush::mode<mixed> == ublk::answers::later), "one member has it");
+static_assert((ublk::operations::discard::mode<mixed> == ublk::answers::later),
+              "all members have it");
+static_assert((ublk::operations::read::mode<nested, bytes> == ublk::answers::later));
 
 struct disk_without : disk_now {
     using disk_now::disk_now;
@@ -128,7 +134,9 @@ TEST(stripe, goes_round_its_members) {
     EXPECT_EQ(disk.size(), 30 * chunk) << "parts of chunks are not used";
     EXPECT_EQ(disk.chunk(), chunk);
     auto data = pattern(30 * chunk, 1);
-    EXPECT_TRUE(disk.write(make_request(uapi::op::write, 0, data.size()), data).ok());
+    EXPECT_TRUE(
+        disk.write(make_request(uapi::op::write, 0, data.size()), std::span<const std::byte>{data})
+            .ok());
     for (std::size_t number = 0; number < 30; ++number) {
         const auto& member = disk.members()[number % 3].content;
         EXPECT_TRUE(std::equal(member.begin() + static_cast<long>(number / 3 * chunk),
@@ -137,14 +145,17 @@ TEST(stripe, goes_round_its_members) {
             << number;
     }
     std::vector<std::byte> back(data.size());
-    EXPECT_TRUE(disk.read(make_request(uapi::op::read, 0, back.size()), back).ok());
+    EXPECT_TRUE(
+        disk.read(make_request(uapi::op::read, 0, back.size()), std::span<std::byte>{back}).ok());
     EXPECT_EQ(back, data);
 }
 
 TEST(stripe, of_one_member_is_that_member) {
     stripe disk{chunk, several<disk_now>(1, 8 * chunk)};
     auto data = pattern(8 * chunk, 2);
-    EXPECT_TRUE(disk.write(make_request(uapi::op::write, 0, data.size()), data).ok());
+    EXPECT_TRUE(
+        disk.write(make_request(uapi::op::write, 0, data.size()), std::span<const std::byte>{data})
+            .ok());
     EXPECT_EQ(disk.members()[0].content, data);
 }
 
@@ -172,7 +183,7 @@ TEST(stripe, passes_the_flags_on) {
     auto data = pattern(2 * chunk, 3);
     const request requested =
         make_request(uapi::op::write, 0, data.size(), uapi::io_flag::fua | uapi::io_flag::meta);
-    EXPECT_TRUE(disk.write(requested, data).ok());
+    EXPECT_TRUE(disk.write(requested, std::span<const std::byte>{data}).ok());
     for (disk_now& each : disk.members()) {
         ASSERT_EQ(each.requested.size(), 1u);
         EXPECT_TRUE(each.requested[0].fua() && each.requested[0].meta());
@@ -395,7 +406,7 @@ TEST(stripe, takes_no_memory_for_a_request) {
     shaky disk = made<shaky>::make();
     all_now plain = made<all_now>::make();
     shuffled_ring ring{1, shaky::task_bytes};
-    for (disk_now* each : {&std::get<0>(disk.members()).inner(), &plain.members()[0]}) {
+    for (disk_now* each : {&std::get<0>(disk.members()).below(), &plain.members()[0]}) {
         each->logs = false;
     }
     std::vector<std::byte> data(16 * chunk);

@@ -8,22 +8,35 @@
 #include <optional>
 #include <span>
 
-/// What backends that stand on others show of themselves: just the functions that those have.
+/// The functions of backends that stand on others.
 namespace ublk::inline v0::detail {
 
-// Functions whose mere names would promise what is not there, so each is a base or none is.
-template <class Self, answers How>
-class with_flush {
+// A function whose mere name would promise what is not there is in a base, which is there or not.
+#define UBLK_DETAIL_WITH(name)                                                                     \
+    template <class Self, answers How>                                                             \
+    class with_##name {                                                                            \
+    public:                                                                                        \
+        result name(const request& r) requires(How == answers::now) {                              \
+            return static_cast<Self&>(*this).template now<operations::name>(r);                    \
+        }                                                                                          \
+        task name(io& with, const request& r) noexcept requires(How == answers::later) {           \
+            return static_cast<Self&>(*this).template later<operations::name>(with, r);            \
+        }                                                                                          \
+    };                                                                                             \
+    template <class Self>                                                                          \
+    class with_##name<Self, answers::never> {};
+
+UBLK_DETAIL_WITH(flush)
+UBLK_DETAIL_WITH(discard)
+UBLK_DETAIL_WITH(write_zeroes)
+
+#undef UBLK_DETAIL_WITH
+
+template <class Self, bool Flushes>
+class with_cache {
 public:
     [[nodiscard]] bool volatile_cache() const noexcept { return shown().volatile_cache; }
     [[nodiscard]] bool fua() const noexcept { return shown().fua; }
-
-    result flush(const request& r) requires(How == answers::now) {
-        return static_cast<Self&>(*this).template now<flush_op>(r);
-    }
-    task flush(io& with, const request& r) noexcept requires(How == answers::later) {
-        return static_cast<Self&>(*this).template later<flush_op>(with, r);
-    }
 
 private:
     [[nodiscard]] const disk_attributes& shown() const noexcept {
@@ -31,33 +44,7 @@ private:
     }
 };
 template <class Self>
-class with_flush<Self, answers::never> {};
-
-template <class Self, answers How>
-class with_discard {
-public:
-    result discard(const request& r) requires(How == answers::now) {
-        return static_cast<Self&>(*this).template now<discard_op>(r);
-    }
-    task discard(io& with, const request& r) noexcept requires(How == answers::later) {
-        return static_cast<Self&>(*this).template later<discard_op>(with, r);
-    }
-};
-template <class Self>
-class with_discard<Self, answers::never> {};
-
-template <class Self, answers How>
-class with_write_zeroes {
-public:
-    result write_zeroes(const request& r) requires(How == answers::now) {
-        return static_cast<Self&>(*this).template now<write_zeroes_op>(r);
-    }
-    task write_zeroes(io& with, const request& r) noexcept requires(How == answers::later) {
-        return static_cast<Self&>(*this).template later<write_zeroes_op>(with, r);
-    }
-};
-template <class Self>
-class with_write_zeroes<Self, answers::never> {};
+class with_cache<Self, false> {};
 
 template <class Self, bool Constantly>
 class with_read_only {
@@ -76,16 +63,13 @@ public:
 /// `later<Op>(with, r, payload...)` -> task. How says which there are, by `of<Op, P...>` and
 /// `read_only`.
 template <class Self, class How>
-class decorator : public with_flush<Self, How::template of<flush_op>>,
-                  public with_discard<Self, How::template of<discard_op>>,
-                  public with_write_zeroes<Self, How::template of<write_zeroes_op>>,
+class decorator : public with_flush<Self, How::template of<operations::flush>>,
+                  public with_discard<Self, How::template of<operations::discard>>,
+                  public with_write_zeroes<Self, How::template of<operations::write_zeroes>>,
+                  public with_cache<Self, How::template of<operations::flush> != answers::never>,
                   public with_read_only<Self, How::read_only> {
-    template <class Op, class P>
-    static constexpr bool is_now = How::template of<Op, P> == answers::now;
-    template <class Op, class P>
-    static constexpr bool is_later = How::template of<Op, P> == answers::later;
-    using mutable_bytes = std::span<std::byte>;
-    using const_bytes = std::span<const std::byte>;
+    template <class Op, class P, answers When>
+    static constexpr bool is = payload<P>&& How::template of<Op, P> == When;
 
 public:
     /// All that the device shows of it.
@@ -115,42 +99,23 @@ public:
         return shown_.max_write_zeroes_size;
     }
 
-    result read(const request& r, mutable_bytes out) requires is_now<read_op, mutable_bytes> {
-        return self().template now<read_op>(r, out);
+    template <class P>
+    result read(const request& r, P out) requires is<operations::read, P, answers::now> {
+        return self().template now<operations::read>(r, out);
     }
-    result read(const request& r, user_copy out) requires is_now<read_op, user_copy> {
-        return self().template now<read_op>(r, out);
-    }
+    template <class P>
     task read(io& with, const request& r,
-              mutable_bytes out) noexcept requires is_later<read_op, mutable_bytes> {
-        return self().template later<read_op>(with, r, out);
+              P out) noexcept requires is<operations::read, P, answers::later> {
+        return self().template later<operations::read>(with, r, out);
     }
-    task read(io& with, const request& r,
-              user_copy out) noexcept requires is_later<read_op, user_copy> {
-        return self().template later<read_op>(with, r, out);
+    template <class P>
+    result write(const request& r, P in) requires is<operations::write, P, answers::now> {
+        return self().template now<operations::write>(r, in);
     }
-    task read(io& with, const request& r,
-              registered_buffer out) noexcept requires is_later<read_op, registered_buffer> {
-        return self().template later<read_op>(with, r, out);
-    }
-
-    result write(const request& r, const_bytes in) requires is_now<write_op, const_bytes> {
-        return self().template now<write_op>(r, in);
-    }
-    result write(const request& r, user_copy in) requires is_now<write_op, user_copy> {
-        return self().template now<write_op>(r, in);
-    }
+    template <class P>
     task write(io& with, const request& r,
-               const_bytes in) noexcept requires is_later<write_op, const_bytes> {
-        return self().template later<write_op>(with, r, in);
-    }
-    task write(io& with, const request& r,
-               user_copy in) noexcept requires is_later<write_op, user_copy> {
-        return self().template later<write_op>(with, r, in);
-    }
-    task write(io& with, const request& r,
-               registered_buffer in) noexcept requires is_later<write_op, registered_buffer> {
-        return self().template later<write_op>(with, r, in);
+               P in) noexcept requires is<operations::write, P, answers::later> {
+        return self().template later<operations::write>(with, r, in);
     }
 
     [[nodiscard]] std::optional<data_path> preferred_path() const noexcept {

@@ -87,13 +87,14 @@ template <class... B>
 struct striped_answers {
     template <class Op, class... P>
     static constexpr answers of = [] {
-        constexpr std::array each{Op::template mode<B, P...>...};
+        constexpr std::array each{answers_below<Op, B, P...>...};
         const auto some = [&](answers mode) {
             return std::find(each.begin(), each.end(), mode) != each.end();
         };
-        const bool there = std::is_same_v<Op, flush_op> ? some(answers::now) || some(answers::later)
-                                                        : !some(answers::never);
-        return answers_if(there, some(answers::later));
+        const bool lacks = std::is_same_v<Op, operations::flush>
+                               ? !some(answers::now) && !some(answers::later)
+                               : some(answers::never);
+        return lacks ? answers::never : some(answers::later) ? answers::later : answers::now;
     }();
     static constexpr bool read_only = (constantly_read_only<B>() || ...);
 };
@@ -185,10 +186,10 @@ private:
     /// What to ask of whom.
     template <class Op>
     [[nodiscard]] auto cut(const request& r) const noexcept {
-        if constexpr (std::is_same_v<Op, detail::flush_op>) {
+        if constexpr (std::is_same_v<Op, operations::flush>) {
             return detail::every_member{members_.count()};
-        } else if constexpr (std::is_same_v<Op, detail::read_op> ||
-                             std::is_same_v<Op, detail::write_op>) {
+        } else if constexpr (std::is_same_v<Op, operations::read> ||
+                             std::is_same_v<Op, operations::write>) {
             return segments{r.offset(), r.length(), chunk_, members_.count()};
         } else {
             return shares{r.offset(), r.length(), chunk_, members_.count()};
@@ -199,15 +200,15 @@ private:
     [[nodiscard]] task begin(io& with, const request& r, const Part& part, P... payload) noexcept {
         return members_.with(part.member, [&]<class M>(M& member) -> task {
             const request piece = r.part(part.offset, part.bytes);
-            if constexpr (Op::template mode<M, P...> == detail::answers::later) {
+            if constexpr (Op::template mode<M, P...> == answers::later) {
                 const detail::kept_request kept{with, piece};
                 if (kept.get() == nullptr) {
                     return std::errc::io_error;
                 }
-                return detail::call_operation<Op>(member, with, *kept.get(),
+                return detail::call_operation<Op>(ok, member, with, *kept.get(),
                                                   payload.subspan(part.from, part.bytes)...);
             } else {
-                return detail::call_operation<Op>(member, with, piece,
+                return detail::call_operation<Op>(ok, member, with, piece,
                                                   payload.subspan(part.from, part.bytes)...);
             }
         });
