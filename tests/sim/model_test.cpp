@@ -95,8 +95,9 @@ TEST_F(a_model, is_zero_at_first) {
     EXPECT_EQ(read(zeroes(16), 0), "");
     bytes one = zeroes(16);
     one[5 * block_size + 77] = std::byte{1};
-    EXPECT_EQ(read(one, 0), "read of 16 blocks from 0: block 5 holds zeroes and from byte 72 on "
-                            "bytes that nobody wrote, but may only hold zeroes");
+    EXPECT_EQ(read(one, 0),
+              "read of 8192 bytes at 0: the block at 2560 holds zeroes and from byte 72 on "
+              "bytes that nobody wrote, but may only hold zeroes");
 }
 
 TEST_F(a_model, gives_every_write_content_of_its_own) {
@@ -113,16 +114,18 @@ TEST_F(a_model, knows_what_was_written) {
     EXPECT_TRUE(may_be(first));
     const bytes second = write();
     EXPECT_TRUE(may_be(second));
-    EXPECT_EQ(
-        read(first).find("read of 1 blocks from 3: block 3 holds write 2, but may only hold "), 0u);
+    EXPECT_EQ(read(first).find(
+                  "read of 512 bytes at 1536: the block at 1536 holds write 2, but may only hold "),
+              0u);
     EXPECT_FALSE(may_be(zeroes()));
 }
 
 TEST_F(a_model, notices_a_block_at_the_wrong_place) {
     const bytes both = write(3, 2);
     EXPECT_EQ(read(both), "");
-    EXPECT_NE(read({both.begin() + block_size, both.end()}).find("holds write 2 of block 4"),
-              std::string::npos);
+    EXPECT_NE(
+        read({both.begin() + block_size, both.end()}).find("holds write 2 of the block at 2048"),
+        std::string::npos);
     EXPECT_NE(read(join({both.begin() + block_size, both.end()},
                         {both.begin(), both.begin() + block_size})),
               "");

@@ -231,7 +231,8 @@ TEST(world, reports_a_request_that_is_never_answered) {
         sim::client disk{in, server.id};
         std::vector<std::byte> data(4096);
         EXPECT_EQ(disk.read(0, data), ETIMEDOUT);
-        EXPECT_TRUE(mentions(in.take_violations(), "hang: a request is not answered"));
+        EXPECT_TRUE(
+            mentions(in.take_violations(), "hang: a read of 4096 bytes at 0 is not answered"));
     }
     EXPECT_TRUE(in.take_violations().empty());
 }

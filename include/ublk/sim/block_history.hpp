@@ -203,7 +203,7 @@ public:
         for (const version& v : versions_) {
             if (v.gone >= began) {
                 text += text.empty() ? "" : ", ";
-                text += content::describe({v.first, 0}, 0, not_yet);
+                text += content::describe({v.first, 0}, 0, not_yet, 0);
                 text += v.first == v.last ? "" : " to " + std::to_string(v.last);
             }
         }

@@ -67,9 +67,10 @@ public:
     }
 
     /// A read that lasted from `began` to `now` found this: whether a correct disk may say so.
-    bool accept(std::uint64_t block, std::span<const std::byte> found, moment began, moment now) {
+    /// `number` is what the content calls that block.
+    bool accept(std::uint64_t block, std::uint32_t number, std::span<const std::byte> found,
+                moment began, moment now) {
         calm_block& calm = calm_[block];
-        const auto number = static_cast<std::uint32_t>(block);
         if (!has_history(calm)) {
             return content::holds(found, {calm.now, number});
         }
@@ -88,7 +89,7 @@ public:
     [[nodiscard]] std::string admissible(std::uint64_t block, moment began) const {
         const calm_block& calm = calm_[block];
         return has_history(calm) ? slots_[calm.users & ~history].past.admissible(began)
-                                 : content::describe({calm.now, 0}, 0, not_yet);
+                                 : content::describe({calm.now, 0}, 0, not_yet, 0);
     }
 
     /// `oldest_read()` is when the oldest read in flight began, `not_yet` for none. It is asked

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/sim/seam.hpp>
+#include <ublk/sim/words.hpp>
 #include <ublk/sim/world.hpp>
 
 #include <cerrno>
@@ -81,7 +82,9 @@ public:
 
     /// A request that nobody will answer: says so, and takes it from the caller's hands.
     void give_up(bio& b, wake_up why) {
-        in_.on().violation(std::string{"hang: a request is not answered, "} +
+        in_.on().violation("hang: a " +
+                           in_words(b.op, sectors_to_bytes(b.sector), sectors_to_bytes(b.sectors)) +
+                           " is not answered, " +
                            (why == wake_up::stuck ? "nothing can move any more:\n"
                                                   : "others go round in circles:\n") +
                            in_.on().tasks.describe_waits());

@@ -108,7 +108,8 @@ inline void fill(std::span<std::byte> block, origin from) noexcept {
 }
 
 /// In words, for a block that should be block `number`; `newest` is the last write there was.
-[[nodiscard]] inline std::string describe(origin from, std::uint64_t number, id newest) {
+[[nodiscard]] inline std::string describe(origin from, std::uint32_t number, id newest,
+                                          std::uint64_t block_size) {
     if (from.write == zeroes) {
         return from == origin{} ? "zeroes" : "bytes that nobody wrote";
     }
@@ -117,21 +118,21 @@ inline void fill(std::span<std::byte> block, origin from) noexcept {
     }
     std::string text = "write " + std::to_string(from.write);
     if (from.block != number) {
-        text += " of block " + std::to_string(from.block);
+        text += " of the block at " + std::to_string(from.block * block_size);
     }
     return text;
 }
 
 /// The same for a whole block, which may be put together from several.
-[[nodiscard]] inline std::string describe(std::span<const std::byte> block, std::uint64_t number,
+[[nodiscard]] inline std::string describe(std::span<const std::byte> block, std::uint32_t number,
                                           id newest) {
     const origin head = claimed(block);
-    std::string text = describe(head, number, newest);
+    std::string text = describe(head, number, newest, block.size());
     for (std::size_t i = 1; i < block.size() / sizeof(std::uint64_t); ++i) {
         const origin here = claimed(block, i);
         if (here != head) {
             return text + " and from byte " + std::to_string(i * sizeof(std::uint64_t)) + " on " +
-                   describe(here, number, newest);
+                   describe(here, number, newest, block.size());
         }
     }
     return text;

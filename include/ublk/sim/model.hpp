@@ -4,6 +4,8 @@
 #include <ublk/sim/block_history.hpp>
 #include <ublk/sim/block_table.hpp>
 #include <ublk/sim/content.hpp>
+#include <ublk/sim/disk_window.hpp>
+#include <ublk/sim/words.hpp>
 #include <ublk/uapi.hpp>
 
 #include <algorithm>
@@ -13,6 +15,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ublk::inline v0::sim {
@@ -34,8 +37,12 @@ public:
 
     /// Range: `block_size` a multiple of 64.
     model(std::uint64_t blocks, std::uint32_t block_size, bool volatile_cache)
-        : blocks_{blocks}, block_size_{block_size}, table_{blocks, volatile_cache} {
-        if (blocks > std::numeric_limits<std::uint32_t>::max() || block_size == 0 ||
+        : model{disk_window{blocks}, block_size, volatile_cache} {}
+    /// Of a part of the disk, beyond which nobody may reach.
+    model(disk_window known, std::uint32_t block_size, bool volatile_cache)
+        : window_{std::move(known)}, block_size_{block_size}, table_{window_.blocks(),
+                                                                     volatile_cache} {
+        if (window_.blocks() > std::numeric_limits<std::uint32_t>::max() || block_size == 0 ||
             block_size % 64 != 0) {
             throw std::invalid_argument{"ublk: no model for a disk of this geometry"};
         }
@@ -54,11 +61,11 @@ public:
             for (std::size_t at = 0; at < data.size(); at += block_size_) {
                 data[at] = ~data[at];
             }
-            each_block(what, [&](std::uint64_t block) { table_.start_reading(block); });
+            each_block(what, [&](std::uint64_t block) { table_.start_reading(index_of(block)); });
         } else {
             r.write = what.op == uapi::op::write ? r.began : content::zeroes;
             each_block(what, [&](std::uint64_t block) {
-                table_.start_writing(block, r.write);
+                table_.start_writing(index_of(block), r.write);
                 if (r.write != content::zeroes) {
                     content::fill(piece(data, block - what.block), {r.write, number(block)});
                 }
@@ -103,6 +110,9 @@ public:
         }
     }
 
+    /// What it knows of the disk.
+    [[nodiscard]] const disk_window& window() const noexcept { return window_; }
+
     [[nodiscard]] std::size_t in_flight() const { return requests_.size() - free_.size(); }
 
 private:
@@ -121,6 +131,9 @@ private:
     [[nodiscard]] static std::uint32_t number(std::uint64_t block) noexcept {
         return static_cast<std::uint32_t>(block);
     }
+    [[nodiscard]] std::uint64_t index_of(std::uint64_t block) const noexcept {
+        return window_.index_of(block);
+    }
     template <class Byte>
     [[nodiscard]] std::span<Byte> piece(std::span<Byte> data, std::uint64_t block) const noexcept {
         return data.subspan(block * block_size_, block_size_);
@@ -134,9 +147,8 @@ private:
 
     void check(const io& what, std::span<std::byte> data) const {
         const bool sized = data.size() == std::uint64_t{what.blocks} * block_size_;
-        if (what.op != uapi::op::flush &&
-            (what.block > blocks_ || what.blocks > blocks_ - what.block)) {
-            throw std::out_of_range{"ublk: a request beyond the end of the model"};
+        if (what.op != uapi::op::flush && !window_.holds(what.block, what.blocks)) {
+            throw std::out_of_range{"ublk: a request beyond what the model knows"};
         }
         if (!sized &&
             (what.op == uapi::op::write || (what.op == uapi::op::read && !data.empty()))) {
@@ -166,12 +178,13 @@ private:
         if (r.what.op == uapi::op::flush) {
             table_.stop_flush(r.began, succeeded);
         } else if (r.what.op == uapi::op::read) {
-            each_block(r.what, [&](std::uint64_t block) { table_.stop_reading(block, oldest); });
+            each_block(r.what,
+                       [&](std::uint64_t block) { table_.stop_reading(index_of(block), oldest); });
         } else {
             const block_history::outcome given{succeeded && r.what.op != uapi::op::discard,
                                                r.what.fua || table_.writes_through()};
             each_block(r.what, [&](std::uint64_t block) {
-                table_.stop_writing(block, {r.write, r.began}, clock_, given, oldest);
+                table_.stop_writing(index_of(block), {r.write, r.began}, clock_, given, oldest);
             });
         }
         r.in_flight = false;
@@ -189,24 +202,27 @@ private:
         return oldest;
     }
 
+    [[nodiscard]] std::string words(const io& what) const {
+        return in_words(what.op, what.block * block_size_, std::uint64_t{what.blocks} * block_size_,
+                        what.fua);
+    }
+
     std::string check_read(const request& r, std::span<const std::byte> data) {
         if (data.size() != std::uint64_t{r.what.blocks} * block_size_) {
-            return "a read of " + std::to_string(r.what.blocks) + " blocks was answered with " +
-                   std::to_string(data.size()) + " bytes";
+            return words(r.what) + " was answered with " + std::to_string(data.size()) + " bytes";
         }
         for (std::uint32_t i = 0; i < r.what.blocks; ++i) {
             const std::uint64_t block = r.what.block + i;
-            if (!table_.accept(block, piece(data, i), r.began, clock_)) {
-                return "read of " + std::to_string(r.what.blocks) + " blocks from " +
-                       std::to_string(r.what.block) + ": block " + std::to_string(block) +
-                       " holds " + content::describe(piece(data, i), block, clock_) +
-                       ", but may only hold " + table_.admissible(block, r.began);
+            if (!table_.accept(index_of(block), number(block), piece(data, i), r.began, clock_)) {
+                return words(r.what) + ": the block at " + std::to_string(block * block_size_) +
+                       " holds " + content::describe(piece(data, i), number(block), clock_) +
+                       ", but may only hold " + table_.admissible(index_of(block), r.began);
             }
         }
         return {};
     }
 
-    std::uint64_t blocks_;
+    disk_window window_;
     std::uint32_t block_size_;
     moment clock_ = block_table::first_moment;
     block_table table_;

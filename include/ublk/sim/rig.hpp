@@ -67,7 +67,8 @@ public:
     explicit rig(const conditions& given, std::shared_ptr<backend> disk_store = nullptr)
         : in{given}, store{disk_store != nullptr ? std::move(disk_store)
                                                  : specimen<backend>::make()},
-          disk{attributes_of(*store)}, expected{disk.size / disk.logical_block_size,
+          disk{attributes_of(*store)}, expected{disk_window::parts_of(disk.size /
+                                                                      disk.logical_block_size),
                                                 disk.logical_block_size, disk.volatile_cache} {}
 
     /// Few tags and small buffers: what is rare with many happens all the time, and it is fast.

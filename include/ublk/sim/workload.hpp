@@ -4,6 +4,7 @@
 #include <ublk/sim/client.hpp>
 #include <ublk/sim/model.hpp>
 #include <ublk/sim/seam.hpp>
+#include <ublk/sim/words.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -29,7 +30,8 @@ struct habits {
     std::uint32_t fua = 10;     ///< of the writes
     bool bears_errors = false;  ///< an errno is an answer like any other
     bool remembers = true;      ///< what is read is compared with what was written
-    std::uint64_t region = 0;   ///< blocks at the begin of the disk that are used; 0: all
+    std::uint64_t region = 0;   ///< blocks at the begin of the disk that are used; 0: all that
+                                ///< the model knows
 };
 
 /// Clients that read and write at random, several at once, and compare every answer with a model of
@@ -37,11 +39,10 @@ struct habits {
 class workload {
 public:
     workload(world& in, std::uint32_t id, model& expected, const habits& given)
-        : in_{in}, disk_{in, id}, expected_{expected}, is_{given} {
-        const std::uint64_t all = disk_.size() / disk_.block_size();
-        region_ = is_.region == 0 ? all : std::min(all, is_.region);
-        is_.blocks_max =
-            static_cast<std::uint32_t>(std::min<std::uint64_t>(is_.blocks_max, region_));
+        : in_{in}, disk_{in, id}, expected_{expected}, is_{given},
+          window_{given.region == 0 ? expected.window() : expected.window().begin(given.region)} {
+        is_.blocks_max = static_cast<std::uint32_t>(
+            std::min<std::uint64_t>(is_.blocks_max, window_.ranges().front().blocks));
         const disk_limits& limits = disk_.limits();
         is_.writes = limits.read_only ? 0 : is_.writes;
         is_.discards = limits.read_only || limits.max_discard == 0 ? 0 : is_.discards;
@@ -78,12 +79,22 @@ public:
     /// Submitters begin nothing new.
     void hush() noexcept { hushed_ = true; }
 
-    /// Reads everything once and compares.
+    /// Reads all that it uses once and compares.
     void read_all() {
+        for (const disk_window::range& each : window_.ranges()) {
+            read_all(each.first, each.first + each.blocks);
+        }
+    }
+
+    [[nodiscard]] std::uint64_t answered() const noexcept { return answered_; }
+    [[nodiscard]] std::uint64_t failed() const noexcept { return failed_; }
+
+private:
+    void read_all(std::uint64_t block, std::uint64_t end) {
         std::vector<std::byte> data(is_.blocks_max * disk_.block_size());
-        for (std::uint64_t block = 0; block < region_ && in_.on().blameless();) {
-            const auto blocks = static_cast<std::uint32_t>(
-                std::min<std::uint64_t>(is_.blocks_max, region_ - block));
+        while (block < end && in_.on().blameless()) {
+            const auto blocks =
+                static_cast<std::uint32_t>(std::min<std::uint64_t>(is_.blocks_max, end - block));
             const std::span<std::byte> part{data.data(), blocks * disk_.block_size()};
             const io what{uapi::op::read, block, blocks, false};
             const model::ticket ticket = expected_.begin(what, part);
@@ -92,10 +103,6 @@ public:
         }
     }
 
-    [[nodiscard]] std::uint64_t answered() const noexcept { return answered_; }
-    [[nodiscard]] std::uint64_t failed() const noexcept { return failed_; }
-
-private:
     struct order {
         io what;
         bio requested;
@@ -193,7 +200,7 @@ private:
         }
         const std::uint64_t most = dice.chance(3) ? is_.blocks_max : std::min(is_.blocks_max, 4u);
         what.blocks = static_cast<std::uint32_t>(1 + dice.below(most));
-        what.block = dice.below(region_ - what.blocks + 1);
+        what.block = window_.place(dice.below(window_.blocks() - what.blocks + 1), what.blocks);
         return what;
     }
 
@@ -205,9 +212,9 @@ private:
             in_.on().violation(complaint);
         }
         if (error != 0 && !is_.bears_errors) {
-            in_.on().violation("a client gets errno " + std::to_string(error) + " for operation " +
-                               std::to_string(static_cast<unsigned>(what.op)) + " at block " +
-                               std::to_string(what.block));
+            in_.on().violation(in_words(what.op, what.block * disk_.block_size(),
+                                        std::uint64_t{what.blocks} * disk_.block_size(), what.fua) +
+                               ": the client gets " + errno_in_words(error));
         }
     }
 
@@ -215,7 +222,7 @@ private:
     client disk_;
     model& expected_;
     habits is_;
-    std::uint64_t region_ = 0;
+    disk_window window_;
     std::uint64_t answered_ = 0;
     std::uint64_t failed_ = 0;
     unsigned at_work_ = 0;

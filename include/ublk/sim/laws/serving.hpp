@@ -131,13 +131,17 @@ TYPED_TEST_P(serving_laws, it_serves_its_edges) {
                 std::vector<std::byte> data(length, std::byte{0x5a});
                 for (const std::uint64_t offset : {std::uint64_t{0}, disk.size() - length}) {
                     const int written = r.disk.read_only ? EPERM : 0;
-                    EXPECT_EQ(disk.write(offset, data), written);
-                    EXPECT_EQ(disk.read(offset, data), 0);
+                    using uapi::op;
+                    EXPECT_EQ(disk.write(offset, data), written)
+                        << in_words(op::write, offset, length);
+                    EXPECT_EQ(disk.read(offset, data), 0) << in_words(op::read, offset, length);
                     if (r.disk.discards) {
-                        EXPECT_EQ(disk.discard(offset, length), written);
+                        EXPECT_EQ(disk.discard(offset, length), written)
+                            << in_words(op::discard, offset, length);
                     }
                     if (r.disk.max_write_zeroes_size != 0) {
-                        EXPECT_EQ(disk.write_zeroes(offset, length), written);
+                        EXPECT_EQ(disk.write_zeroes(offset, length), written)
+                            << in_words(op::write_zeroes, offset, length);
                     }
                 }
             }
