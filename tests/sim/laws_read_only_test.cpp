@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include "specimens.hpp"
 
-UBLK_BACKEND_LAWS(read_only_disk)
+// A name with `::`, and with a comma.
+UBLK_BACKEND_LAWS(disks::write_protected<256u << 10, 4096>)

@@ -5,6 +5,7 @@
 #include <ublk/backends/null.hpp>
 #include <ublk/sim/laws.hpp>
 
+#include <cstdint>
 #include <memory>
 
 // Our backends, as the laws are to try them.
@@ -14,16 +15,23 @@ using null_disk = ublk::backends::null;
 using ublk::sim::cached_disk;
 
 #ifdef UBLK_TEST_TWO_POLICIES
-#undef UBLK_BACKEND_LAWS
-#define UBLK_BACKEND_LAWS(backend)                                                                 \
-    UBLK_LAWS_OF(backend, ::testing::Types<composition<::backend, per_cpu, each>,                  \
-                                           composition<::backend, shared, per_wakeup>>)
+#undef UBLK_BACKEND_LAWS_AT
+#define UBLK_BACKEND_LAWS_AT(number, ...)                                                          \
+    UBLK_LAWS_WITH(number, #__VA_ARGS__, __VA_ARGS__)                                              \
+    UBLK_LAWS_IN(number, backend,                                                                  \
+                 ::testing::Types<composition<tried::type, per_cpu, each>,                         \
+                                  composition<tried::type, shared, per_wakeup>>)
 #endif
 
-/// A memory disk of large blocks that nobody may write to.
-struct read_only_disk : memory {
-    read_only_disk() : memory{256u << 10, {.logical_block_size = 4096, .read_only = true}} {}
+namespace disks {
+
+/// A memory disk that nobody may write to.
+template <std::uint64_t Bytes, std::uint32_t BlockSize>
+struct write_protected : memory {
+    write_protected() : memory{Bytes, {.logical_block_size = BlockSize, .read_only = true}} {}
 };
+
+}  // namespace disks
 
 /// Memory that a next process finds again, as shared memory is.
 template <>

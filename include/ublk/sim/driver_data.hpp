@@ -34,6 +34,18 @@ public:
         return 0;
     }
 
+    /// Requests that the server has through that ring.
+    [[nodiscard]] std::size_t owned_through(const ring& through) const noexcept {
+        std::size_t n = 0;
+        for (const hardware_queue& q : queues) {
+            n += static_cast<std::size_t>(
+                std::count_if(q.slots.begin(), q.slots.end(), [&through](const io_slot& s) {
+                    return s.to == &through && (s.owned || s.aborted);
+                }));
+        }
+        return n;
+    }
+
     /// PREP_IO_CMDS fails: a tag that it took before is the server's again.
     void give_back(const io_command& c) {
         hardware_queue& q = queues[c.queue.value()];

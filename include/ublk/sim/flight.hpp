@@ -27,6 +27,7 @@ struct flight {
     std::shared_ptr<registered_pages> pages{};  ///< of a fixed read or write
     std::chrono::nanoseconds time{};            ///< of a timeout
     bool cancelled = false;
+    bool on_stream = false;   ///< a send or recv that may be short
     std::uint32_t moved = 0;  ///< what MSG_WAITALL has so far
     std::uint64_t number = 0;
     wait_list nap{};

@@ -24,6 +24,7 @@ public:
         : in_{device.in()}, as_{device.as()}, device_{device.device()}, wakeup_{*wakeup.state_},
           ring_{in_.on(), as_, room_for_events(in_, entries(needs))}, room_{std::bit_ceil(
                                                                           entries(needs))} {
+        ring_.operations_declared = needs.operations / std::max(1u, needs.tags);
         int code = 0;
         if (!in_.call(as_, "io_uring_setup", code)) {
             fail(code, "io_uring_setup", std::nullopt);
@@ -258,7 +259,7 @@ protected:
             wakeup_.poll(ring_);
             return 0;
         case queued_entry::kind::operation:
-            return operations{ring_}.start(each.requested, each.command.ud);
+            return operations{ring_}.start(each, device_->owned_through(ring_));
         case queued_entry::kind::cancel:
             operations{ring_}.cancel_all();
             return 0;

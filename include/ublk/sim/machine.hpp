@@ -7,6 +7,7 @@
 #include <ublk/sim/scheduler.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -159,6 +160,17 @@ public:
     scheduler tasks;
     std::uint64_t steps = 0;  ///< calls into the kernel so far
     std::string_view hit;     ///< the last one that `conditions::once` chose
+    bool killed = false;      ///< a process was
+
+    /// Operations of a backend: how many of one request it says that it has in flight, and how many
+    /// it was seen to have at least; 0 where none were.
+    struct operation_counts {
+        std::size_t declared = 0;
+        std::size_t seen = 0;
+    };
+    operation_counts operations{};
+
+    wait_list peers{};  ///< of backends, that wait for their streams
 
     /// The device of which that is the open /dev/ublkcN; null for any other file.
     std::function<std::shared_ptr<driver_device>(int file)> device_of_file;

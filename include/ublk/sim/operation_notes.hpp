@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -33,6 +34,16 @@ namespace detail {
 }
 
 }  // namespace detail
+
+/// One more operation, of a server that has so many requests. Nobody can see of which of them it
+/// is, but one has at least as many as there are to each.
+inline void count_operation(ring& of, std::size_t requests) {
+    const std::size_t all = of.flights.size() + 1;
+    const std::size_t each = requests == 0 ? all : (all + requests - 1) / requests;
+    machine::operation_counts& counts = of.on.operations;
+    counts.declared = std::max(counts.declared, of.operations_declared);
+    counts.seen = std::max(counts.seen, each);
+}
 
 /// Writes down that an operation begins.
 inline void note_begin(const ring& of, flight& f) {

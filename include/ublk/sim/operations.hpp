@@ -32,8 +32,12 @@ class operations {
 public:
     explicit operations(ring& of) noexcept : ring_{of}, on_{of.on} {}
 
-    /// 0, or the answer of one that ends at once.
-    [[nodiscard]] int start(const submission& requested, user_data ud) {
+    /// 0, or the answer of one that ends at once. `requests`: those that the server has through
+    /// this ring.
+    [[nodiscard]] int start(const queued_entry& entry, std::size_t requests) {
+        const submission& requested = entry.requested;
+        const user_data ud = entry.command.ud;
+        count_operation(ring_, requests);
         const auto mine =
             std::make_shared<flight>(flight{.requested = requested, .ud = ud, .to = &ring_});
         if (const int code = prepare(*mine); code != 0) {
@@ -98,6 +102,8 @@ private:
             const auto* const first = reinterpret_cast<const iovec*>(requested.address);
             touch(first, requested.length * sizeof(iovec));
             f.pieces.assign(first, first + requested.length);
+        } else if (requested.code == opcode::send || requested.code == opcode::recv) {
+            f.on_stream = requested.length != 0 && is_stream(requested.file);
         } else if (requested.code == opcode::timeout) {
             std::int64_t parts[2];
             touch(reinterpret_cast<const void*>(requested.address), sizeof parts);
@@ -111,6 +117,12 @@ private:
                                                        detail::fills(requested.code));
         }
         return 0;
+    }
+
+    [[nodiscard]] static bool is_stream(int file) noexcept {
+        int type = 0;
+        socklen_t length = sizeof type;
+        return ::getsockopt(file, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
     }
 
     // ---------------------------------------------------------------- their lives
@@ -139,7 +151,7 @@ private:
         }
         std::chrono::nanoseconds patience = on.some_time();
         while (f.to != nullptr && !f.cancelled) {
-            if (const std::optional<int> answer = look(f)) {
+            if (const std::optional<int> answer = look(on, f)) {
                 return *answer;
             }
             nap(on, f, patience);
@@ -157,7 +169,7 @@ private:
     }
 
     /// The answer of a poll, a send or a recv, if there is one yet.
-    [[nodiscard]] static std::optional<int> look(flight& f) {
+    [[nodiscard]] static std::optional<int> look(machine& on, flight& f) {
         submission now = f.requested;
         if (now.code == opcode::poll_add) {
             const int ready = perform(now);
@@ -168,8 +180,12 @@ private:
         while (true) {
             now.address = f.requested.address + f.moved;
             now.length = f.requested.length - f.moved;
+            if (f.on_stream && on.dice.chance(on.is.often.short_transfer)) {
+                now.length = 1 + static_cast<std::uint32_t>(on.dice.below(now.length));
+            }
             touch(reinterpret_cast<const void*>(now.address), now.length);
             const int outcome = perform(now);
+            on.tasks.wake(on.peers);
             if (outcome == -EAGAIN) {
                 return std::nullopt;
             }

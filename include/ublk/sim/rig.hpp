@@ -3,6 +3,7 @@
 
 #include <ublk/backend.hpp>
 #include <ublk/device.hpp>
+#include <ublk/event.hpp>
 #include <ublk/sim/batch_wire.hpp>
 #include <ublk/sim/workload.hpp>
 #include <ublk/thread_set.hpp>
@@ -81,6 +82,29 @@ public:
         return requested;
     }
 
+    rig(const rig&) = delete;
+    rig& operator=(const rig&) = delete;
+    ~rig() { close(); }
+
+    /// The server goes; `told` has what it had to tell.
+    void end_server() {
+        if (server != nullptr) {
+            const std::vector<event> events = server->events();
+            told.insert(told.end(), events.begin(), events.end());
+            server.reset();
+        }
+    }
+
+    /// The server goes, and the disk after it, with all that ends by that.
+    void close() {
+        end_server();
+        store.reset();
+        in.settle();
+    }
+
+    /// Whether something was done to a server on purpose.
+    [[nodiscard]] bool meddled() noexcept { return !in.on().hit.empty() || in.on().killed; }
+
     /// A new server with the same store.
     void boot() { boot(small()); }
     void boot(options requested) {
@@ -91,6 +115,7 @@ public:
                 requested.path = !requested.path && known ? std::optional{wanted} : requested.path;
             }
         }
+        end_server();
         const kernel& mine = process.emplace_back(in.boot());
         constexpr bool pooled = requires {
             requires queue_policy_traits<typename Composition::queue_policy>::on_thread_set;
@@ -130,6 +155,7 @@ public:
     model expected;
     std::vector<kernel> process;
     std::unique_ptr<device> server;
+    std::vector<event> told;  ///< by servers that are gone
 };
 
 }  // namespace ublk::inline v0::sim

@@ -135,7 +135,8 @@ struct ring {
     std::deque<completion_event> ready;
     std::deque<completion_event> overflow;
     std::vector<task_work> work;
-    std::vector<flight_ptr> flights;  ///< operations that were not answered yet
+    std::vector<flight_ptr> flights;      ///< operations that were not answered yet
+    std::size_t operations_declared = 0;  ///< of one request at the same time
     buffer_table buffers;
     std::function<std::uint64_t(const std::byte*)> whose;  ///< request that has memory there, or 0
     wait_list sleeping;

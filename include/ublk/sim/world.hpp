@@ -44,6 +44,7 @@ public:
         if (std::exchange(victim.dead, true)) {
             return;
         }
+        on_.killed = true;
         for (const std::weak_ptr<control_call>& each : std::exchange(victim.calls, {})) {
             if (const auto call = each.lock()) {
                 driver_.cancel(*call);

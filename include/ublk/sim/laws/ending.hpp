@@ -122,7 +122,7 @@ TYPED_TEST_P(ending_laws, it_ends_well_whichever_call_fails) {
             bad.once = {.step = step, .code = codes[step % std::size(codes)], .times = 1};
             rig<TypeParam> r{bad};
             const bool well = TestFixture::live_through(r);
-            r.server.reset();
+            r.end_server();
             r.in.settle();
             if (r.in.devices() != 0) {
                 const std::string_view call = r.in.on().hit;
@@ -147,7 +147,7 @@ TYPED_TEST_P(ending_laws, it_leaves_no_hang_wherever_it_dies) {
             deadly.once = {.step = step};
             rig<TypeParam> r{deadly};
             (void)TestFixture::live_through(r);
-            r.server.reset();
+            r.end_server();
             r.clean_up();
             expect_clean(r);
             return r.in.on().hit;

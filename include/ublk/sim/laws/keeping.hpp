@@ -46,7 +46,7 @@ public:
         rig<Composition> r{given};
         for (int lives = 0; lives < 3; ++lives) {
             live_and_die(r);
-            r.server.reset();
+            r.end_server();
             r.clean_up();
             come_back(r);
             live_again(r);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/event.hpp>
 #include <ublk/sim/rig.hpp>
 
 #include <gtest/gtest.h>
@@ -67,12 +68,39 @@ void expect_no_violation(rig<Composition>& r) {
     }
 }
 
+/// Servers told nothing but what they chose at their start; or, where something was done to them,
+/// that they lost a thread by it.
+template <class Composition>
+void expect_no_trouble(rig<Composition>& r) {
+    using enum event::kind;
+    const bool meddled = r.meddled();
+    for (const event& each : r.told) {
+        const bool expected =
+            each.type == setup || (meddled && (each.type == thread_lost || each.type == fallback));
+        if (!expected) {
+            ADD_FAILURE() << "an event that nobody expects: " << to_string(each);
+            return;
+        }
+    }
+}
+
+/// The rings are made for what a backend says that it has in flight.
+template <class Composition>
+void expect_operations_declared(rig<Composition>& r) {
+    const auto [declared, seen] = r.in.on().operations;
+    EXPECT_LE(seen, declared) << "a request has at least " << seen
+                              << " operations in flight, and the rings are made for " << declared
+                              << "; write: static constexpr unsigned operations_in_flight = "
+                              << seen << ";";
+}
+
 /// The end of every law: the server is gone, and nothing of it is left.
 template <class Composition>
 void expect_clean(rig<Composition>& r) {
-    r.server.reset();
-    r.in.settle();
+    r.close();
     expect_no_violation(r);
+    expect_no_trouble(r);
+    expect_operations_declared(r);
     EXPECT_EQ(r.in.forget_devices(), 0u) << "a device is left behind";
     EXPECT_EQ(r.in.on().tasks.tasks(), 0u) << "threads are left behind:\n"
                                            << r.in.on().tasks.describe_waits();
