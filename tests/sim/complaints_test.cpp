@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: MIT
 // What the laws say of backends that are wrong in some way.
+#include "../support/remote_disk.hpp"
+
 #include <ublk/sim/laws/worlds.hpp>
 #include <ublk/ublk.hpp>
 
 #include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace complaints_test {
 namespace {
@@ -94,8 +100,10 @@ struct refusing : throwing {
 
 /// A world with that backend, in which clients do that. Returns the first violation.
 template <class Backend>
-std::string served(const habits& clients_do) {
-    rig<composition<Backend, ublk::per_cpu, ublk::per_wakeup>> r{{.seed = 3}};
+std::string served(const habits& clients_do, std::shared_ptr<Backend> store) {
+    conditions given{.seed = 3};
+    given.often.short_transfer = 2;
+    rig<composition<Backend, ublk::per_cpu, ublk::per_wakeup>> r{given, std::move(store)};
     r.start();
     {
         workload clients{r.in, r.server->id(), r.expected, clients_do};
@@ -108,6 +116,11 @@ std::string served(const habits& clients_do) {
     const auto found = r.in.take_violations();
     expect_clean(r);
     return found.empty() ? "" : found.front();
+}
+
+template <class Backend>
+std::string served(const habits& clients_do) {
+    return served(clients_do, std::make_shared<Backend>());
 }
 
 /// Writes that nobody compares.
@@ -156,6 +169,31 @@ TEST(complaints, events_of_failed_requests_are_told) {
     const std::string said = failures([] { (void)served<throwing>(careless()); });
     EXPECT_NE(said.find("an event that nobody expects"), std::string::npos) << said;
     EXPECT_NE(said.find("the medium is wet"), std::string::npos) << said;
+}
+
+TEST(complaints, short_answers_of_a_peer_are_noticed) {
+    const habits few{.requests = 40};
+    const auto answered = [&few](int flags) {
+        return served(few, std::make_shared<remote_disk>(std::make_shared<remote_server>(), flags));
+    };
+    EXPECT_EQ(answered(MSG_WAITALL), "");
+    EXPECT_NE(answered(0).find("the client gets EIO (errno 5)"), std::string::npos);
+}
+
+TEST(complaints, a_peer_that_does_not_answer_is_noticed) {
+    const auto server = std::make_shared<remote_server>();
+    rig<composition<remote_disk, ublk::per_cpu, ublk::per_wakeup>> r{
+        {.seed = 3}, std::make_shared<remote_disk>(server)};
+    r.start();
+    server->mute = true;
+    std::vector<std::byte> data(4096);
+    EXPECT_EQ((client{r.in, r.server->id()}.read(8192, data)), ETIMEDOUT);
+    EXPECT_THROW(r.server->stop(), ublk::error);
+    r.close();
+    const auto found = r.in.take_violations();
+    ASSERT_FALSE(found.empty());
+    EXPECT_EQ(found[0].find("hang: a read of 4096 bytes at 8192 is not answered"), 0u) << found[0];
+    EXPECT_EQ(r.in.on().tasks.tasks(), 0u) << r.in.on().tasks.describe_waits();
 }
 
 TEST(complaints, name_operations_and_errors) {

@@ -8,6 +8,7 @@
 #include <ublk/request.hpp>
 #include <ublk/result.hpp>
 #include <ublk/sim/peer.hpp>
+#include <ublk/sim/rig.hpp>
 #include <ublk/task.hpp>
 
 #include <sys/socket.h>
@@ -32,6 +33,7 @@ struct remote_header {
 /// The server's side.
 struct remote_server {
     std::vector<std::byte> bytes = std::vector<std::byte>(256u << 10);
+    bool mute = false;  ///< never answers
 
     /// One connection.
     void serve(ublk::sim::peer_stream& client) {
@@ -39,6 +41,9 @@ struct remote_server {
         std::vector<std::byte> data;
         while (client.receive(std::as_writable_bytes(std::span{&asked, 1}))) {
             data.resize(asked.length);
+            if (mute) {
+                continue;
+            }
             if (asked.writes != 0) {
                 if (!client.receive(data)) {
                     return;
@@ -59,7 +64,9 @@ struct remote_server {
 /// one where a conversation broke off.
 class remote_disk {
 public:
-    explicit remote_disk(std::shared_ptr<remote_server> server) : server_{std::move(server)} {}
+    /// `flags` 0 is the mistake to take the first part of an answer for all of it.
+    explicit remote_disk(std::shared_ptr<remote_server> server, int flags = MSG_WAITALL)
+        : server_{std::move(server)}, flags_{flags} {}
 
     [[nodiscard]] std::uint64_t size() const noexcept { return server_->bytes.size(); }
     [[nodiscard]] const std::shared_ptr<remote_server>& server() const noexcept { return server_; }
@@ -71,7 +78,7 @@ public:
         if (sent != sizeof asked) {
             co_return broken(r);
         }
-        const int found = co_await with.recv(socket, out, MSG_WAITALL);
+        const int found = co_await with.recv(socket, out, flags_);
         co_return found == static_cast<int>(out.size()) ? ublk::ok : broken(r);
     }
 
@@ -112,5 +119,17 @@ private:
     }
 
     std::shared_ptr<remote_server> server_;
+    int flags_;
     std::array<std::array<ublk::fd, 8>, 2> connections_;
+};
+
+template <>
+struct ublk::sim::specimen<remote_disk> {
+    static std::shared_ptr<remote_disk> make() {
+        return std::make_shared<remote_disk>(std::make_shared<remote_server>());
+    }
+    static std::shared_ptr<remote_disk> revive(const std::shared_ptr<remote_disk>& dead) {
+        return std::make_shared<remote_disk>(dead->server());
+    }
+    static constexpr bool remembers = true;
 };
