@@ -75,7 +75,7 @@ struct specimen<cached_disk> {
 
 }  // namespace ublk::inline v0::sim
 
-/// With named types, for compositions of one's own: suites are called name/serving_laws/0 and so on.
+/// With named types, for compositions of one's own: suites are name/serving_laws/0 and so on.
 #define UBLK_LAWS_OF(name, ...)                                                                    \
     namespace ublk::inline v0::sim {                                                               \
     using name##_under_laws = __VA_ARGS__;                                                         \

@@ -68,8 +68,8 @@ private:
 
 /// Connects a backend under test to a peer: a simulated thread that calls `serve(peer_stream&)` and
 /// ends when that returns. Several backends, and several threads of one, may each have as many as
-/// they like. A peer outlives a killed server, as one on another machine does, until what is left of
-/// the backend closes its end.
+/// they like. A peer outlives a killed server, as one on another machine does, until what is left
+/// of the backend closes its end.
 ///
 /// Returns: the backend's end, a stream socket. Outside of a simulated world nobody answers there.
 /// Throws: `error` where there is no socket.
