@@ -25,8 +25,7 @@ public:
           ring_{in_.on(), as_, room_for_events(in_, entries(needs))}, room_{std::bit_ceil(
                                                                           entries(needs))} {
         ring_.operations_declared = needs.operations / std::max(1u, needs.tags);
-        int code = 0;
-        if (!in_.call(as_, "io_uring_setup", code)) {
+        if (int code = 0; !in_.call(as_, "io_uring_setup", code)) {
             fail(code, "io_uring_setup", std::nullopt);
         }
         in_.on().tasks.running().killed = &as_.dead;
