@@ -57,6 +57,9 @@
 /// | `std::uint32_t physical_block_size`  | the logical block size                               |
 /// | `std::uint32_t minimum_io_size`, `optimal_io_size` | the physical block size                |
 /// | `std::uint32_t dma_alignment`        | 4: where clients' memory may begin; Linux 6.15 |
+/// | `std::uint64_t segment_boundary`     | 0, none: that no piece of clients' memory crosses    |
+/// | `std::uint32_t max_segment_size`     | 0, no limit: bytes of such a piece; Linux 6.15       |
+/// | `std::uint16_t max_segments`         | 0, no limit: such pieces in one request              |
 /// | `std::uint32_t discard_granularity`  | the physical block size                              |
 /// | `std::uint32_t discard_alignment`    | 0                                                    |
 /// | `std::uint64_t max_discard_size`, `max_write_zeroes_size` | 4 GiB; 0: not offered           |
@@ -235,6 +238,9 @@ template <class B>
     disk.volatile_cache = detail::volatile_cache_or(b, detail::has_flush<B>);
     disk.fua = detail::fua_or(b, false);
     disk.dma_alignment = detail::dma_alignment_or(b, 0);
+    disk.segment_boundary = detail::segment_boundary_or(b, 0);
+    disk.max_segment_size = detail::max_segment_size_or(b, 0);
+    disk.max_segments = detail::max_segments_or(b, 0);
     disk.discard_granularity = detail::discard_granularity_or(b, disk.physical_block_size);
     disk.discard_alignment = detail::discard_alignment_or(b, 0);
     disk.max_discard_size = detail::has_discard<B> ? detail::max_discard_size_or(b, bio_max) : 0;

@@ -30,6 +30,11 @@ struct disk_attributes {
     bool fua = false;             ///< the kernel sends writes with FUA instead of write + FLUSH
     bool discards = false;
     std::uint32_t dma_alignment = 0;  ///< where a client's memory may begin; 0: the driver's 4
+    // Limits of the pieces of a client's memory that one request carries, for a backend that passes
+    // them on to hardware. Drivers before 6.15 do without; 0: no limit.
+    std::uint64_t segment_boundary = 0;  ///< bytes, which no piece crosses: a power of two >= 4096
+    std::uint32_t max_segment_size = 0;  ///< bytes of a piece, >= 4096
+    std::uint16_t max_segments = 0;      ///< pieces of a request
     std::uint32_t discard_granularity = sector_size;
     std::uint32_t discard_alignment = 0;
     std::uint64_t max_discard_size = 0;       ///< bytes in one DISCARD
@@ -55,6 +60,19 @@ inline void check_block_size(const char* name, std::uint32_t bytes, std::uint32_
             std::string{name} + " is " + std::to_string(bytes),
             ("return a power of two from " + std::to_string(least) + " to " + std::to_string(most))
                 .c_str());
+    }
+}
+
+inline void check_segments(const disk_attributes& disk) {
+    constexpr std::uint64_t least = uapi::min_segment_size;
+    const std::uint64_t boundary = disk.segment_boundary;
+    if (boundary != 0 && (!is_power_of_two(boundary) || boundary < least)) {
+        bad_attribute("segment_boundary is " + std::to_string(boundary),
+                      "return 0 or a power of two from 4096 on");
+    }
+    if (disk.max_segment_size != 0 && disk.max_segment_size < least) {
+        bad_attribute("max_segment_size is " + std::to_string(disk.max_segment_size),
+                      "return 0 or at least 4096");
     }
 }
 
@@ -86,6 +104,7 @@ inline void validate(const disk_attributes& disk, std::uint32_t page_size) {
     if (disk.dma_alignment != 0) {
         detail::check_block_size("dma_alignment", disk.dma_alignment, 1, page_size);
     }
+    detail::check_segments(disk);
     if (disk.discards || disk.max_write_zeroes_size != 0) {  // both travel in one section
         detail::check_block_size("discard_granularity", disk.discard_granularity,
                                  disk.logical_block_size, block_size_max);
@@ -126,6 +145,17 @@ inline void validate(const disk_attributes& disk, std::uint32_t page_size) {
     if (disk.dma_alignment != 0) {
         params.types |= uapi::param_type::dma_align;
         params.dma.alignment = disk.dma_alignment - 1;
+    }
+    if (disk.segment_boundary != 0 || disk.max_segment_size != 0 || disk.max_segments != 0) {
+        constexpr std::uint64_t usual = 0xffff'ffff;  // BLK_SEG_BOUNDARY_MASK
+        params.types |= uapi::param_type::segment;
+        params.seg = {
+            .seg_boundary_mask = disk.segment_boundary != 0 ? disk.segment_boundary - 1 : usual,
+            .max_segment_size = disk.max_segment_size != 0
+                                    ? disk.max_segment_size
+                                    : std::numeric_limits<std::uint32_t>::max(),
+            .max_segments = disk.max_segments != 0 ? disk.max_segments
+                                                   : std::numeric_limits<std::uint16_t>::max()};
     }
     if (disk.discards || disk.max_write_zeroes_size != 0) {
         params.types |= uapi::param_type::discard;

@@ -10,6 +10,7 @@
 #include <ublk/backends/fault.hpp>
 #include <ublk/backends/file.hpp>
 #include <ublk/backends/memory.hpp>
+#include <ublk/backends/null_pages.hpp>
 #include <ublk/backends/stripe.hpp>
 #include <ublk/page_ring.hpp>
 #include <ublk/ublk.hpp>
@@ -419,6 +420,39 @@ TEST_F(data_path_choice, is_refused_to_a_backend_that_cannot) {
     } catch (const ublk::error& refused) {
         EXPECT_NE(std::string{refused.cause()}.find("the backend has no"), std::string::npos)
             << refused.what();
+    }
+}
+
+TEST_F(data_path_choice, null_reads_as_zeroes_by_every_path) {
+    ublk::device<ublk::backends::null_pages> by_choice{ublk::backends::null_pages{disk_size},
+                                                       ublk_test::patient()};
+    by_choice.start();
+    EXPECT_EQ(by_choice.info().path, possible(data_path::auto_buffer) ? data_path::auto_buffer
+                                     : possible(data_path::get_data)  ? data_path::get_data
+                                                                      : data_path::copy);
+    by_choice.stop();
+    for (const auto& [path, name] : ublk::data_path_names) {
+        if (!possible(path)) {
+            continue;  // are_refused_where_the_kernel_lacks_them
+        }
+        ublk::device<ublk::backends::null_pages> disk{ublk::backends::null_pages{disk_size},
+                                                      asking_for(path)};
+        disk.start();
+        EXPECT_EQ(disk.info().path, path);
+        const ublk::fd client{::open(disk.path().c_str(), O_RDWR | O_DIRECT | O_CLOEXEC)};
+        ASSERT_TRUE(client) << disk.path();
+        constexpr std::size_t bytes = 64u << 10;
+        const ublk::detail::mapping buffer{
+            bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, "a client's buffer"};
+        for (const off_t offset : {0l, 4096l, static_cast<long>(disk_size - bytes)}) {
+            std::memset(buffer.data(), 0xaa, bytes);
+            EXPECT_EQ(::pwrite(client.get(), buffer.data(), bytes, offset), ssize_t{bytes}) << name;
+            EXPECT_EQ(::pread(client.get(), buffer.data(), bytes, offset), ssize_t{bytes}) << name;
+            EXPECT_TRUE(std::all_of(buffer.data(), buffer.data() + bytes, [](std::byte b) {
+                return b == std::byte{};
+            })) << name;
+        }
+        disk.stop();
     }
 }
 

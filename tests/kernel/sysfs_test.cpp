@@ -80,6 +80,12 @@ struct plain {
     }
 };
 
+struct in_segments : plain {
+    static constexpr std::uint64_t segment_boundary = 65536;
+    static constexpr std::uint32_t max_segment_size = 32768;
+    static constexpr std::uint16_t max_segments = 7;
+};
+
 /// All that a disk can be, in run-time values.
 struct everything : plain {
     std::uint32_t logical_block_size() const noexcept { return 1024; }
@@ -176,6 +182,31 @@ TEST_F(Sysfs, EveryTraitArrives) {
     EXPECT_EQ(told(disk).discard.discard_alignment, 8192u);
     EXPECT_EQ(queue_attribute(disk, "discard_max_bytes"), text(mebibyte));
     EXPECT_EQ(queue_attribute(disk, "write_zeroes_max_bytes"), text(2 * mebibyte));
+}
+
+TEST_F(Sysfs, SegmentsAreLimitedAsTheBackendSays) {
+    ublk::device<in_segments> disk{in_segments{}, few_tags()};
+    disk.start();
+    if (disk.info().driver_features &
+        ublk::uapi::feature::auto_buf_reg) {  // 6.16; these are 6.15's
+        EXPECT_EQ(queue_attribute(disk, "max_segments"), "7");
+        EXPECT_EQ(queue_attribute(disk, "max_segment_size"), "32768");
+        EXPECT_EQ(told(disk).seg.seg_boundary_mask, 65535u);
+    } else {
+        EXPECT_EQ(queue_attribute(disk, "max_segments"), "65535") << "as if nothing had been said";
+    }
+    disk.stop();
+}
+
+TEST_F(Sysfs, DescriptorsAreAsLargeAsAskedWhereTheDriverCan) {
+    ublk::options requested = few_tags();
+    requested.io_desc_size = 64;
+    ublk::device<plain> disk{plain{}, requested};
+    disk.start();
+    const bool can = (disk.info().driver_features & ublk::uapi::feature::io_desc_size) != 0;
+    EXPECT_EQ(disk.info().io_desc_size, can ? 64u : 24u);
+    EXPECT_EQ(disk.info().fallbacks.size(), can ? 0u : 1u);
+    disk.stop();
 }
 
 TEST_F(Sysfs, OddValuesAreRoundedDownAndNeverUp) {

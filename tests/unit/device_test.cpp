@@ -577,6 +577,32 @@ TEST_F(device_test, a_flag_that_is_not_granted_fails_the_start) {
     EXPECT_FALSE(kernel.driver->exists);
 }
 
+TEST_F(device_test, larger_descriptors_are_asked_for_where_the_driver_has_them) {
+    ublk::options requested = small();
+    requested.io_desc_size = 64;
+    {
+        device<memory> disk{memory{1u << 20}, requested, kernel};
+        disk.start();
+        EXPECT_EQ(disk.info().io_desc_size, 24u);
+        ASSERT_EQ(disk.info().fallbacks.size(), 1u);
+        EXPECT_NE(disk.info().fallbacks[0].find("IO_DESC_SIZE"), std::string::npos);
+        disk.stop();
+    }
+    {
+        requested.fall_back = false;
+        device<memory> disk{memory{1u << 20}, requested, kernel};
+        EXPECT_EQ(failure_of([&] { disk.start(); }).code, EOPNOTSUPP);
+        EXPECT_FALSE(kernel.driver->exists);
+    }
+    kernel.driver->features |= uapi::feature::io_desc_size;
+    kernel.driver->desc_size = 64;
+    device<memory> disk{memory{1u << 20}, requested, kernel};
+    disk.start();
+    EXPECT_EQ(disk.info().io_desc_size, 64u);
+    EXPECT_TRUE(disk.info().fallbacks.empty());
+    disk.stop();
+}
+
 TEST_F(device_test, a_flag_that_the_driver_does_not_know_is_not_asked_for) {
     ublk::options requested = small();
     requested.partition_scan = false;

@@ -181,6 +181,37 @@ TEST(to_params, an_alignment_has_a_section_of_its_own_and_only_where_it_is_asked
     }
 }
 
+TEST(validate_attributes, takes_the_segments_that_the_driver_takes) {
+    for (const std::uint64_t good_one : {0ull, 4096ull, 65536ull, 1ull << 40}) {
+        EXPECT_EQ(refusal([=](auto& d) { d.segment_boundary = good_one; }), "");
+    }
+    for (const std::uint64_t bad : {1ull, 2048ull, 4095ull, 12288ull}) {
+        EXPECT_EQ(refusal([=](auto& d) { d.segment_boundary = bad; }),
+                  "segment_boundary is " + std::to_string(bad));
+    }
+    EXPECT_EQ(refusal([](auto& d) { d.max_segment_size = 4095; }), "max_segment_size is 4095");
+    EXPECT_EQ(refusal([](auto& d) { d.max_segment_size = 5000; }), "");
+    EXPECT_EQ(refusal([](auto& d) { d.max_segments = 1; }), "");
+}
+
+TEST(to_params, limits_of_segments_have_a_section_of_their_own) {
+    EXPECT_EQ(to_params(good(), page).types & param_type::segment, 0u);
+    disk_attributes disk = good();
+    disk.max_segments = 32;
+    uapi::params p = to_params(disk, page);
+    EXPECT_EQ(p.types, param_type::basic | param_type::segment);
+    EXPECT_EQ(p.seg.max_segments, 32u);
+    EXPECT_EQ(p.seg.max_segment_size, 0xffff'ffffu) << "no limit";
+    EXPECT_EQ(p.seg.seg_boundary_mask, 0xffff'ffffull);
+    disk = good();
+    disk.segment_boundary = 65536;
+    disk.max_segment_size = 32768;
+    p = to_params(disk, page);
+    EXPECT_EQ(p.seg.max_segments, 0xffffu);
+    EXPECT_EQ(p.seg.max_segment_size, 32768u);
+    EXPECT_EQ(p.seg.seg_boundary_mask, 65535u);
+}
+
 TEST(to_params, a_plain_disk_has_the_basic_section_only) {
     const uapi::params p = to_params(good(), 256u << 10);
     EXPECT_EQ(p.len, sizeof p);

@@ -38,8 +38,7 @@ inline const std::map<std::string, std::set<std::string>> layers{
 
 /// Headers of include/ublk that stand above all folders but the simulator: these may include
 /// anything below, and only each other and the simulator include them.
-inline const std::set<std::string> fronts{"control.hpp",    "device.hpp",
-                                          "page_ring.hpp",  "separate_compilation.hpp",
+inline const std::set<std::string> fronts{"control.hpp", "device.hpp", "separate_compilation.hpp",
                                           "thread_set.hpp", "ublk.hpp"};
 
 inline std::string folder_of(const std::string& name) {

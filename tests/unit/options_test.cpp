@@ -55,6 +55,17 @@ TEST(options, the_drivers_limits_are_taken) {
     EXPECT_EQ(refusal([](auto& o) { o.spin = o.batch_delay = 0ns; }), "");
 }
 
+TEST(options, descriptors_are_as_large_as_the_driver_takes_them) {
+    for (const unsigned bytes : {0u, 24u, 32u, 64u, 128u, 256u}) {
+        EXPECT_EQ(refusal([=](auto& o) { o.io_desc_size = static_cast<std::uint16_t>(bytes); }), "")
+            << bytes;
+    }
+    for (const unsigned bytes : {1u, 8u, 16u, 28u, 63u, 264u, 65528u}) {
+        EXPECT_EQ(refusal([=](auto& o) { o.io_desc_size = static_cast<std::uint16_t>(bytes); }),
+                  "io_desc_size is " + std::to_string(bytes));
+    }
+}
+
 TEST(options, what_is_beyond_them_is_refused_by_name) {
     EXPECT_EQ(refusal([](auto& o) { o.id = 1048576; }), "id is 1048576");
     EXPECT_EQ(refusal([](auto& o) { o.id = 0xffffffff; }), "id is 4294967295");

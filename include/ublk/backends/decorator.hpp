@@ -86,6 +86,13 @@ public:
     [[nodiscard]] std::uint32_t minimum_io_size() const noexcept { return shown_.minimum_io_size; }
     [[nodiscard]] std::uint32_t optimal_io_size() const noexcept { return shown_.optimal_io_size; }
     [[nodiscard]] std::uint32_t dma_alignment() const noexcept { return shown_.dma_alignment; }
+    [[nodiscard]] std::uint64_t segment_boundary() const noexcept {
+        return shown_.segment_boundary;
+    }
+    [[nodiscard]] std::uint32_t max_segment_size() const noexcept {
+        return shown_.max_segment_size;
+    }
+    [[nodiscard]] std::uint16_t max_segments() const noexcept { return shown_.max_segments; }
     [[nodiscard]] std::uint32_t discard_granularity() const noexcept {
         return shown_.discard_granularity;
     }

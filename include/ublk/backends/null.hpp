@@ -4,6 +4,7 @@
 #include <ublk/data_path.hpp>
 #include <ublk/detail/mapping.hpp>
 #include <ublk/error.hpp>
+#include <ublk/payload.hpp>
 #include <ublk/request.hpp>
 #include <ublk/result.hpp>
 #include <ublk/uapi.hpp>
@@ -22,8 +23,9 @@ namespace ublk::inline v0::backends {
 /// are written for each read, since the buffer still holds what some client wrote through it
 /// before.
 ///
-/// With the data path `get_data`, which has to be asked for, reads come from pages of zeroes that
-/// nobody can write to, and there are no tag buffers; a write is asked for its place first.
+/// With the data paths `user_copy` and `get_data`, which have to be asked for, reads come from
+/// pages of zeroes that nobody can write to, and there are no tag buffers. `null_pages` has the
+/// other paths.
 class null {
 public:
     /// Throws: `error` where the address space has no room left.
@@ -41,7 +43,11 @@ public:
         std::memset(out.data(), 0, out.size());
         return ok;
     }
+    result read(const request&, user_copy out) noexcept {
+        return out.put(0, {zeroes_, out.size()});
+    }
     result write(const request&, std::span<const std::byte>) noexcept { return ok; }
+    result write(const request&, user_copy) noexcept { return ok; }
     result discard(const request&) noexcept { return ok; }
     result write_zeroes(const request&) noexcept { return ok; }
 

@@ -60,7 +60,14 @@ inline void check_stripe(const std::vector<disk_attributes>& members, std::uint6
     return whole > top / members ? top : whole * members;
 }
 
-/// What a stripe shows of members that show this. Throws `error` where it cannot be made of them.
+/// Of two limits, of which 0 is none.
+template <class T>
+[[nodiscard]] constexpr T lower_limit(T a, T b) noexcept {
+    return a == 0 ? b : b == 0 ? a : std::min(a, b);
+}
+
+/// What a stripe shows of members that show this.
+/// Throws: `error` where it cannot be made of them.
 [[nodiscard]] inline disk_attributes striped(const std::vector<disk_attributes>& members,
                                              std::uint64_t chunk) {
     check_stripe(members, chunk);
@@ -78,6 +85,9 @@ inline void check_stripe(const std::vector<disk_attributes>& members, std::uint6
         all.volatile_cache |= one.volatile_cache;
         durable_by_fua &= one.fua || !one.volatile_cache;
         all.dma_alignment = std::max(all.dma_alignment, one.dma_alignment);
+        all.segment_boundary = lower_limit(all.segment_boundary, one.segment_boundary);
+        all.max_segment_size = lower_limit(all.max_segment_size, one.max_segment_size);
+        all.max_segments = lower_limit(all.max_segments, one.max_segments);
         all.discard_granularity = std::max(all.discard_granularity, one.discard_granularity);
         all.max_discard_size = std::min(all.max_discard_size, one.max_discard_size);
         all.max_write_zeroes_size = std::min(all.max_write_zeroes_size, one.max_write_zeroes_size);

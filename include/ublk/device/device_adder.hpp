@@ -64,6 +64,12 @@ public:
             fail(EOPNOTSUPP, "ADD_DEV", requested_.id, "the driver cannot leave partitions alone",
                  "use Linux 7.0 or newer, or options::partition_scan = true");
         }
+        const bool lacks_spacing =
+            requested_.io_desc_size != 0 && (ask.flags & uapi::feature::io_desc_size) == 0;
+        if (lacks_spacing && !requested_.fall_back) {
+            fail(EOPNOTSUPP, "ADD_DEV", requested_.id, "the driver's descriptors have one size",
+                 "use Linux 7.3 or newer, options::io_desc_size = 0, or options::fall_back");
+        }
         const std::uint64_t batches = batches_of(known);
         const std::uint64_t common = ask.flags | batches;
         path_choice choice = choose_path(ops_.offers, requested_.path, facts(known, ask));
@@ -78,6 +84,10 @@ public:
                 check_granted(ask, granted);
                 device_info info = info_of(granted, known, path, choice.why());
                 info.per_io_daemon = per_io_daemon(granted.flags);
+                if (lacks_spacing) {
+                    info.fallbacks.push_back("descriptors take 24 bytes: the driver has no "
+                                             "IO_DESC_SIZE, which came with Linux 7.3");
+                }
                 return info;
             }
             choice.reject(path, "the driver did not grant " + describe(dropped));
@@ -98,6 +108,10 @@ private:
         ask.max_io_buf_bytes = requested_.max_io_bytes;
         ask.server_flags = cookie_;
         ask.flags = requested_.partition_scan ? 0 : uapi::feature::no_auto_part_scan;
+        if (requested_.io_desc_size != 0 && (known & uapi::feature::io_desc_size) != 0) {
+            ask.io_desc_size = requested_.io_desc_size;
+            ask.flags |= uapi::feature::io_desc_size;
+        }
         return ask;
     }
 
