@@ -1,11 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# demo-session.sh PROGRAM TREE: serves a RAM disk with PROGRAM and copies TREE through a file system
-# on it. Runs on the host or in a guest (busybox), as root. demo.sh calls it.
+# demo-session.sh PROGRAM TREE [FIGURE]: serves a RAM disk with PROGRAM and copies TREE through a
+# file system on it. Runs on the host or in a guest (busybox), as root. demo.sh calls it. FIGURE:
+#
+#   clock   also measures requests a second (the default)
+#   none    does not
+#   count   only counts instructions a request, in a guest that run.sh has started with --icount
 set -eu
 
 program=$1
 tree=$2
+figure=${3:-clock}
 work=$(mktemp -d /tmp/ublk-demo.XXXXXX)
 disk=
 loop=
@@ -83,17 +88,19 @@ copy_files() {
     run e2fsck -f -n "$disk"
 }
 
-# Prints IOPS of one short run.
+# iops DEVICE LENGTH...: prints those of one short run.
 iops() {
-    fio --name=demo --filename="$1" --size=256m --direct=1 --rw=randread --bs=4k --iodepth=64 \
-        --ioengine=libaio --runtime=2 --time_based --randrepeat=1 --output-format=terse \
-        --terse-version=3 | cut -d';' -f8
+    device=$1
+    shift
+    fio --name=demo --filename="$device" --size=256m --direct=1 --rw=randread --bs=4k \
+        --iodepth=64 --ioengine=libaio --randrepeat=1 --output-format=terse --terse-version=3 \
+        "$@" | cut -d';' -f8
 }
 
 median() { sort -n | sed -n 2p; }
 
-measure() {
-    step "A short figure: fio, 4 KiB random reads, depth 64, beside a loop device on tmpfs"
+# Fills 256 MiB of the disk, and of a loop device on tmpfs.
+make_loop() {
     mkdir "$work/tmpfs"
     mount -t tmpfs -o size=300m tmpfs "$work/tmpfs"
     dd if=/dev/zero of="$work/tmpfs/file" bs=1M count=256 2>/dev/null
@@ -103,11 +110,16 @@ measure() {
     for device in "$disk" "$loop"; do
         echo none >"/sys/block/${device#/dev/}/queue/scheduler"
     done
+}
+
+measure() {
+    step "A short figure: fio, 4 KiB random reads, depth 64, beside a loop device on tmpfs"
+    make_loop
     : >"$work/ublk.iops"
     : >"$work/loop.iops"
     for turn in 1 2 3; do # interleaved, since machines change their speed
-        ours=$(iops "$disk")
-        theirs=$(iops "$loop")
+        ours=$(iops "$disk" --runtime=2 --time_based)
+        theirs=$(iops "$loop" --runtime=2 --time_based)
         echo "turn $turn: ublk $ours IOPS, loop $theirs IOPS"
         echo "$ours" >>"$work/ublk.iops"
         echo "$theirs" >>"$work/loop.iops"
@@ -116,6 +128,24 @@ measure() {
     theirs=$(median <"$work/loop.iops")
     [ "${ours:-0}" -gt 0 ] && [ "${theirs:-0}" -gt 0 ] || die "fio gave no figure"
     echo "median: ublk $ours IOPS = $((ours * 100 / theirs)) % of loop"
+    losetup -d "$loop"
+    loop=
+}
+
+# Here an instruction takes one nanosecond, whichever CPU executes it.
+instructions() {
+    rate=$(iops "$1" --number_ios=40000)
+    [ "${rate:-0}" -gt 0 ] || die "fio gave no figure"
+    echo "$((1000000000 / rate))"
+}
+
+count() {
+    step "A counted figure: instructions a 4 KiB random read takes in the whole system, depth 64"
+    make_loop
+    instructions "$disk" >/dev/null # what happens only once
+    ours=$(instructions "$disk")
+    theirs=$(instructions "$loop")
+    echo "ublk $ours, loop device on tmpfs $theirs: $((ours * 100 / theirs)) % of loop's"
     losetup -d "$loop"
     loop=
 }
@@ -133,6 +163,13 @@ stop_server() {
 }
 
 start_server
-copy_files
-measure
+case $figure in
+count) count ;;
+none) copy_files ;;
+clock)
+    copy_files
+    measure
+    ;;
+*) die "no figure is called $figure" ;;
+esac
 stop_server
