@@ -99,14 +99,14 @@ public:
 private:
     using opcode = detail::opcode;
 
-    struct requested {
+    struct prepared {
         detail::submission submitted;
         const registered_file* record;
     };
 
-    [[nodiscard]] static requested transfer(opcode code, file_ref file, std::uint64_t address,
-                                            std::size_t length, std::uint64_t offset, int flags,
-                                            std::uint16_t buffer = 0) noexcept {
+    [[nodiscard]] static prepared transfer(opcode code, file_ref file, std::uint64_t address,
+                                           std::size_t length, std::uint64_t offset, int flags,
+                                           std::uint16_t buffer = 0) noexcept {
         return {{.code = code,
                  .file = file.number,
                  .offset = offset,
@@ -127,7 +127,7 @@ private:
 class [[nodiscard]] io::awaited : private detail::operation {
 public:
     /// `granularity` 0: the first answer is the end.
-    awaited(detail::runtime_queue& home, const requested& op, std::uint16_t granularity = 0,
+    awaited(detail::runtime_queue& home, const prepared& op, std::uint16_t granularity = 0,
             std::size_t bytes = 0) noexcept
         : home_{&home} {
         submitted = op.submitted;

@@ -39,8 +39,8 @@ public:
         if (!offloaded->done) {
             return std::nullopt;
         }
-        if (offloaded->trouble) {
-            std::rethrow_exception(offloaded->trouble);
+        if (offloaded->failure) {
+            std::rethrow_exception(offloaded->failure);
         }
         return std::move(*offloaded->value);
     }

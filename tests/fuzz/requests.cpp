@@ -225,7 +225,7 @@ sim::conditions conditions_from(bytes& in) {
     constexpr std::uint32_t chances[] = {0, 2, 3, 16};
     constexpr std::uint32_t switches[] = {4, 0, 1, 20};
     constexpr int codes[] = {0, EINTR, EAGAIN, ENOMEM, ENODEV, EIO, EBUSY, EMFILE};
-    const auto trouble = in.number<std::uint16_t>();
+    const auto odds = in.number<std::uint16_t>();
     const auto machine = in.number();
     sim::conditions given;
     given.seed = in.number<std::uint16_t>();
@@ -233,12 +233,12 @@ sim::conditions conditions_from(bytes& in) {
     given.cpus = 1 + (machine & 3);
     given.switches = switches[machine >> 2 & 3];
     given.completions = machine >> 4;  // the engine asks for up to 34
-    given.often = {chances[trouble & 3], chances[trouble >> 2 & 3], chances[trouble >> 4 & 3],
-                   chances[trouble >> 6 & 3], chances[trouble >> 8 & 3]};
-    given.often.short_transfer = chances[trouble >> 12 & 3];
-    given.often.operation_again = given.often.unregistered = chances[trouble >> 14];
+    given.often = {chances[odds & 3], chances[odds >> 2 & 3], chances[odds >> 4 & 3],
+                   chances[odds >> 6 & 3], chances[odds >> 8 & 3]};
+    given.often.short_transfer = chances[odds >> 12 & 3];
+    given.often.operation_again = given.often.unregistered = chances[odds >> 14];
     given.transfer_unit = ublk::sector_size;  // the model knows whole blocks
-    given.once.times = 1u + (trouble >> 10 & 3);
+    given.once.times = 1u + (odds >> 10 & 3);
     const auto what = in.number();
     given.once.code = codes[what % std::size(codes)];
     given.once.step = (what & 0x80) != 0 ? in.number<std::uint16_t>() % 1024 : 0;
@@ -367,19 +367,19 @@ private:
             excuse(why);
         }
         const ublk::device_state now = server_->state();
-        expect(now == ublk::device_state::live || troubled(), "a started device is not live");
+        expect(now == ublk::device_state::live || has_failures(), "a started device is not live");
     }
 
     /// Nothing fails without a cause.
     void excuse(const ublk::error& why) {
         well_ = false;
-        if (!troubled()) {
+        if (!has_failures()) {
             wrong(std::string{"for no reason: "} + why.what());
         }
     }
 
     /// Whether a call of this server into the kernel was made to fail.
-    [[nodiscard]] bool troubled() {
+    [[nodiscard]] bool has_failures() {
         return !in_.on().hit.empty() && given_.once.step + given_.once.times > life_began_;
     }
 
@@ -396,7 +396,7 @@ private:
         }
         expect(server_->state() == ublk::device_state::idle, "a stopped device is not idle");
         await_all();
-        end_dirty(well_ && !dead() && !troubled() ? 0 : EIO);
+        end_dirty(well_ && !dead() && !has_failures() ? 0 : EIO);
         if (linger) {
             lingering_ = std::move(client_);
         }
@@ -450,7 +450,7 @@ private:
             // That a device is gone is taken for granted where the driver says so.
             expect(!well_ || given_.once.code == ENODEV,
                    "a device is left behind, and nobody was told");
-            expect(troubled() && control_was_hit(),
+            expect(has_failures() && control_was_hit(),
                    "a device is left behind, and no command failed");
         }
         clean_up();
@@ -548,7 +548,7 @@ private:
         if (!complaint.empty()) {
             wrong(complaint);
         }
-        if (error != 0 && !o.cut_short && !troubled()) {
+        if (error != 0 && !o.cut_short && !has_failures()) {
             wrong("a client gets errno " + std::to_string(error) + " for operation " +
                   std::to_string(static_cast<unsigned>(o.what.op)) + " at block " +
                   std::to_string(o.what.block));
@@ -606,7 +606,7 @@ private:
                    "a discard beyond the end succeeds");
         } else if (block_size_ != ublk::sector_size) {
             const int error = client_->write(ublk::sector_size, data);
-            expect(error == EINVAL || troubled(), "a misaligned write succeeds");
+            expect(error == EINVAL || has_failures(), "a misaligned write succeeds");
         }
     }
 

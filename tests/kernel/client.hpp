@@ -78,7 +78,7 @@ struct offloaded : box<T> {
     std::mutex mutex;
     std::condition_variable changed;
     bool done = false;
-    std::exception_ptr trouble;
+    std::exception_ptr failure;
 };
 
 }  // namespace detail
@@ -88,7 +88,7 @@ struct offloaded : box<T> {
 template <class T, class Call>
 void send_off(std::shared_ptr<detail::offloaded<T>> state, Call call) {
     std::thread{[state = std::move(state), call = std::optional<Call>{std::move(call)}]() mutable {
-        std::exception_ptr trouble;
+        std::exception_ptr failure;
         try {
             if constexpr (std::is_void_v<T>) {
                 (*call)();
@@ -96,11 +96,11 @@ void send_off(std::shared_ptr<detail::offloaded<T>> state, Call call) {
                 state->value.emplace((*call)());
             }
         } catch (...) {
-            trouble = std::current_exception();
+            failure = std::current_exception();
         }
         call.reset();
         const std::lock_guard lock{state->mutex};
-        state->trouble = trouble;
+        state->failure = failure;
         state->done = true;
         state->changed.notify_all();
     }}.detach();
@@ -118,8 +118,8 @@ auto bounded(const std::string& what, Call call, milliseconds limit = patience) 
         throw std::runtime_error{what + " has not ended after " + std::to_string(limit.count()) +
                                  " ms"};
     }
-    if (state->trouble) {
-        std::rethrow_exception(std::exchange(state->trouble, nullptr));
+    if (state->failure) {
+        std::rethrow_exception(std::exchange(state->failure, nullptr));
     }
     if constexpr (!std::is_void_v<value>) {
         return std::move(*state->value);
@@ -155,8 +155,8 @@ public:
             throw std::runtime_error{what_ + " has not ended after " +
                                      std::to_string(limit.count()) + " ms"};
         }
-        if (state_->trouble) {
-            std::rethrow_exception(std::exchange(state_->trouble, nullptr));
+        if (state_->failure) {
+            std::rethrow_exception(std::exchange(state_->failure, nullptr));
         }
     }
 

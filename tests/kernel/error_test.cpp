@@ -172,9 +172,9 @@ void become_nobody() {
 
 TEST_F(errors, a_user_who_may_not_open_the_control_node_is_told_so) {
     const std::string outcome = start_in_child(become_nobody, small());
-    EXPECT_TRUE(
-        mentions(outcome, {"13 ublk: opening /dev/ublk-control", "Permission denied",
-                           "Likely cause: this user may not open it", "Remedy: run as root"}));
+    EXPECT_TRUE(mentions(outcome, {"13 ublk: opening /dev/ublk-control", "Permission denied",
+                                   "Likely cause: this user may not open it", "Remedy: run as root",
+                                   "a udev rule that opens it is not enough"}));
 }
 
 TEST_F(errors, a_user_who_may_open_the_control_node_but_not_add_devices_is_told_so) {

@@ -253,7 +253,8 @@ TEST(fallback, threads_of_a_set_that_may_not_run_where_they_should_are_told) {
                 disk.start();
                 const std::vector<std::string> told = disk.info().fallbacks;
                 ASSERT_EQ(told.size(), 1u);
-                EXPECT_TRUE(mentions(told[0], "where the scheduler puts them"));
+                EXPECT_TRUE(mentions(told[0], "the threads of the set run where the scheduler"));
+                EXPECT_TRUE(mentions(told[0], "thread_set_options::cpus"));
                 disk.stop();
             }
         }

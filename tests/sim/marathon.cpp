@@ -2,7 +2,7 @@
 //
 // Usage: ublk_sim_marathon [REQUESTS [FIRST_SEED]]
 //
-// Simulates lives of disks, each with its own kernel, policies and troubles, until so many requests
+// Simulates lives of disks, each with its own kernel, policies and failures, until so many requests
 // were answered; every answer is compared with a model. Exit status: 0 when nothing was wrong, 1
 // when something was. A violation says with which seed: ublk_sim_marathon 1 SEED runs that world.
 #include <ublk/backends/memory.hpp>

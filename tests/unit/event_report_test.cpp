@@ -29,7 +29,7 @@ using ublk_test::listener;
 using report = ublk::detail::event_report<ublk::detail::linux_kernel>;
 namespace uapi = ublk::uapi;
 
-request_failure trouble(event::kind what = event::kind::exception) {
+request_failure failure_of(event::kind what = event::kind::exception) {
     request_failure made;
     made.why = what;
     made.op = uapi::op::discard;
@@ -45,12 +45,12 @@ request_failure trouble(event::kind what = event::kind::exception) {
 // ---------------------------------------------------------------- in words
 
 TEST(request_failure, names_the_request_and_the_reason) {
-    EXPECT_EQ(sentence(trouble()), "DISCARD of 512 bytes at 4096 (queue 3, tag 17) failed with "
-                                   "EIO: the backend threw: no");
-    const std::string much = sentence(trouble(event::kind::task_memory));
+    EXPECT_EQ(sentence(failure_of()), "DISCARD of 512 bytes at 4096 (queue 3, tag 17) failed with "
+                                      "EIO: the backend threw: no");
+    const std::string much = sentence(failure_of(event::kind::task_memory));
     EXPECT_NE(much.find("take 3000 bytes or more"), much.npos) << much;
     EXPECT_NE(much.find("task_bytes = 3072;"), much.npos) << much;
-    const std::string never = sentence(trouble(event::kind::never_ran));
+    const std::string never = sentence(failure_of(event::kind::never_ran));
     EXPECT_NE(never.find("const auto answer = co_await ...;"), never.npos) << never;
 }
 
@@ -104,7 +104,7 @@ TEST(event_hook, copies_share_the_state) {
 
 // ---------------------------------------------------------------- who is told, and how often
 
-TEST(event_report, without_trouble_there_is_no_thread) {
+TEST(event_report, without_failures_there_is_no_thread) {
     (void)listener::take();
     { const report quiet{ublk::detail::linux_kernel{}, listener::log, 5}; }
     EXPECT_TRUE(listener::take().empty());
@@ -112,21 +112,21 @@ TEST(event_report, without_trouble_there_is_no_thread) {
 
 TEST(event_report, without_a_hook_nothing_happens) {
     report nobody{ublk::detail::linux_kernel{}, {}, 5};
-    nobody.note(trouble());
+    nobody.note(failure_of());
     nobody.finish(1h);
 }
 
 TEST(event_report, tells_at_once_and_names_the_device) {
     (void)listener::take();
     report some{ublk::detail::linux_kernel{}, listener::log, 5};
-    some.note(trouble());
+    some.note(failure_of());
     std::vector<std::string> told;
     for (int i = 0; i < 6000 && told.empty(); ++i) {
         std::this_thread::sleep_for(10ms);
         told = listener::take();
     }
     ASSERT_EQ(told.size(), 1u);
-    EXPECT_EQ(told[0], "ublk: device 5: " + sentence(trouble()));
+    EXPECT_EQ(told[0], "ublk: device 5: " + sentence(failure_of()));
 }
 
 TEST(event_report, tells_that_a_thread_is_lost) {
@@ -150,7 +150,7 @@ TEST(event_report, a_lost_thread_is_told_before_many_requests_and_never_dropped)
                 },
                 5};
     for (int i = 0; i < 100; ++i) {  // more than wait, and than are told at once
-        some.note(trouble());
+        some.note(failure_of());
     }
     some.note_thread_lost(-EIO);
     some.note_thread_lost(-ENODEV);
@@ -176,8 +176,8 @@ TEST(event_report, a_fault_of_the_program_is_told_once) {
     (void)listener::take();
     report some{ublk::detail::linux_kernel{}, listener::log, 5};
     for (int i = 0; i < 100; ++i) {
-        some.note(trouble(event::kind::task_memory));
-        some.note(trouble(event::kind::never_ran));
+        some.note(failure_of(event::kind::task_memory));
+        some.note(failure_of(event::kind::never_ran));
     }
     some.finish(1min);
     EXPECT_EQ(listener::take().size(), 2u);
@@ -189,7 +189,7 @@ TEST(event_report, what_comes_fast_is_told_slowly_and_counted) {
     const auto begun = std::chrono::steady_clock::now();
     unsigned noted = 0;
     while (std::chrono::steady_clock::now() - begun < 3s) {
-        some.note(trouble());
+        some.note(failure_of());
         ++noted;
         std::this_thread::sleep_for(1ms);
     }
@@ -206,10 +206,10 @@ TEST(event_report, what_comes_fast_is_told_slowly_and_counted) {
 TEST(event_report, after_its_end_nobody_is_told) {
     (void)listener::take();
     report some{ublk::detail::linux_kernel{}, listener::log, 5};
-    some.note(trouble());
+    some.note(failure_of());
     some.finish(1min);
     EXPECT_EQ(listener::take().size(), 1u);
-    some.note(trouble());
+    some.note(failure_of());
     some.finish(1min);
     EXPECT_TRUE(listener::take().empty());
 }
@@ -222,8 +222,8 @@ TEST(event_report, goes_on_after_a_hook_that_throws) {
                     throw std::runtime_error{"full"};
                 },
                 5};
-    some.note(trouble());
-    some.note(trouble());
+    some.note(failure_of());
+    some.note(failure_of());
     some.finish(1min);
     EXPECT_EQ(came, 2u);
 }
@@ -244,7 +244,7 @@ TEST(event_report, leaves_a_hook_behind_that_does_not_return) {
                     },
                     5};
         for (int i = 0; i < 100; ++i) {
-            some.note(trouble());
+            some.note(failure_of());
         }
         some.finish(100ms);
     }

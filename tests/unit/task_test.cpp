@@ -116,12 +116,12 @@ TEST(frame_memory, takes_exactly_what_fits) {
 
 TEST(frame_memory, says_what_it_would_have_taken) {
     stack_of_frames s{256};
-    EXPECT_FALSE(s.frames.troubled());
+    EXPECT_FALSE(s.frames.has_failures());
     EXPECT_EQ(s.frames.allocate(257), nullptr);
     EXPECT_GT(s.frames.wanted(), 257u);  // and what it needs itself
-    EXPECT_TRUE(s.frames.troubled());
-    s.frames.forget_troubles();
-    EXPECT_FALSE(s.frames.troubled());
+    EXPECT_TRUE(s.frames.has_failures());
+    s.frames.forget_failures();
+    EXPECT_FALSE(s.frames.has_failures());
 
     void* const below = s.frames.allocate(100);
     const std::size_t used = s.frames.used();
@@ -421,11 +421,11 @@ TEST(task, frames_that_do_not_fit_end_with_eio_and_give_everything_back) {
         EXPECT_GT(d.with.frames().wanted(), 512u);
     }
     EXPECT_EQ(d.frames(), 0u);
-    d.with.frames().forget_troubles();
+    d.with.frames().forget_failures();
     task t = answering(d.with, ok);
     d.start(t);
     EXPECT_TRUE(t.answer().ok());
-    EXPECT_FALSE(d.with.frames().troubled());
+    EXPECT_FALSE(d.with.frames().has_failures());
 }
 
 TEST(task, not_even_one_frame_may_fit) {
@@ -448,10 +448,10 @@ TEST(task, what_it_throws_is_kept) {
     task t = throwing(d.with, 7);
     d.start(t);
     EXPECT_EQ(t.answer().error(), EIO);
-    ASSERT_TRUE(d.with.frames().troubled());
+    ASSERT_TRUE(d.with.frames().has_failures());
     EXPECT_THROW(std::rethrow_exception(d.with.frames().thrown()), int);
-    d.with.frames().forget_troubles();
-    EXPECT_FALSE(d.with.frames().troubled());
+    d.with.frames().forget_failures();
+    EXPECT_FALSE(d.with.frames().has_failures());
 }
 
 TEST(task, what_the_giver_of_work_throws_is_kept) {
@@ -510,7 +510,7 @@ TEST(task, one_that_the_compiler_cannot_run_is_known) {
                 EXPECT_EQ(t.answer().error(), conditions_run ? 0 : EIO);
             }
             EXPECT_EQ(d.with.frames().never_ran(), !conditions_run);
-            d.with.frames().forget_troubles();
+            d.with.frames().forget_failures();
             EXPECT_FALSE(d.with.frames().never_ran());
             EXPECT_EQ(d.frames(), 0u);
         }

@@ -37,16 +37,16 @@ public:
     queue_coroutines(runtime_queue& home, std::uint16_t queue_index, unsigned tags,
                      std::size_t bytes_each)
         : memory_{new (std::align_val_t{line}) std::byte[tags * stride(bytes_each)]} {
-        works_.reserve(tags);
+        tags_.reserve(tags);
         for (std::size_t i = 0; i < tags; ++i) {
-            works_.emplace_back(home, std::span{memory_.get() + i * stride(bytes_each), bytes_each},
-                                queue_index);
+            tags_.emplace_back(home, std::span{memory_.get() + i * stride(bytes_each), bytes_each},
+                               queue_index);
         }
     }
 
-    [[nodiscard]] tag_coroutine& operator[](tag t) noexcept { return works_[t.value()]; }
-    [[nodiscard]] auto begin() noexcept { return works_.begin(); }
-    [[nodiscard]] auto end() noexcept { return works_.end(); }
+    [[nodiscard]] tag_coroutine& operator[](tag t) noexcept { return tags_[t.value()]; }
+    [[nodiscard]] auto begin() noexcept { return tags_.begin(); }
+    [[nodiscard]] auto end() noexcept { return tags_.end(); }
 
 private:
     static constexpr std::size_t line = 64;
@@ -64,7 +64,7 @@ private:
     };
 
     std::unique_ptr<std::byte[], release> memory_;
-    std::vector<tag_coroutine> works_;
+    std::vector<tag_coroutine> tags_;
 };
 
 /// How other threads make a queue thread look up from its queue.
@@ -89,11 +89,11 @@ public:
 
     /// The tags of the thread's next queue. Allocates.
     void add_queue(unsigned tags, std::size_t bytes_each) {
-        works_.emplace_back(home_, static_cast<std::uint16_t>(works_.size()), tags, bytes_each);
+        queues_.emplace_back(home_, static_cast<std::uint16_t>(queues_.size()), tags, bytes_each);
     }
 
     [[nodiscard]] tag_coroutine& work(std::uint16_t queue_index, tag t) noexcept {
-        return works_[queue_index][t];
+        return queues_[queue_index][t];
     }
 
     /// Runs what was asked for until it waits or has ended.
@@ -138,7 +138,7 @@ public:
 
     /// Ends the tasks that wait for something that never comes.
     [[gnu::cold, gnu::noinline]] void abandon() noexcept {
-        for (queue_coroutines& each : works_) {
+        for (queue_coroutines& each : queues_) {
             for (tag_coroutine& work : each) {
                 if (!work.running.done()) {
                     finish_(work);
@@ -152,7 +152,7 @@ public:
     [[gnu::cold, gnu::noinline]] void leave_behind() {
         left_behind_ = true;
         home_.close();
-        detail::abandon(new remains{{}, std::exchange(works_, {})});
+        detail::abandon(new remains{{}, std::exchange(queues_, {})});
     }
 
     [[nodiscard]] bool left_behind() const noexcept { return left_behind_; }
@@ -175,7 +175,7 @@ private:
     runtime_queue home_;
     Port& port_;
     [[no_unique_address]] Finish finish_;
-    std::vector<queue_coroutines> works_;
+    std::vector<queue_coroutines> queues_;
     bool left_behind_ = false;
 };
 

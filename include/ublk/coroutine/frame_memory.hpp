@@ -40,13 +40,13 @@ public:
     [[nodiscard]] std::size_t used() const noexcept { return top_; }
 
     /// What went wrong with a request's coroutines, apart from what they answered.
-    [[nodiscard]] bool troubled() const noexcept { return troubled_; }
+    [[nodiscard]] bool has_failures() const noexcept { return failed_; }
     /// Bytes that a frame would have needed that did not fit; 0: all did.
     [[nodiscard]] std::size_t wanted() const noexcept { return wanted_; }
     [[nodiscard]] bool never_ran() const noexcept { return never_ran_; }
     [[nodiscard]] const std::exception_ptr& thrown() const noexcept { return thrown_; }
-    void forget_troubles() noexcept {
-        troubled_ = false;
+    void forget_failures() noexcept {
+        failed_ = false;
         wanted_ = 0;
         never_ran_ = false;
         thrown_ = nullptr;
@@ -56,7 +56,7 @@ public:
     /// An exception is being handled that left a coroutine, or something that it called.
     [[gnu::cold]] void note_exception() noexcept {
         thrown_ = std::current_exception();
-        troubled_ = true;
+        failed_ = true;
     }
 
     /// False for a frame that came last and is taken for one at `memory`: g++ 12 puts a temporary
@@ -74,7 +74,7 @@ public:
     [[gnu::cold]] void give_up_last() noexcept {
         last_->free = true;
         never_ran_ = true;
-        troubled_ = true;
+        failed_ = true;
     }
 
 private:
@@ -86,7 +86,7 @@ private:
 
     [[gnu::cold, gnu::noinline]] void note_too_large(std::size_t size) noexcept {
         wanted_ = top_ + size > wanted_ ? top_ + size : wanted_;
-        troubled_ = true;
+        failed_ = true;
     }
 
     void shrink() noexcept {
@@ -102,7 +102,7 @@ private:
     std::size_t wanted_ = 0;
     std::exception_ptr thrown_;
     bool never_ran_ = false;
-    bool troubled_ = false;
+    bool failed_ = false;
 };
 
 }  // namespace ublk::inline v0::detail

@@ -15,9 +15,9 @@ struct note_thrown {
     queue_progress& to;
 
     [[gnu::cold, gnu::noinline]] void operator()(const request& r) const noexcept {
-        request_failure trouble{event::kind::exception, r};
-        trouble.say(std::current_exception());
-        to.note_trouble(trouble);
+        request_failure failure{event::kind::exception, r};
+        failure.say(std::current_exception());
+        to.note_failure(failure);
     }
 };
 
@@ -25,16 +25,16 @@ struct note_thrown {
 [[gnu::cold, gnu::noinline]] inline void note_failures(queue_progress& to, const request& r,
                                                        frame_memory& frames) noexcept {
     using kind = event::kind;
-    request_failure trouble{frames.wanted() != 0 ? kind::task_memory
+    request_failure failure{frames.wanted() != 0 ? kind::task_memory
                             : frames.never_ran() ? kind::never_ran
                                                  : kind::exception,
                             r};
-    trouble.bytes = frames.wanted();
-    if (trouble.why == kind::exception) {
-        trouble.say(frames.thrown());
+    failure.bytes = frames.wanted();
+    if (failure.why == kind::exception) {
+        failure.say(frames.thrown());
     }
-    frames.forget_troubles();
-    to.note_trouble(trouble);
+    frames.forget_failures();
+    to.note_failure(failure);
 }
 
 }  // namespace ublk::inline v0::detail

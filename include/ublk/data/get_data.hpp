@@ -16,7 +16,7 @@ namespace ublk::inline v0::detail {
 class get_data_state {
 public:
     /// The tags of the thread's next queue. Allocates.
-    void add_queue(std::size_t tags) { requested_.resize(requested_.size() + tags); }
+    void add_queue(std::size_t tags) { lengths_.resize(lengths_.size() + tags); }
 
     /// Where a write's bytes belong; null where the backend does not say. `index` is the tag's
     /// among all of the thread.
@@ -24,7 +24,7 @@ public:
     [[nodiscard]] const std::byte* for_write(Backend& backend, const request& r,
                                              std::uint16_t index) noexcept {
         const std::span<std::byte> memory = backend.memory_for(r);
-        requested_[index] = r.length();
+        lengths_[index] = r.length();
         return memory.size() == r.length() ? memory.data() : nullptr;
     }
 
@@ -32,7 +32,7 @@ public:
     /// in the middle of a write shortens the descriptor, and would complete the whole request all
     /// the same (ublk_start_io).
     [[nodiscard]] result arrived(const request& r, std::uint16_t index) const noexcept {
-        const bool cut = r.op() == uapi::op::write && requested_[index] != r.length();
+        const bool cut = r.op() == uapi::op::write && lengths_[index] != r.length();
         return cut ? result{std::errc::io_error} : ok;
     }
 
@@ -54,7 +54,7 @@ public:
     }
 
 private:
-    std::vector<std::uint64_t> requested_;  ///< bytes, one a tag
+    std::vector<std::uint64_t> lengths_;  ///< bytes, one a tag
 };
 
 /// On data paths that copy elsewhere.

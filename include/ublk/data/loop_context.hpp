@@ -59,27 +59,27 @@ struct loop_context {
 };
 
 /// What the loop of `Server` passes the port for its events.
-template <class Server, class Hand>
+template <class Server, class Context>
 struct event_handler {
     Server& of;
-    Hand hand;
+    Context context;
 
     /// A request.
     [[gnu::always_inline]] void operator()(std::uint16_t queue_index, tag t) const noexcept {
-        of.serve(*this, Hand::the_only_queue ? std::uint16_t{0} : queue_index, t);
+        of.serve(*this, Context::the_only_queue ? std::uint16_t{0} : queue_index, t);
     }
 
     /// For `promise`.
     [[gnu::always_inline]] void complete(std::uint16_t queue_index, const request& r,
                                          result answer) const noexcept {
-        of.complete(hand, queue_index, r, answer);
+        of.complete(context, queue_index, r, answer);
     }
 
     /// Any event.
     [[gnu::always_inline]] void operator()(user_data ud, int answer) const noexcept {
         if (ud.is_io() && answer == uapi::io_res_ok) [[likely]] {
             (*this)(ud.queue_index(), ud.tag());
-        } else if (!of.expected(hand, ud, answer)) {
+        } else if (!of.expected(context, ud, answer)) {
             of.unusual(ud, answer);
         }
     }

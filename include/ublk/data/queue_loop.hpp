@@ -71,7 +71,7 @@ public:
 
     /// Offers every tag to the driver. Returns 0, or the errno (negative) of a refusal.
     [[nodiscard]] int fetch_all() noexcept {
-        hand().template fetch_all<Path>(queues_.size(), state_);
+        context().template fetch_all<Path>(queues_.size(), state_);
         const int code = port_.flush_and_collect();
         // A refused FETCH is answered at once. Unnoticed, it would make START_DEV wait for ever.
         collect();
@@ -108,13 +108,13 @@ public:
     [[nodiscard]] bool left_behind() const noexcept { return tasks_.left_behind(); }
 
 private:
-    loop_context hand() noexcept { return {port_, queues_.data(), state_.flags()}; }
+    loop_context context() noexcept { return {port_, queues_.data(), state_.flags()}; }
 
     /// The hot loop: everything from the events to the queued commits is in this one function,
     /// which a test disassembles.
     [[gnu::noinline, gnu::flatten]] void collect() noexcept {
         meter_.turn_begins(port_);
-        port_.drain(event_handler{*this, hand()});
+        port_.drain(event_handler{*this, context()});
         meter_.turn_ends();
     }
 
@@ -154,8 +154,8 @@ private:
     }
 
     [[gnu::always_inline]] void serve(const event_handler& by, index queue_index, tag t) noexcept {
-        const tag_ref here = by.hand.tag_at(queue_index, t);
-        tag_state& state = by.hand.at(queue_index).tag_states[t.value()];
+        const tag_ref here = by.context.tag_at(queue_index, t);
+        tag_state& state = by.context.at(queue_index).tag_states[t.value()];
         async ? state.to_server() : state.to_server_and_back();
         const request r{here.queue.descriptor(t), here.queue.id, t};
         // Two copies of what follows where that is short: each knows of what kind its request is.
@@ -174,7 +174,7 @@ private:
         }
         constexpr unsigned flags = loop_flags::refuse | (async ? 0 : loop_flags::report);
         const bool unusual =
-            seldom(exceeds_buffer<Path>(here, bytes)) || seldom(by.hand.has_flag(flags));
+            seldom(exceeds_buffer<Path>(here, bytes)) || seldom(by.context.has_flag(flags));
         if constexpr (async) {
             begin(queue_index, here, r, bytes, unusual);
         } else {
@@ -188,7 +188,7 @@ private:
     // Somebody waits for the end of the device.
     [[gnu::cold, gnu::noinline, gnu::flatten]] result answer_to_the_end(index queue_index,
                                                                         tag t) noexcept {
-        const tag_ref here = hand().tag_at(queue_index, t);
+        const tag_ref here = context().tag_at(queue_index, t);
         const request r{here.queue.descriptor(t), here.queue.id, t};
         const std::size_t bytes = r.carries_data() ? r.length() : 0;
         const bool refused = state_.has_flag(loop_flags::refuse);
@@ -226,7 +226,7 @@ private:
 
     void finish(tag_coroutine& work) noexcept {
         const result answer = work.running.answer();
-        if (seldom(work.frames().troubled())) {
+        if (seldom(work.frames().has_failures())) {
             note_failures(progress_, work.current, work.frames());
         }
         if (seldom(state_.has_flag(loop_flags::refuse | loop_flags::report))) {
@@ -234,11 +234,11 @@ private:
         }
         work.running = task{ok};
         if (registers_requests(Path::id) && std::exchange(work.registered, false)) {
-            const tag_ref here = hand().tag_at(work.queue_index, work.current.tag());
+            const tag_ref here = context().tag_at(work.queue_index, work.current.tag());
             port_.unregister_buffer(here.queue.id, here.tag, here.index);
         }
-        hand().at(work.queue_index).tag_states[work.current.tag().value()].to_driver();
-        complete(hand(), work.queue_index, work.current, answer);
+        context().at(work.queue_index).tag_states[work.current.tag().value()].to_driver();
+        complete(context(), work.queue_index, work.current, answer);
     }
 
     /// Nothing more is served, but what the backend has in flight must end all the same.
@@ -269,9 +269,9 @@ private:
         if (ud == user_data::wake()) {
             answer >= 0 || answer == -ECANCELED ? look_up() : state_.fail(answer);
         } else if (ud.is_io()) {
-            state_.lose(hand().at(ud.queue_index()).tag_states[ud.tag().value()], answer);
+            state_.lose(context().at(ud.queue_index()).tag_states[ud.tag().value()], answer);
         } else if (ud == user_data::of_queue(ud.queue_index())) {
-            state_.lose_all(hand().at(ud.queue_index()), answer);
+            state_.lose_all(context().at(ud.queue_index()), answer);
         }
     }
 

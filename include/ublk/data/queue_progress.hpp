@@ -37,7 +37,7 @@ public:
         };
         to_ = &to;
     }
-    void note_trouble(const request_failure& failure) noexcept { tell_(to_, failure); }
+    void note_failure(const request_failure& failure) noexcept { tell_(to_, failure); }
 
     /// Grows with every answer, also more than once. Backends that answer at once are counted only
     /// while the thread is told to (`loop_flags::report`).

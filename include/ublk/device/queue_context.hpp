@@ -45,15 +45,19 @@ struct device_setup {
     }
 
     /// Says why a thread cannot be where its policy wants it, or throws where it must.
-    [[nodiscard]] std::string affinity_refused() const {
-        const char* const cause =
-            "this process may not use the CPUs that the queue policy has for them";
+    [[nodiscard]] std::string affinity_refused(bool of_set) const {
+        const std::string threads = of_set ? "the threads of the set" : "the queue threads";
+        const std::string cause = "this process may not use the CPUs that " +
+                                  std::string{of_set ? "thread_set_options::cpus names"
+                                                     : "the queue policy has for them"};
         if (!requested.fall_back) {
-            fail(EINVAL, "placing the queue threads", granted.id, cause,
-                 "start the program with those CPUs (taskset, cpuset), or take a policy that "
-                 "leaves threads where they are, or options::fall_back");
+            fail(EINVAL, "placing " + threads, granted.id, cause,
+                 std::string{"start the program with those CPUs (taskset, cpuset), or "} +
+                     (of_set ? "make the set without cpus"
+                             : "take a policy that leaves threads where they are") +
+                     ", or options::fall_back");
         }
-        return std::string{"queue threads run where the scheduler puts them: "} + cause;
+        return threads + " run where the scheduler puts them: " + cause;
     }
 
     /// Why the driver refuses a thread that offers its tags.

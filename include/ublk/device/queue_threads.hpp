@@ -240,7 +240,7 @@ private:
             set_ ? !*set_.misplaced
                  : kernel_.enter_queue_thread(ops_.cpus(setup_.place_of(shares_[index], index)));
         if (!placed) {
-            fallbacks_.note(setup_.affinity_refused());
+            fallbacks_.note(setup_.affinity_refused(static_cast<bool>(set_)));
         }
     }
 

@@ -25,7 +25,7 @@ namespace ublk::inline v0::detail {
 
 using deadline = std::chrono::steady_clock::time_point;
 
-/// What the engine asks of the machine beside the driver: threads, and a clock. A simulated kernel
+/// What the library asks of the machine beside the driver: threads, and a clock. A simulated kernel
 /// brings its own, so that it can decide who runs when and what time it is.
 ///
 /// `thread`, `mutex` and `condition` are used as std::thread, std::mutex and

@@ -74,7 +74,7 @@ using control_ticket = std::uint32_t;
 /// Has no answer yet; no command answers with it.
 inline constexpr int control_pending = -ETIME;
 
-/// What the engine asks of a kernel. The real one is `linux_kernel`; any other with the same shape
+/// What the library asks of a kernel. The real one is `linux_kernel`; any other with the same shape
 /// makes the very same `device` run against it. It is a handle, cheap to copy; all copies mean the
 /// same kernel.
 ///

@@ -158,7 +158,8 @@ private:
     case EACCES:
     case EPERM:
         fail(code, step, std::nullopt, "this user may not open it",
-             "run as root, or give the user access by a udev rule");
+             "run as root; a udev rule that opens it is not enough, since adding, starting and "
+             "deleting devices take CAP_SYS_ADMIN");
     case EMFILE:
     case ENFILE:
         fail(code, step, std::nullopt, "no file descriptor is left", "raise `ulimit -n`");

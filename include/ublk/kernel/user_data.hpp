@@ -13,7 +13,7 @@ namespace ublk::inline v0::detail {
 ///
 /// A request of the driver has bit 63 clear, so that the hot loop tests one sign bit; its bits 0-15
 /// are the tag, 16-31 the queue's index among those of one thread. With bits 63 and 62 the rest is
-/// the address of an operation of a backend; with bit 63 alone it is the engine's housekeeping.
+/// the address of an operation of a backend; with bit 63 alone it is the library's own.
 class user_data {
 public:
     constexpr explicit user_data(std::uint64_t raw) noexcept : raw_{raw} {}

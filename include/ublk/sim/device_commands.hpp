@@ -18,10 +18,10 @@ public:
     device_commands(machine& m, device_life& life) noexcept : on_{m}, life_{life} {}
 
     /// False where the command was cancelled.
-    [[nodiscard]] bool wait_interruptible(control_call& call, wait_list& list, const char* what) {
+    [[nodiscard]] bool wait_interruptible(control_call& call, wait_list& list, const char* reason) {
         if (!call.cancelled) {
             call.interruptible = true;
-            (void)on_.tasks.block(list, what);
+            (void)on_.tasks.block(list, reason);
             call.interruptible = false;
         }
         return !call.cancelled;

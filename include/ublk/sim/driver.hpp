@@ -27,11 +27,12 @@ public:
     explicit driver(machine& m) : life{m}, on_{m}, settings_{m}, commands_{m, life} {}
 
     /// Begins a command; commands that may sleep go on in a worker of their own.
-    [[nodiscard]] std::shared_ptr<control_call> begin(process& from, const control_command& what) {
+    [[nodiscard]] std::shared_ptr<control_call> begin(process& from,
+                                                      const control_command& command) {
         auto call = std::make_shared<control_call>();
-        call->command = what;
+        call->command = command;
         call->from = &from;
-        if (!may_sleep(what.op, on_)) {
+        if (!may_sleep(command.op, on_)) {
             call->running = true;
             answer(*call, run(*call));
             return call;

@@ -42,9 +42,9 @@ public:
     [[nodiscard]] unsigned online_cpus() const noexcept { return in_->on().is.cpus; }
     [[nodiscard]] bool enter_queue_thread(const cpu_set&) const noexcept { return true; }
     /// A backend whose coroutines cannot run is wrong; one that throws may mean to.
-    void hear_of(const ublk::detail::request_failure& what) const {
-        if (what.why != event::kind::exception) {
-            in_->on().violation(ublk::detail::sentence(what));
+    void hear_of(const ublk::detail::request_failure& failure) const {
+        if (failure.why != event::kind::exception) {
+            in_->on().violation(ublk::detail::sentence(failure));
         }
     }
     [[nodiscard]] cpu_set neighbours(std::optional<unsigned>, ublk::detail::cpu_domain) const {

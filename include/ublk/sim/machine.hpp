@@ -132,17 +132,17 @@ public:
     void die_later() noexcept { overdue_ = true; }
 
     /// Somebody did what he must not. Said at once, with what replays it.
-    [[gnu::cold]] void violation(std::string what) {
+    [[gnu::cold]] void violation(std::string text) {
         if (!is.strict) {
             return;
         }
         if (violations_.size() < shown) {
             std::fprintf(stderr, "ublk sim: violation: %s\n    at call %llu of seed %llu%s%s\n",
-                         what.c_str(), static_cast<unsigned long long>(steps),
+                         text.c_str(), static_cast<unsigned long long>(steps),
                          static_cast<unsigned long long>(is.seed),
                          is.replay.empty() ? "" : "; replay: ", is.replay.c_str());
         }
-        violations_.push_back(std::move(what));
+        violations_.push_back(std::move(text));
     }
 
     [[nodiscard]] std::vector<std::string> take_violations() {

@@ -51,23 +51,23 @@ public:
     /// A request goes to the disk. For a write fills `data` with content that no other write has;
     /// for a read spoils it, if it is there, so that an old answer in it is not taken for a new
     /// one.
-    ticket begin(const io& what, std::span<std::byte> data) {
-        check(what, data);
-        const ticket issued = issue(what);
+    ticket begin(const io& intent, std::span<std::byte> data) {
+        check(intent, data);
+        const ticket issued = issue(intent);
         request& r = requests_[issued & index_mask];
-        if (what.op == uapi::op::flush) {
+        if (intent.op == uapi::op::flush) {
             table_.start_flush(r.began);
-        } else if (what.op == uapi::op::read) {
+        } else if (intent.op == uapi::op::read) {
             for (std::size_t at = 0; at < data.size(); at += block_size_) {
                 data[at] = ~data[at];
             }
-            each_block(what, [&](std::uint64_t block) { table_.start_reading(index_of(block)); });
+            each_block(intent, [&](std::uint64_t block) { table_.start_reading(index_of(block)); });
         } else {
-            r.write = what.op == uapi::op::write ? r.began : content::zeroes;
-            each_block(what, [&](std::uint64_t block) {
+            r.write = intent.op == uapi::op::write ? r.began : content::zeroes;
+            each_block(intent, [&](std::uint64_t block) {
                 table_.start_writing(index_of(block), r.write);
                 if (r.write != content::zeroes) {
-                    content::fill(piece(data, block - what.block), {r.write, number(block)});
+                    content::fill(piece(data, block - intent.block), {r.write, number(block)});
                 }
             });
         }
@@ -84,7 +84,7 @@ public:
         }
         ++clock_;
         std::string complaint;
-        if (requests_[index].what.op == uapi::op::read && error == 0) {
+        if (requests_[index].intent.op == uapi::op::read && error == 0) {
             complaint = check_read(requests_[index], data);
         }
         retire(index, error == 0);
@@ -121,7 +121,7 @@ private:
     static constexpr std::uint32_t index_mask = (1u << index_bits) - 1;
 
     struct request {
-        io what;
+        io intent;
         moment began = 0;
         content::id write = content::zeroes;  // what its blocks hold afterwards
         std::uint32_t generation = 0;
@@ -139,24 +139,24 @@ private:
         return data.subspan(block * block_size_, block_size_);
     }
     template <class Each>
-    static void each_block(const io& what, Each&& each) {
-        for (std::uint64_t block = what.block; block < what.block + what.blocks; ++block) {
+    static void each_block(const io& intent, Each&& each) {
+        for (std::uint64_t block = intent.block; block < intent.block + intent.blocks; ++block) {
             each(block);
         }
     }
 
-    void check(const io& what, std::span<std::byte> data) const {
-        const bool sized = data.size() == std::uint64_t{what.blocks} * block_size_;
-        if (what.op != uapi::op::flush && !window_.holds(what.block, what.blocks)) {
+    void check(const io& intent, std::span<std::byte> data) const {
+        const bool sized = data.size() == std::uint64_t{intent.blocks} * block_size_;
+        if (intent.op != uapi::op::flush && !window_.holds(intent.block, intent.blocks)) {
             throw std::out_of_range{"ublk: a request beyond what the model knows"};
         }
         if (!sized &&
-            (what.op == uapi::op::write || (what.op == uapi::op::read && !data.empty()))) {
+            (intent.op == uapi::op::write || (intent.op == uapi::op::read && !data.empty()))) {
             throw std::invalid_argument{"ublk: a request with data of another size"};
         }
     }
 
-    ticket issue(const io& what) {
+    ticket issue(const io& intent) {
         if (clock_ >= block_table::last_moment || requests_.size() > index_mask) {
             throw std::length_error{"ublk: too many requests for one model"};
         }
@@ -167,7 +167,7 @@ private:
         const ticket index = free_.back();
         free_.pop_back();
         request& r = requests_[index];
-        r = {what, ++clock_, content::zeroes, r.generation, true};
+        r = {intent, ++clock_, content::zeroes, r.generation, true};
         return r.generation << index_bits | index;
     }
 
@@ -175,15 +175,15 @@ private:
     void retire(ticket index, bool succeeded) {
         request& r = requests_[index];
         const auto oldest = [this] { return oldest_read(); };
-        if (r.what.op == uapi::op::flush) {
+        if (r.intent.op == uapi::op::flush) {
             table_.stop_flush(r.began, succeeded);
-        } else if (r.what.op == uapi::op::read) {
-            each_block(r.what,
+        } else if (r.intent.op == uapi::op::read) {
+            each_block(r.intent,
                        [&](std::uint64_t block) { table_.stop_reading(index_of(block), oldest); });
         } else {
-            const block_history::outcome given{succeeded && r.what.op != uapi::op::discard,
-                                               r.what.fua || table_.writes_through()};
-            each_block(r.what, [&](std::uint64_t block) {
+            const block_history::outcome given{succeeded && r.intent.op != uapi::op::discard,
+                                               r.intent.fua || table_.writes_through()};
+            each_block(r.intent, [&](std::uint64_t block) {
                 table_.stop_writing(index_of(block), {r.write, r.began}, clock_, given, oldest);
             });
         }
@@ -195,26 +195,26 @@ private:
     [[nodiscard]] moment oldest_read() const noexcept {
         moment oldest = not_yet;
         for (const request& r : requests_) {
-            if (r.in_flight && r.what.op == uapi::op::read) {
+            if (r.in_flight && r.intent.op == uapi::op::read) {
                 oldest = std::min(oldest, r.began);
             }
         }
         return oldest;
     }
 
-    [[nodiscard]] std::string words(const io& what) const {
-        return in_words(what.op, what.block * block_size_, std::uint64_t{what.blocks} * block_size_,
-                        what.fua);
+    [[nodiscard]] std::string words(const io& intent) const {
+        return in_words(intent.op, intent.block * block_size_,
+                        std::uint64_t{intent.blocks} * block_size_, intent.fua);
     }
 
     std::string check_read(const request& r, std::span<const std::byte> data) {
-        if (data.size() != std::uint64_t{r.what.blocks} * block_size_) {
-            return words(r.what) + " was answered with " + std::to_string(data.size()) + " bytes";
+        if (data.size() != std::uint64_t{r.intent.blocks} * block_size_) {
+            return words(r.intent) + " was answered with " + std::to_string(data.size()) + " bytes";
         }
-        for (std::uint32_t i = 0; i < r.what.blocks; ++i) {
-            const std::uint64_t block = r.what.block + i;
+        for (std::uint32_t i = 0; i < r.intent.blocks; ++i) {
+            const std::uint64_t block = r.intent.block + i;
             if (!table_.accept(index_of(block), number(block), piece(data, i), r.began, clock_)) {
-                return words(r.what) + ": the block at " + std::to_string(block * block_size_) +
+                return words(r.intent) + ": the block at " + std::to_string(block * block_size_) +
                        " holds " + content::describe(piece(data, i), number(block), clock_) +
                        ", but may only hold " + table_.admissible(index_of(block), r.began);
             }

@@ -19,41 +19,39 @@ namespace ublk::inline v0::sim {
 /// Does what io_uring would do for an operation on a real file, at once: files of a simulated world
 /// are real ones. Answers as a completion does. Operations upon registered buffers come with the
 /// address where these are in memory; a timeout is the caller's to keep.
-[[nodiscard]] inline int perform(const submission& requested) noexcept {
+[[nodiscard]] inline int perform(const submission& sqe) noexcept {
     const auto answer = [](ssize_t outcome) {
         return outcome < 0 ? -errno : static_cast<int>(outcome);
     };
-    void* const memory = reinterpret_cast<void*>(requested.address);
-    const auto* const vector = reinterpret_cast<const iovec*>(requested.address);
-    const auto pieces = static_cast<int>(requested.length);
-    const auto place = static_cast<off_t>(requested.offset);
-    const auto flags = static_cast<int>(requested.op_flags);
-    const iovec one{memory, requested.length};
-    switch (requested.code) {
+    void* const memory = reinterpret_cast<void*>(sqe.address);
+    const auto* const vector = reinterpret_cast<const iovec*>(sqe.address);
+    const auto pieces = static_cast<int>(sqe.length);
+    const auto place = static_cast<off_t>(sqe.offset);
+    const auto flags = static_cast<int>(sqe.op_flags);
+    const iovec one{memory, sqe.length};
+    switch (sqe.code) {
     case opcode::nop:
         return 0;
     case opcode::read:
     case opcode::read_fixed:
-        return answer(::preadv2(requested.file, &one, 1, place, flags));
+        return answer(::preadv2(sqe.file, &one, 1, place, flags));
     case opcode::write:
     case opcode::write_fixed:
-        return answer(::pwritev2(requested.file, &one, 1, place, flags));
+        return answer(::pwritev2(sqe.file, &one, 1, place, flags));
     case opcode::readv:
-        return answer(::preadv2(requested.file, vector, pieces, place, flags));
+        return answer(::preadv2(sqe.file, vector, pieces, place, flags));
     case opcode::writev:
-        return answer(::pwritev2(requested.file, vector, pieces, place, flags));
+        return answer(::pwritev2(sqe.file, vector, pieces, place, flags));
     case opcode::fsync:
-        return answer((requested.op_flags & 1) != 0 ? ::fdatasync(requested.file)
-                                                    : ::fsync(requested.file));
+        return answer((sqe.op_flags & 1) != 0 ? ::fdatasync(sqe.file) : ::fsync(sqe.file));
     case opcode::fallocate:
-        return answer(
-            ::fallocate(requested.file, pieces, place, static_cast<off_t>(requested.address)));
+        return answer(::fallocate(sqe.file, pieces, place, static_cast<off_t>(sqe.address)));
     case opcode::send:
-        return answer(::send(requested.file, memory, requested.length, flags | MSG_NOSIGNAL));
+        return answer(::send(sqe.file, memory, sqe.length, flags | MSG_NOSIGNAL));
     case opcode::recv:
-        return answer(::recv(requested.file, memory, requested.length, flags));
+        return answer(::recv(sqe.file, memory, sqe.length, flags));
     case opcode::poll_add: {
-        pollfd waiting{requested.file, static_cast<short>(requested.op_flags), 0};
+        pollfd waiting{sqe.file, static_cast<short>(sqe.op_flags), 0};
         const int ready = ::poll(&waiting, 1, 0);
         return ready < 0 ? -errno : waiting.revents;
     }

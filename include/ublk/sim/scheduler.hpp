@@ -96,11 +96,11 @@ public:
 
     /// Waits until `list` is woken. `bears_a_stop`: may return `stuck`; a task that may not ends
     /// the program when nothing can move any more.
-    wake_up block(wait_list& list, const char* what, deadline until = never,
+    wake_up block(wait_list& list, const char* reason, deadline until = never,
                   bool bears_a_stop = false) {
         task& me = *running_;
         me.waits_on = &list;
-        me.waits_for = what;
+        me.waits_for = reason;
         me.bears_a_stop = bears_a_stop;
         list.push_back(&me);
         if (until != never) {
@@ -130,9 +130,9 @@ public:
     }
 
     /// Ends the wait of that task, if it waits.
-    void interrupt(task& who) {
-        if (who.waits_on != nullptr) {
-            wake(who, wake_up::called);
+    void interrupt(task& waiter) {
+        if (waiter.waits_on != nullptr) {
+            wake(waiter, wake_up::called);
         }
     }
 
@@ -174,15 +174,15 @@ private:
                "\n";
     }
 
-    void wake(task& who, wake_up why) {
-        std::erase(*who.waits_on, &who);
-        who.waits_on = nullptr;
-        who.last = why;
-        if (who.alarm.second != 0) {
-            timers_.erase(who.alarm);
-            who.alarm = {};
+    void wake(task& waiter, wake_up why) {
+        std::erase(*waiter.waits_on, &waiter);
+        waiter.waits_on = nullptr;
+        waiter.last = why;
+        if (waiter.alarm.second != 0) {
+            timers_.erase(waiter.alarm);
+            waiter.alarm = {};
         }
-        ready_.push_back(&who);
+        ready_.push_back(&waiter);
     }
 
     [[noreturn]] void end() {

@@ -96,16 +96,16 @@ private:
             const auto blocks =
                 static_cast<std::uint32_t>(std::min<std::uint64_t>(is_.blocks_max, end - block));
             const std::span<std::byte> part{data.data(), blocks * disk_.block_size()};
-            const io what{uapi::op::read, block, blocks, false};
-            const model::ticket ticket = expected_.begin(what, part);
-            judge(ticket, what, disk_.read(block * disk_.block_size(), part), part);
+            const io intent{uapi::op::read, block, blocks, false};
+            const model::ticket ticket = expected_.begin(intent, part);
+            judge(ticket, intent, disk_.read(block * disk_.block_size(), part), part);
             block += blocks;
         }
     }
 
     struct order {
-        io what;
-        bio requested;
+        io intent;
+        bio block_io;
         model::ticket ticket = 0;
         std::vector<std::byte> data;
         bool busy = false;
@@ -119,8 +119,8 @@ private:
         while (busy != 0 || (issued < is_.requests && !hushed_)) {
             for (order& each : flags) {
                 if (!each.busy && issued < is_.requests && !hushed_) {
-                    each.requested.cpu = number + static_cast<unsigned>(in_.dice().below(2));
-                    each.requested.also = &answers;
+                    each.block_io.cpu = number + static_cast<unsigned>(in_.dice().below(2));
+                    each.block_io.also = &answers;
                     issue(each);
                     ++issued;
                     ++busy;
@@ -139,7 +139,7 @@ private:
 
     void wait_for_one(std::deque<order>& flags, wait_list& answers) {
         scheduler& tasks = in_.on().tasks;
-        const auto answered = [](const order& each) { return each.busy && each.requested.done; };
+        const auto answered = [](const order& each) { return each.busy && each.block_io.done; };
         const deadline until = tasks.now() + client::patience;
         while (std::none_of(flags.begin(), flags.end(), answered)) {
             const wake_up why = tasks.block(answers, "answers to its requests", until, true);
@@ -147,10 +147,10 @@ private:
                 continue;
             }
             for (order& each : flags) {
-                if (each.busy && !each.requested.done) {
-                    disk_.give_up(each.requested, why);
-                    each.requested.error = ETIMEDOUT;
-                    each.requested.done = true;
+                if (each.busy && !each.block_io.done) {
+                    disk_.give_up(each.block_io, why);
+                    each.block_io.error = ETIMEDOUT;
+                    each.block_io.done = true;
                 }
             }
         }
@@ -159,52 +159,53 @@ private:
     std::size_t collect(std::deque<order>& flags) {
         std::size_t n = 0;
         for (order& each : flags) {
-            if (each.busy && each.requested.done) {
+            if (each.busy && each.block_io.done) {
                 each.busy = false;
                 ++n;
-                judge(each.ticket, each.what, each.requested.error, each.data);
+                judge(each.ticket, each.intent, each.block_io.error, each.data);
             }
         }
         return n;
     }
 
     void issue(order& o) {
-        o.what = invent();
-        const bool data = o.what.op == uapi::op::read || o.what.op == uapi::op::write;
-        o.data.resize(data ? std::size_t{o.what.blocks} * disk_.block_size() : 0);
-        o.ticket = expected_.begin(o.what, o.data);
+        o.intent = invent();
+        const bool data = o.intent.op == uapi::op::read || o.intent.op == uapi::op::write;
+        o.data.resize(data ? std::size_t{o.intent.blocks} * disk_.block_size() : 0);
+        o.ticket = expected_.begin(o.intent, o.data);
         const std::uint32_t sectors = disk_.limits().logical_block;
-        o.requested.op = o.what.op;
-        o.requested.sector = o.what.block * sectors;
-        o.requested.sectors = std::uint64_t{o.what.blocks} * sectors;
-        o.requested.flags = o.what.fua ? uapi::io_flag::fua : 0;
-        o.requested.data = o.data.data();
+        o.block_io.op = o.intent.op;
+        o.block_io.sector = o.intent.block * sectors;
+        o.block_io.sectors = std::uint64_t{o.intent.blocks} * sectors;
+        o.block_io.flags = o.intent.fua ? uapi::io_flag::fua : 0;
+        o.block_io.data = o.data.data();
         o.busy = true;
-        disk_.submit(o.requested);
+        disk_.submit(o.block_io);
     }
 
     [[nodiscard]] io invent() {
         random& dice = in_.dice();
-        io what;
+        io intent;
         if (dice.chance(is_.flushes)) {
-            what.op = uapi::op::flush;
-            return what;
+            intent.op = uapi::op::flush;
+            return intent;
         }
         if (dice.chance(is_.discards)) {
-            what.op = uapi::op::discard;
+            intent.op = uapi::op::discard;
         } else if (dice.chance(is_.zeroes)) {
-            what.op = uapi::op::write_zeroes;
+            intent.op = uapi::op::write_zeroes;
         } else if (dice.chance(is_.writes)) {
-            what.op = uapi::op::write;
-            what.fua = dice.chance(is_.fua);
+            intent.op = uapi::op::write;
+            intent.fua = dice.chance(is_.fua);
         }
         const std::uint64_t most = dice.chance(3) ? is_.blocks_max : std::min(is_.blocks_max, 4u);
-        what.blocks = static_cast<std::uint32_t>(1 + dice.below(most));
-        what.block = window_.place(dice.below(window_.blocks() - what.blocks + 1), what.blocks);
-        return what;
+        intent.blocks = static_cast<std::uint32_t>(1 + dice.below(most));
+        intent.block =
+            window_.place(dice.below(window_.blocks() - intent.blocks + 1), intent.blocks);
+        return intent;
     }
 
-    void judge(model::ticket ticket, const io& what, int error, std::span<const std::byte> data) {
+    void judge(model::ticket ticket, const io& intent, int error, std::span<const std::byte> data) {
         ++answered_;
         failed_ += error != 0 ? 1 : 0;
         const std::string complaint = expected_.end(ticket, error, data);
@@ -212,8 +213,9 @@ private:
             in_.on().violation(complaint);
         }
         if (error != 0 && !is_.bears_errors) {
-            in_.on().violation(in_words(what.op, what.block * disk_.block_size(),
-                                        std::uint64_t{what.blocks} * disk_.block_size(), what.fua) +
+            in_.on().violation(in_words(intent.op, intent.block * disk_.block_size(),
+                                        std::uint64_t{intent.blocks} * disk_.block_size(),
+                                        intent.fua) +
                                ": the client gets " + errno_in_words(error));
         }
     }

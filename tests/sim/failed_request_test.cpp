@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace trouble_test {
+namespace failed_request_test {
 namespace {
 
 using namespace ublk::sim;
@@ -97,7 +97,7 @@ bool mentions(const std::vector<std::string>& all, const std::string& what) {
     return false;
 }
 
-TEST(trouble, a_coroutine_that_never_runs_is_a_violation_that_names_it) {
+TEST(failed_request, a_coroutine_that_never_runs_is_a_violation_that_names_it) {
 #if !defined(__clang__) && __GNUC__ == 12
     const std::vector<std::string> found = violations<wrong_disk<never_runs>>(3, 3);
     ASSERT_FALSE(found.empty());
@@ -109,20 +109,20 @@ TEST(trouble, a_coroutine_that_never_runs_is_a_violation_that_names_it) {
 #endif
 }
 
-TEST(trouble, a_frame_that_outgrows_its_memory_is_a_violation_that_says_what_it_takes) {
+TEST(failed_request, a_frame_that_outgrows_its_memory_is_a_violation_that_says_what_it_takes) {
     const std::vector<std::string> found = violations<wrong_disk<takes_much>>(3, 3);
     ASSERT_FALSE(found.empty());
     EXPECT_TRUE(mentions(found, "static constexpr std::size_t task_bytes = "));
     EXPECT_TRUE(mentions(heard, "static constexpr std::size_t task_bytes = "));
 }
 
-TEST(trouble, an_exception_is_told_and_is_none) {
+TEST(failed_request, an_exception_is_told_and_is_none) {
     EXPECT_TRUE(violations<wrong_disk<throws>>(3, 3).empty());
     EXPECT_TRUE(mentions(heard, "the backend threw: 4096 is too much, after 0"));
 }
 
 // At most eight at once and one a second, however many there are and however fast they come.
-TEST(trouble, many_exceptions_do_not_flood_the_log) {
+TEST(failed_request, many_exceptions_do_not_flood_the_log) {
     EXPECT_TRUE(violations<wrong_disk<throws>>(500, 500).empty());
     EXPECT_GE(heard.size(), 9u);
     EXPECT_LE(heard.size(), 40u);
@@ -130,4 +130,4 @@ TEST(trouble, many_exceptions_do_not_flood_the_log) {
 }
 
 }  // namespace
-}  // namespace trouble_test
+}  // namespace failed_request_test
