@@ -50,7 +50,7 @@ public:
     template <class Op, class... P>
     ublk::task later(ublk::io& io, const ublk::request& r, P... payload) {
         if constexpr (std::is_same_v<Op, ublk::operations::flush>) {
-            co_await io.sleep(std::chrono::milliseconds{5});
+            (void)co_await io.sleep(std::chrono::milliseconds{5});
         }
         ublk::task below = this->template pass<Op>(io, r, payload...);
         const ublk::result answer = co_await std::move(below);

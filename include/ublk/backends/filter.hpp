@@ -39,7 +39,7 @@ namespace ublk::inline v0::backends {
 ///         using ublk::backends::filter<slow<B>, B>::filter;
 ///         template <class Op, class... P>
 ///         ublk::task later(ublk::io& io, const ublk::request& r, P... payload) {
-///             co_await io.sleep(1ms);
+///             (void)co_await io.sleep(1ms);
 ///             ublk::task below = this->template pass<Op>(io, r, payload...);
 ///             co_return co_await std::move(below);
 ///         }
