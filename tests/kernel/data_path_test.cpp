@@ -9,10 +9,10 @@
 
 #include <ublk/backends/fault.hpp>
 #include <ublk/backends/file.hpp>
+#include <ublk/backends/file_more_paths.hpp>
 #include <ublk/backends/memory.hpp>
-#include <ublk/backends/null_pages.hpp>
+#include <ublk/backends/null_any_path.hpp>
 #include <ublk/backends/stripe.hpp>
-#include <ublk/page_ring.hpp>
 #include <ublk/ublk.hpp>
 
 #include <gtest/gtest.h>
@@ -22,13 +22,10 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
-#include <mutex>
 #include <ostream>
 #include <stop_token>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -46,7 +43,7 @@ constexpr std::uint64_t disk_size = 16 * mebibyte;  // what a RAM disk of brd's 
 
 // ---------------------------------------------------------------- backends, by name
 
-enum class store { memory, buffered_file, direct_file, stripe, faulty, offloaded };
+enum class store { memory, buffered_file, direct_file, stripe, faulty, more_paths };
 
 [[nodiscard]] constexpr const char* name_of(store which) {
     switch (which) {
@@ -60,8 +57,8 @@ enum class store { memory, buffered_file, direct_file, stripe, faulty, offloaded
         return "stripe";
     case store::faulty:
         return "faulty";
-    case store::offloaded:
-        return "offloaded";
+    case store::more_paths:
+        return "more_paths";
     }
     return "";
 }
@@ -86,72 +83,11 @@ private:
     std::string path_;
 };
 
-/// A file that a thread of its own reads and writes, through a ring of its own and on the pages of
-/// the clients themselves.
-class offloaded {
-public:
-    explicit offloaded(const std::string& path) : state_{std::make_shared<state>(path)} {}
-
-    std::uint64_t size() const noexcept { return disk_size; }
-    ublk::task read(ublk::io& with, const ublk::request& r, ublk::client_pages out) {
-        co_return co_await with.offload([&](ublk::completion_handle back) {
-            state_->give({std::move(back), out, r.offset(), false});
-        });
-    }
-    ublk::task write(ublk::io& with, const ublk::request& r, ublk::client_pages in) {
-        co_return co_await with.offload([&](ublk::completion_handle back) {
-            state_->give({std::move(back), in, r.offset(), true});
-        });
-    }
-
-private:
-    struct job {
-        ublk::completion_handle back;
-        ublk::client_pages pages;
-        std::uint64_t offset;
-        bool is_write;
-    };
-
-    struct state {
-        explicit state(const std::string& path)
-            : file{::open(path.c_str(), O_RDWR | O_CLOEXEC)}, worker{[this](std::stop_token stop) {
-                  work(stop);
-              }} {}
-
-        void give(job what) {
-            const std::lock_guard lock{mutex};
-            jobs.push_back(std::move(what));
-            changed.notify_all();
-        }
-
-        void work(const std::stop_token& stop) {
-            ublk::page_ring ring;
-            std::unique_lock lock{mutex};
-            while (changed.wait(lock, stop, [this] { return !jobs.empty(); })) {
-                job next = std::move(jobs.front());
-                jobs.pop_front();
-                lock.unlock();
-                const ublk::result done = next.is_write
-                                              ? ring.write(file.get(), next.pages, next.offset)
-                                              : ring.read(file.get(), next.pages, next.offset);
-                std::move(next.back).answer(done);
-                lock.lock();
-            }
-        }
-
-        ublk::fd file;
-        std::mutex mutex;
-        std::condition_variable_any changed;
-        std::deque<job> jobs;
-        std::jthread worker;
-    };
-    std::shared_ptr<state> state_;
-};
-
 /// Calls `use` with a shared pointer to that backend.
 template <class Use>
 void with_backend(store which, const Use& use) {
     using ublk::backends::file;
+    using ublk::backends::file_more_paths;
     const ublk::backends::file_options by_ring{.at_once = false};
     switch (which) {
     case store::memory:
@@ -182,9 +118,9 @@ void with_backend(store which, const Use& use) {
         use(std::make_shared<ublk::backends::fault<file>>(file{one.path(), by_ring}, plan));
         break;
     }
-    case store::offloaded: {
-        const scratch one{"offloaded", disk_size};
-        use(std::make_shared<offloaded>(one.path()));
+    case store::more_paths: {
+        const scratch one{"more_paths", disk_size};
+        use(std::make_shared<file_more_paths>(one.path(), by_ring));
         break;
     }
     }
@@ -225,7 +161,8 @@ std::vector<cell> matrix() {
     using enum data_path;
     std::vector<cell> all{{store::memory, get_data, false},
                           {store::memory, user_copy, false},
-                          {store::offloaded, pages, false}};
+                          {store::more_paths, pages, false},
+                          {store::more_paths, user_copy, false}};
     for (const data_path path : {copy, fixed_copy, zero_copy, auto_buffer}) {
         all.push_back({store::stripe, path, false});
         if (!ublk_test::with_asan) {
@@ -297,9 +234,10 @@ TEST_F(page_rings, complete_requests_that_come_one_at_a_time) {
     if (!possible(data_path::pages)) {
         GTEST_SKIP() << "this kernel has no pages";
     }
-    const scratch one{"offloaded", disk_size};
-    ublk::device<offloaded> disk{std::make_shared<offloaded>(one.path()),
-                                 asking_for(data_path::pages)};
+    const scratch one{"alone", disk_size};
+    ublk::device<ublk::backends::file_more_paths> disk{
+        std::make_shared<ublk::backends::file_more_paths>(one.path()),
+        asking_for(data_path::pages)};
     disk.start();
     const ublk_test::fio_run done = ublk_test::fio(
         ublk_test::globals(disk.path(), "psync", 1) +
@@ -357,7 +295,7 @@ INSTANTIATE_TEST_SUITE_P(all, data_paths, testing::ValuesIn(matrix()),
 INSTANTIATE_TEST_SUITE_P(all, file_systems,
                          testing::Values(cell{store::memory, data_path::get_data, false},
                                          cell{store::memory, data_path::user_copy, false},
-                                         cell{store::offloaded, data_path::pages, false},
+                                         cell{store::more_paths, data_path::pages, false},
                                          cell{store::buffered_file, data_path::copy, false},
                                          cell{store::stripe, data_path::fixed_copy, false},
                                          cell{store::faulty, data_path::zero_copy, false},
@@ -424,8 +362,8 @@ TEST_F(data_path_choice, is_refused_to_a_backend_that_cannot) {
 }
 
 TEST_F(data_path_choice, null_reads_as_zeroes_by_every_path) {
-    ublk::device<ublk::backends::null_pages> by_choice{ublk::backends::null_pages{disk_size},
-                                                       ublk_test::patient()};
+    ublk::device<ublk::backends::null_any_path> by_choice{ublk::backends::null_any_path{disk_size},
+                                                          ublk_test::patient()};
     by_choice.start();
     EXPECT_EQ(by_choice.info().path, possible(data_path::auto_buffer) ? data_path::auto_buffer
                                      : possible(data_path::get_data)  ? data_path::get_data
@@ -435,8 +373,8 @@ TEST_F(data_path_choice, null_reads_as_zeroes_by_every_path) {
         if (!possible(path)) {
             continue;  // are_refused_where_the_kernel_lacks_them
         }
-        ublk::device<ublk::backends::null_pages> disk{ublk::backends::null_pages{disk_size},
-                                                      asking_for(path)};
+        ublk::device<ublk::backends::null_any_path> disk{ublk::backends::null_any_path{disk_size},
+                                                         asking_for(path)};
         disk.start();
         EXPECT_EQ(disk.info().path, path);
         const ublk::fd client{::open(disk.path().c_str(), O_RDWR | O_DIRECT | O_CLOEXEC)};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <ublk/backends/null.hpp>
-#include <ublk/backends/null_pages.hpp>
+#include <ublk/backends/null_any_path.hpp>
 
 #include <ublk/data/dispatch.hpp>
 
@@ -17,17 +17,17 @@ namespace {
 
 using ublk::request;
 using ublk::backends::null;
-using ublk::backends::null_pages;
+using ublk::backends::null_any_path;
 namespace uapi = ublk::uapi;
 
 static_assert(ublk::backend<null> && ublk::check_backend<null>());
-static_assert(ublk::check_backend<null_pages>());
+static_assert(ublk::check_backend<null_any_path>());
 static_assert(ublk::offers<null>(ublk::data_path::user_copy));
-static_assert(!ublk::asynchronous<null_pages, ublk::client_pages>);
+static_assert(!ublk::asynchronous<null_any_path, ublk::client_pages>);
 
 TEST(null, serves_every_path) {
     for (const auto& [path, name] : ublk::data_path_names) {
-        EXPECT_TRUE(ublk::offers<null_pages>(path)) << name;
+        EXPECT_TRUE(ublk::offers<null_any_path>(path)) << name;
     }
 }
 

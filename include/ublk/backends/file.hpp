@@ -22,7 +22,6 @@
 #include <sys/uio.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -34,30 +33,27 @@
 #include <utility>
 #include <vector>
 
-namespace ublk::inline v0 {
-
-namespace backends {
+namespace ublk::inline v0::backends {
 
 /// A disk in a regular file or a block device, as the loop driver has it. All I/O goes through the
 /// queue's io_uring; with `direct` past the page cache.
 ///
 /// The size is that of the file, rounded up to the logical block; what lies beyond the file's end
-/// reads as zeroes, and a write there makes the file longer. This goes for a file that is cut short
-/// while it is served, too. A block device is rounded down.
+/// reads as zeroes, also where the file is cut short while it is served, and a write there makes
+/// the file longer. A block device is rounded down.
 ///
-/// A FLUSH is an fdatasync, a write with FUA a write with RWF_DSYNC. The kernel reports
-/// the loss of written data once, to whoever asks first, and takes the lost pages for clean from
-/// then on. So after one failure every FLUSH and every write with FUA fails with EIO, until the
-/// backend is made anew: no other client of the disk may hear that its data are safe. (Only those
-/// that the kernel has already answered by the time when we see the failure get away.)
+/// A FLUSH is an fdatasync, a write with FUA a write with RWF_DSYNC. The kernel reports the loss of
+/// written data once, to whoever asks first, and takes the lost pages for clean from then on. So
+/// after one failure every FLUSH and every write with FUA fails with EIO, until the backend is made
+/// anew. Only those that the kernel has answered before the failure is seen get away.
 ///
-/// A discard makes a hole (on a block device it unmaps); zeroes make one too, with NOUNMAP
-/// they stay allocated. Where the filesystem knows neither, zeroes are written. All of this is left
-/// to the kernel's workers, like FLUSH, and never holds up the queue.
+/// A discard makes a hole (on a block device it unmaps); zeroes make one too, with NOUNMAP they
+/// stay allocated. Where the filesystem knows neither, zeroes are written. The kernel's workers do
+/// all of this, like FLUSH, so it never holds up the queue.
 ///
-/// Errors of the file (ENOSPC, EIO, EDQUOT, ...) go to the client as they are. A regular file is
-/// locked with flock(2): exclusively, or shared where the disk is read-only. A block device is
-/// opened with O_EXCL for writing; a write-protected one becomes a read-only disk.
+/// Errors of the file go to the client as they are. A regular file is locked with flock(2), shared
+/// where the disk is read-only. A block device is opened with O_EXCL for writing; a write-protected
+/// one becomes a read-only disk.
 class file {
 public:
     /// Throws: `error` for what cannot be opened, locked or served by these options.
@@ -89,7 +85,6 @@ public:
     static constexpr bool volatile_cache = true;
     static constexpr bool fua = true;
 
-    static constexpr unsigned operations_in_flight = 1;
     static constexpr std::size_t task_bytes = 1536;
 
     [[nodiscard]] task read(io& with, const request& r, std::span<std::byte> out) {
@@ -116,8 +111,7 @@ public:
 
     [[nodiscard]] task discard(io& with, const request& r) {
         const result punched = co_await clear(with, r, detail::punch_hole);
-        co_return detail::lacks_a_way(punched) ? ok
-                                               : punched;  // a hint, which need not be followed
+        co_return detail::lacks_a_way(punched) ? ok : punched;  // a hint need not be followed
     }
 
     [[nodiscard]] task write_zeroes(io& with, const request& r) {
@@ -146,6 +140,22 @@ public:
     }
 
     [[nodiscard]] std::vector<const registered_file*> ring_files() const { return {&file_}; }
+
+protected:
+    [[nodiscard]] int descriptor() const noexcept { return file_.get(); }
+    [[nodiscard]] int zero_descriptor() const noexcept { return zero_device_.get(); }
+
+    /// What a FLUSH or a write with FUA answers after the kernel has answered `n`.
+    [[nodiscard]] result durable(int n) noexcept {
+        if (n < 0) {
+            if (n != -ECANCELED) {  // ours: nothing was asked of the file
+                lost_data_.set();
+            }
+            return result::failure(n);
+        }
+        // Another thread may have been told of a loss that concerns this one, too.
+        return lost_data_ ? result{std::errc::io_error} : ok;
+    }
 
 private:
     static constexpr std::size_t zero_bytes = 1u << 20;
@@ -252,18 +262,6 @@ private:
         co_return n < 0 ? result::failure(n) : ok;
     }
 
-    /// What a FLUSH or a write with FUA answers after the kernel has.
-    [[nodiscard]] result durable(int n) noexcept {
-        if (n < 0) {
-            if (n != -ECANCELED) {  // ours: nothing was asked of the file
-                lost_data_.set();
-            }
-            return result::failure(n);
-        }
-        // Another thread may have been told of a loss that concerns this one, too.
-        return lost_data_ ? result{std::errc::io_error} : ok;
-    }
-
     [[nodiscard]] task clear(io& with, const request& r, int mode) {
         const int n = co_await with.fallocate(file_, mode, r.offset(), r.length());
         co_return n < 0 ? result::failure(n) : ok;
@@ -295,6 +293,4 @@ private:
     detail::finding zeroes_nothing_;
 };
 
-}  // namespace backends
-
-}  // namespace ublk::inline v0
+}  // namespace ublk::inline v0::backends

@@ -24,7 +24,7 @@ namespace ublk::inline v0::backends {
 /// before.
 ///
 /// With the data paths `user_copy` and `get_data`, which have to be asked for, reads come from
-/// pages of zeroes that nobody can write to, and there are no tag buffers. `null_pages` has the
+/// pages of zeroes that nobody can write to, and there are no tag buffers. `null_any_path` has the
 /// other paths.
 class null {
 public:

@@ -17,10 +17,10 @@ namespace ublk::inline v0::backends {
 /// Their zeroes come from /dev/zero through io_uring. Prefers the path with the fewest copies.
 ///
 /// On the path `pages` each queue thread has a `page_ring`, made at its first read.
-class null_pages : public null {
+class null_any_path : public null {
 public:
     /// Throws: `error` where /dev/zero is missing, or the address space has no room left.
-    explicit null_pages(std::uint64_t bytes)
+    explicit null_any_path(std::uint64_t bytes)
         : null{bytes}, zero_device_{detail::open_zero_device()} {}
 
     [[nodiscard]] static std::optional<data_path> preferred_path() noexcept { return std::nullopt; }
