@@ -347,7 +347,7 @@ TEST_F(policies, threads_go_back_to_a_cpu_that_was_away) {
 TEST_F(policies, threads_run_in_one_domain) {
     ublk::options requested = asking(2);
     requested.cpus = {0};
-    const ublk::cpu_set wanted = ublk::detail::neighbours_of(0, ublk::detail::cpu_domain::node);
+    const ublk::cpu_set wanted = ublk::detail::neighbours_of(0, ublk::cpu_domain::node);
     const auto threads = serve_fio<ublk::with<ublk::per_cpu, places::one_node>>(requested);
     ASSERT_FALSE(threads.empty());
     for (const auto& [thread, cpus] : threads) {

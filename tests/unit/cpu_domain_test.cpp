@@ -14,7 +14,7 @@ namespace cpu_domain_test {
 namespace {
 
 namespace fs = std::filesystem;
-using ublk::detail::cpu_domain;
+using ublk::cpu_domain;
 
 std::vector<std::size_t> members(const ublk::cpu_set& all) {
     std::vector<std::size_t> found;

@@ -147,8 +147,8 @@ TEST_F(placement, listed_cpus_are_taken_in_turn) {
 TEST_F(placement, one_domain_is_the_same_for_every_thread) {
     EXPECT_EQ(members(places::one_l3::cpus(facts(0))), (cpus{2, 3}));
     EXPECT_EQ(members(places::one_node::cpus(facts(9))), (cpus{2, 3}));
-    EXPECT_EQ(places::one_l3::domain, ublk::detail::cpu_domain::l3);
-    EXPECT_EQ(places::one_node::domain, ublk::detail::cpu_domain::node);
+    EXPECT_EQ(places::one_l3::domain, ublk::cpu_domain::l3);
+    EXPECT_EQ(places::one_node::domain, ublk::cpu_domain::node);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <string>
 
-namespace ublk::inline v0::detail {
+namespace ublk::inline v0 {
 
 /// CPUs that are close to each other.
 enum class cpu_domain {
@@ -14,6 +14,10 @@ enum class cpu_domain {
     l3,   ///< that share one last-level cache
     node  ///< that have the same memory near (NUMA)
 };
+
+}  // namespace ublk::inline v0
+
+namespace ublk::inline v0::detail {
 
 /// A list as sysfs has it: "0-3,8". What cannot be read is left out.
 [[nodiscard]] inline cpu_set parse_cpu_list(const char* text) noexcept {

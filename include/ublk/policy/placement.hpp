@@ -36,7 +36,7 @@ struct anywhere {
     static constexpr axis on = axis::placement;
     static constexpr bool needs_affinity = false;
     static constexpr bool needs_list = false;
-    static constexpr detail::cpu_domain domain = detail::cpu_domain::none;
+    static constexpr cpu_domain domain = cpu_domain::none;
     [[nodiscard]] static cpu_set cpus(const place_facts&) noexcept { return {}; }
 };
 
@@ -65,7 +65,7 @@ struct listed_cpus : anywhere {
 /// The CPUs that share one L3 cache: that of the first in `options::cpus`, else of the thread that
 /// calls start. What one thread has in the cache is near to all.
 struct one_l3 : anywhere {
-    static constexpr detail::cpu_domain domain = detail::cpu_domain::l3;
+    static constexpr cpu_domain domain = cpu_domain::l3;
     [[nodiscard]] static cpu_set cpus(const place_facts& facts) noexcept {
         return facts.neighbours;
     }
@@ -73,7 +73,7 @@ struct one_l3 : anywhere {
 
 /// The CPUs of one NUMA node, chosen in the same way: the threads' memory is theirs.
 struct one_node : one_l3 {
-    static constexpr detail::cpu_domain domain = detail::cpu_domain::node;
+    static constexpr cpu_domain domain = cpu_domain::node;
 };
 
 }  // namespace places

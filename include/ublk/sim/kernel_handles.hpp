@@ -47,9 +47,7 @@ public:
             in_->on().violation(ublk::detail::sentence(failure));
         }
     }
-    [[nodiscard]] cpu_set neighbours(std::optional<unsigned>, ublk::detail::cpu_domain) const {
-        return {};
-    }
+    [[nodiscard]] cpu_set neighbours(std::optional<unsigned>, ublk::cpu_domain) const { return {}; }
     [[nodiscard]] static const void*& this_thread_mark() noexcept {
         static const void* nobodys = nullptr;
         scheduler* const here = scheduler::here();
