@@ -45,7 +45,7 @@ public:
 
 private:
     struct block {
-        std::uint64_t changed = 0;  // number of the change that began last
+        std::uint64_t changed = 0;  // number of the change that ended last
         std::uint32_t crc = 0;
         std::uint16_t changing = 0;  // changes in flight
         bool mixed = false;          // several of them at the same time
@@ -65,9 +65,7 @@ private:
     [[nodiscard]] std::uint64_t begin(const ublk::request& r, bool changes) {
         const std::lock_guard lock{*mutex_};
         if (changes) {
-            ++changes_;
             for (block& each : blocks(r)) {
-                each.changed = changes_;
                 each.mixed = each.changing++ != 0;
                 each.known = false;
             }
@@ -79,8 +77,10 @@ private:
     template <class... P>
     void end(const ublk::request& r, bool written, P... bytes) {
         const std::lock_guard lock{*mutex_};
+        ++changes_;  // a read that has begun by now may have what was there before
         std::size_t nth = 0;
         for (block& each : blocks(r)) {
+            each.changed = changes_;
             // Of changes at the same time nobody knows which came last.
             each.known = --each.changing == 0 && !each.mixed && written && sizeof...(P) != 0;
             ((each.crc = crc(bytes, nth)), ...);
