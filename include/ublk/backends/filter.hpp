@@ -58,6 +58,7 @@ namespace ublk::inline v0::backends {
 /// Thread: as B; `later` is called for several requests at once.
 template <class Self, class B, class... Payloads>
 class filter : public detail::decorator<Self, detail::filter_answers<B, Payloads...>> {
+    static_assert(check_backend<B>());  // or what B misspells would be lost in silence
     using base = detail::decorator<Self, detail::filter_answers<B, Payloads...>>;
 
 public:

@@ -120,6 +120,7 @@ class stripe : public detail::decorator<stripe<B...>, detail::striped_answers<B.
 public:
     static_assert(sizeof...(B) != 0,
                   "ublk: a stripe needs members: stripe<B> or stripe<A, B, ...>");
+    static_assert((check_backend<B>() && ...));
     static_assert((accepts<B, std::span<std::byte>> && ...) || (accepts<B, user_copy> && ...) ||
                       (accepts<B, registered_buffer> && ...),
                   "ublk: the members of a stripe must agree on a payload: give each a read and a "
