@@ -135,14 +135,14 @@ public:
     instant_wire(const instant_channel& device, unsigned turns, const detail::port_needs&) noexcept
         : device_{device}, turns_{turns} {}
 
-    void prepare_tags(const uapi::batch_io& what, const void* tags, detail::user_data) {
-        hand(what, tags);
+    void prepare_tags(const uapi::batch_io& header, const void* tags, detail::user_data) {
+        hand(header, tags);
     }
-    void commit_tags(const uapi::batch_io& what, const void* tags, detail::user_data t) {
-        hand(what, tags);
+    void commit_tags(const uapi::batch_io& header, const void* tags, detail::user_data t) {
+        hand(header, tags);
         committed_ = t;
-        bytes_ = what.nr_elem * what.elem_bytes;
-        served += what.nr_elem;
+        bytes_ = header.nr_elem * header.elem_bytes;
+        served += header.nr_elem;
     }
     void fetch_tags(queue_id, std::uint16_t, detail::user_data t) noexcept { fetched_ = t; }
     [[nodiscard]] std::span<const std::uint16_t> tags(std::uint16_t, int answer,
@@ -187,10 +187,10 @@ public:
     static inline std::uint64_t served = 0;
 
 private:
-    void hand(const uapi::batch_io& what, const void* tags) noexcept {
-        for (unsigned i = 0; i < what.nr_elem; ++i) {
+    void hand(const uapi::batch_io& header, const void* tags) noexcept {
+        for (unsigned i = 0; i < header.nr_elem; ++i) {
             uapi::elem_header element;
-            std::memcpy(&element, static_cast<const std::byte*>(tags) + i * what.elem_bytes,
+            std::memcpy(&element, static_cast<const std::byte*>(tags) + i * header.elem_bytes,
                         sizeof element);
             const uapi::io_desc next{
                 static_cast<std::uint32_t>(device_.writes ? uapi::op::write : uapi::op::read),

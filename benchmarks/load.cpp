@@ -76,9 +76,9 @@ public:
 
     /// On the thread that goes on to use it.
     void own() {
-        io_uring_params how{};
-        how.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-        const int made = io_uring_queue_init_params(p_.depth, &ring_, &how);
+        io_uring_params parameters{};
+        parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+        const int made = io_uring_queue_init_params(p_.depth, &ring_, &parameters);
         if (made < 0 || io_uring_register_files(&ring_, &file_, 1) != 0) {
             die(std::string{"io_uring: "} + std::strerror(-made));
         }

@@ -63,8 +63,8 @@ private:
     std::array<std::uint64_t, 64u << bits> counts_{};
 };
 
-[[noreturn]] inline void die(const std::string& what) {
-    std::fprintf(stderr, "load: %s\n", what.c_str());
+[[noreturn]] inline void die(const std::string& text) {
+    std::fprintf(stderr, "load: %s\n", text.c_str());
     std::exit(1);
 }
 
@@ -157,11 +157,11 @@ private:
     static inline const std::string event =
         "/sys/kernel/tracing/events/syscalls/sys_enter_io_uring_enter";
 
-    static void write(const char* what) {
+    static void write(const char* text) {
         std::ofstream file{event + "/trigger"};
-        file << what << std::flush;
+        file << text << std::flush;
         if (!file) {
-            die(std::string{"tracing refuses the trigger "} + what);
+            die(std::string{"tracing refuses the trigger "} + text);
         }
     }
 };

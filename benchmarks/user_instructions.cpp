@@ -256,31 +256,32 @@ std::uint64_t run(Backend& backend, bool writes, unsigned turns) {
     return now.served;
 }
 
-std::uint64_t run(std::string_view which, bool writes, unsigned turns) {
-    if (which == "null.copy" || which == "null.copy_batches") {
+std::uint64_t run(std::string_view loop_name, bool writes, unsigned turns) {
+    if (loop_name == "null.copy" || loop_name == "null.copy_batches") {
         backends::null disk{1u << 30};
-        return which == "null.copy" ? run<detail::paths::copy>(disk, writes, turns)
-                                    : run<detail::paths::copy, true>(disk, writes, turns);
+        return loop_name == "null.copy" ? run<detail::paths::copy>(disk, writes, turns)
+                                        : run<detail::paths::copy, true>(disk, writes, turns);
     }
-    if (which.starts_with("memory.")) {
+    if (loop_name.starts_with("memory.")) {
         backends::memory disk{1u << 20};
-        return which == "memory.copy" ? run<detail::paths::copy>(disk, writes, turns)
-               : which == "memory.copy_batches"
+        return loop_name == "memory.copy" ? run<detail::paths::copy>(disk, writes, turns)
+               : loop_name == "memory.copy_batches"
                    ? run<detail::paths::copy, true>(disk, writes, turns)
-               : which == "memory.user_copy" ? run<detail::paths::user_copy>(disk, writes, turns)
-                                             : run<detail::paths::get_data>(disk, writes, turns);
+               : loop_name == "memory.user_copy"
+                   ? run<detail::paths::user_copy>(disk, writes, turns)
+                   : run<detail::paths::get_data>(disk, writes, turns);
     }
     char name[] = "/dev/shm/ublk-instructions-XXXXXX";  // where a write at once is to be had
     const fd made{::mkstemp(name)};
     if (!made || ::ftruncate(made.get(), 1 << 20) != 0) {
         std::abort();
     }
-    const bool at_once = which == "file.at_once";
+    const bool at_once = loop_name == "file.at_once";
     backends::file disk{name, {.at_once = at_once}};
     ::unlink(name);
-    return which == "file.copy" || at_once ? run<detail::paths::copy>(disk, writes, turns)
-           : which == "file.fixed_copy"    ? run<detail::paths::fixed_copy>(disk, writes, turns)
-           : which == "file.zero_copy"     ? run<detail::paths::zero_copy>(disk, writes, turns)
+    return loop_name == "file.copy" || at_once ? run<detail::paths::copy>(disk, writes, turns)
+           : loop_name == "file.fixed_copy"    ? run<detail::paths::fixed_copy>(disk, writes, turns)
+           : loop_name == "file.zero_copy"     ? run<detail::paths::zero_copy>(disk, writes, turns)
                                            : run<detail::paths::auto_buffer>(disk, writes, turns);
 }
 

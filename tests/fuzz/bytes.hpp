@@ -53,15 +53,15 @@ private:
 };
 
 /// Says what is wrong and ends the program, which is how a fuzzer learns of it.
-[[noreturn, gnu::cold]] inline void wrong(const std::string& what) {
-    std::fprintf(stderr, "ublk fuzz: %s\n", what.c_str());
+[[noreturn, gnu::cold]] inline void wrong(const std::string& text) {
+    std::fprintf(stderr, "ublk fuzz: %s\n", text.c_str());
     std::fflush(stderr);
     std::abort();
 }
 
-inline void expect(bool right, const char* what) {
+inline void expect(bool right, const char* text) {
     if (!right) {
-        wrong(what);
+        wrong(text);
     }
 }
 

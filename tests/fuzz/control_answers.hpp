@@ -50,10 +50,10 @@ public:
         return e != nullptr && (e->info.flags & uapi::feature::unprivileged_dev) != 0;
     }
 
-    void sent(const ublk::detail::control_command& what) {
-        const std::uint32_t nr = uapi::legacy(what.op);
-        const auto found = all_.find(what.header.dev_id);
-        ids_asked_.insert(what.header.dev_id);
+    void sent(const ublk::detail::control_command& command) {
+        const std::uint32_t nr = uapi::legacy(command.op);
+        const auto found = all_.find(command.header.dev_id);
+        ids_asked_.insert(command.header.dev_id);
         if (found != all_.end() && (nr == uapi::legacy(uapi::ctrl::del_dev) ||
                                     nr == uapi::legacy(uapi::ctrl::del_dev_async))) {
             found->second.deleting = true;

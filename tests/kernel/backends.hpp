@@ -86,12 +86,12 @@ public:
         const std::lock_guard lock{state_->mutex};
         return state_->events;
     }
-    [[nodiscard]] std::vector<event> events(ublk::uapi::op which) const {
+    [[nodiscard]] std::vector<event> events(ublk::uapi::op op_code) const {
         std::vector<event> some = events();
-        std::erase_if(some, [which](const event& e) { return e.op != which; });
+        std::erase_if(some, [op_code](const event& e) { return e.op != op_code; });
         return some;
     }
-    [[nodiscard]] std::size_t count(ublk::uapi::op which) const { return events(which).size(); }
+    [[nodiscard]] std::size_t count(ublk::uapi::op op_code) const { return events(op_code).size(); }
     void forget_events() const {
         const std::lock_guard lock{state_->mutex};
         state_->events.clear();

@@ -45,8 +45,8 @@ constexpr std::uint64_t disk_size = 16 * mebibyte;  // what a RAM disk of brd's 
 
 enum class store { memory, buffered_file, direct_file, stripe, faulty, more_paths };
 
-[[nodiscard]] constexpr const char* name_of(store which) {
-    switch (which) {
+[[nodiscard]] constexpr const char* name_of(store stored) {
+    switch (stored) {
     case store::memory:
         return "memory";
     case store::buffered_file:
@@ -85,11 +85,11 @@ private:
 
 /// Calls `use` with a shared pointer to that backend.
 template <class Use>
-void with_backend(store which, const Use& use) {
+void with_backend(store stored, const Use& use) {
     using ublk::backends::file;
     using ublk::backends::file_more_paths;
     const ublk::backends::file_options by_ring{.at_once = false};
-    switch (which) {
+    switch (stored) {
     case store::memory:
         use(std::make_shared<ublk::backends::memory>(disk_size));
         break;
@@ -284,8 +284,8 @@ TEST_P(data_paths, are_refused_where_the_kernel_lacks_them) {
         ADD_FAILURE() << "nothing was thrown";
     } catch (const ublk::error& refused) {
         EXPECT_EQ(refused.errno_value(), EOPNOTSUPP);
-        const std::string why{refused.cause()};
-        EXPECT_NE(why.find("which came with Linux 6.1"), std::string::npos) << why;
+        const std::string reason{refused.cause()};
+        EXPECT_NE(reason.find("which came with Linux 6.1"), std::string::npos) << reason;
     }
     EXPECT_EQ(ublk_test::devices(), before);
 }

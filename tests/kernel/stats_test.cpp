@@ -51,8 +51,8 @@ struct tally {
 };
 using tallies = std::array<tally, ublk::operation_names.size()>;
 
-void note(tallies& all, op which, std::uint64_t length, int code) {
-    tally& mine = all[static_cast<std::size_t>(ublk::kind_of(which))];
+void note(tallies& all, op op_code, std::uint64_t length, int code) {
+    tally& mine = all[static_cast<std::size_t>(ublk::kind_of(op_code))];
     ++mine.requests;
     mine.errors += code != 0 ? 1 : 0;
     mine.bytes += code != 0 ? 0 : length;

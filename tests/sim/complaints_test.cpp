@@ -158,17 +158,18 @@ TEST(complaints, offsets_cut_off_at_4_gib_are_noticed) {
 }
 
 TEST(complaints, operations_that_are_not_declared_are_counted) {
-    const std::string said = failures([] { (void)served<undeclared>(careless()); });
-    EXPECT_NE(said.find("at least 2 operations in flight"), std::string::npos) << said;
-    EXPECT_NE(said.find("static constexpr unsigned operations_in_flight = 2;"), std::string::npos)
-        << said;
+    const std::string complaint = failures([] { (void)served<undeclared>(careless()); });
+    EXPECT_NE(complaint.find("at least 2 operations in flight"), std::string::npos) << complaint;
+    EXPECT_NE(complaint.find("static constexpr unsigned operations_in_flight = 2;"),
+              std::string::npos)
+        << complaint;
     EXPECT_EQ(failures([] { (void)served<declared>(careless()); }), "");
 }
 
 TEST(complaints, events_of_failed_requests_are_told) {
-    const std::string said = failures([] { (void)served<throwing>(careless()); });
-    EXPECT_NE(said.find("an event that nobody expects"), std::string::npos) << said;
-    EXPECT_NE(said.find("the medium is wet"), std::string::npos) << said;
+    const std::string complaint = failures([] { (void)served<throwing>(careless()); });
+    EXPECT_NE(complaint.find("an event that nobody expects"), std::string::npos) << complaint;
+    EXPECT_NE(complaint.find("the medium is wet"), std::string::npos) << complaint;
 }
 
 TEST(complaints, short_answers_of_a_peer_are_noticed) {
@@ -199,10 +200,10 @@ TEST(complaints, a_peer_that_does_not_answer_is_noticed) {
 TEST(complaints, name_operations_and_errors) {
     habits alone = careless();
     alone.bears_errors = false;
-    const std::string said = served<refusing>(alone);
-    EXPECT_EQ(said.find("write of "), 0u) << said;
-    EXPECT_NE(said.find(" bytes at "), std::string::npos) << said;
-    EXPECT_NE(said.find("the client gets ENOSPC (errno 28)"), std::string::npos) << said;
+    const std::string complaint = served<refusing>(alone);
+    EXPECT_EQ(complaint.find("write of "), 0u) << complaint;
+    EXPECT_NE(complaint.find(" bytes at "), std::string::npos) << complaint;
+    EXPECT_NE(complaint.find("the client gets ENOSPC (errno 28)"), std::string::npos) << complaint;
 }
 
 }  // namespace

@@ -70,9 +70,9 @@ public:
     }
 
     /// A client asks for the first page.
-    sim::bio& ask(op what) {
+    sim::bio& ask(op op_code) {
         requested_ = {};
-        requested_.op = what;
+        requested_.op = op_code;
         requested_.sectors = 8;
         requested_.data = data.data();
         disk_->submit(requested_);

@@ -88,9 +88,9 @@ std::vector<std::string> violations(unsigned reads, unsigned errors) {
     return r.in.take_violations();
 }
 
-bool mentions(const std::vector<std::string>& all, const std::string& what) {
+bool mentions(const std::vector<std::string>& all, const std::string& text) {
     for (const std::string& each : all) {
-        if (each.find(what) != each.npos) {
+        if (each.find(text) != each.npos) {
             return true;
         }
     }

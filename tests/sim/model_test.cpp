@@ -49,10 +49,10 @@ class a_model : public testing::Test {
 protected:
     explicit a_model(bool volatile_cache = true) : disk{16, block_size, volatile_cache} {}
 
-    sent begin(op what, std::uint64_t block = 3, std::uint32_t blocks = 1, bool fua = false) {
-        const bool has_data = what == op::write || what == op::read;
+    sent begin(op op_code, std::uint64_t block = 3, std::uint32_t blocks = 1, bool fua = false) {
+        const bool has_data = op_code == op::write || op_code == op::read;
         sent s{0, zeroes(has_data ? blocks : 0)};
-        s.ticket = disk.begin({what, block, blocks, fua}, s.data);
+        s.ticket = disk.begin({op_code, block, blocks, fua}, s.data);
         return s;
     }
     void end(const sent& s, int error = 0) { EXPECT_EQ(disk.end(s.ticket, error, s.data), ""); }
@@ -70,9 +70,9 @@ protected:
         end(s, EIO);
         return s.data;
     }
-    void carry_out(op what, std::uint64_t block = 3, std::uint32_t blocks = 1, int error = 0,
+    void carry_out(op op_code, std::uint64_t block = 3, std::uint32_t blocks = 1, int error = 0,
                    bool fua = false) {
-        end(begin(what, block, blocks, fua), error);
+        end(begin(op_code, block, blocks, fua), error);
     }
     void flush(int error = 0) { carry_out(op::flush, 0, 0, error); }
 

@@ -86,14 +86,14 @@ public:
     public:
         using kernel::port::port;
 
-        void fetch(ublk::queue_id queue, ublk::tag which, ublk::detail::buffer_address buffer,
+        void fetch(ublk::queue_id queue, ublk::tag slot, ublk::detail::buffer_address buffer,
                    ublk::detail::user_data t) noexcept {
-            const bool refused = is.refuses_a_fetch && queue.value() == 1 && which.value() == 2;
-            kernel::port::fetch(refused ? no_queue : queue, which, buffer, t);
+            const bool refused = is.refuses_a_fetch && queue.value() == 1 && slot.value() == 2;
+            kernel::port::fetch(refused ? no_queue : queue, slot, buffer, t);
         }
-        void commit(ublk::queue_id queue, ublk::tag which, int result,
+        void commit(ublk::queue_id queue, ublk::tag slot, int result,
                     ublk::detail::buffer_address buffer, ublk::detail::user_data t) noexcept {
-            kernel::port::commit(is.refuses_commits ? no_queue : queue, which, result, buffer, t);
+            kernel::port::commit(is.refuses_commits ? no_queue : queue, slot, result, buffer, t);
         }
 
     private:
@@ -118,10 +118,10 @@ struct scripted_disk {
     result discard(const request& r) { return told(r); }
     result write_zeroes(const request& r) { return told(r); }
 
-    [[nodiscard]] std::vector<request> asked_for(uapi::op what) const {
+    [[nodiscard]] std::vector<request> asked_for(uapi::op op_code) const {
         std::vector<request> found;
         std::ranges::copy_if(requested, std::back_inserter(found),
-                             [what](const request& r) { return r.op() == what; });
+                             [op_code](const request& r) { return r.op() == op_code; });
         return found;
     }
 
@@ -203,10 +203,10 @@ constexpr uapi::op all_ops[] = {uapi::op::read, uapi::op::write, uapi::op::flush
                                 uapi::op::write_zeroes};
 
 /// One of each operation, far from what a search for partitions reads.
-int perform(client& disk, uapi::op what) {
+int perform(client& disk, uapi::op op_code) {
     std::vector<std::byte> data(4096, std::byte{7});
     constexpr std::uint64_t offset = 128u << 10;
-    switch (what) {
+    switch (op_code) {
     case uapi::op::read:
         return disk.read(offset, data);
     case uapi::op::write:
@@ -335,11 +335,11 @@ TEST(regression, no_request_is_longer_than_the_backend_takes) {
             EXPECT_EQ(disk.discard(0, length), 0);
             EXPECT_EQ(disk.write_zeroes(0, length), 0);
         }
-        for (const auto& [what, most] :
+        for (const auto& [op_code, most] :
              {std::pair{uapi::op::discard, 8192u}, std::pair{uapi::op::write_zeroes, 4096u}}) {
             std::uint64_t sum = 0;
-            for (const request& each : s.store->asked_for(what)) {
-                EXPECT_LE(each.length(), most) << "operation " << static_cast<int>(what);
+            for (const request& each : s.store->asked_for(op_code)) {
+                EXPECT_LE(each.length(), most) << "operation " << static_cast<int>(op_code);
                 sum += each.length();
             }
             EXPECT_EQ(sum, length);

@@ -97,20 +97,20 @@ private:
     void ask() {
         constexpr std::array kinds{uapi::op::read, uapi::op::write, uapi::op::flush,
                                    uapi::op::discard, uapi::op::write_zeroes};
-        const uapi::op which = kinds[in_.dice().below(kinds.size())];
+        const uapi::op op_code = kinds[in_.dice().below(kinds.size())];
         const std::uint64_t length = sector_size * (1 + in_.dice().below(piece / sector_size));
         const std::uint64_t offset = piece * in_.dice().below(moody::size() / piece);
         std::vector<std::byte> data(length);
-        const int code = which == uapi::op::read      ? disk_.read(offset, data)
-                         : which == uapi::op::write   ? disk_.write(offset, data)
-                         : which == uapi::op::flush   ? disk_.flush()
-                         : which == uapi::op::discard ? disk_.discard(offset, length)
-                                                      : disk_.write_zeroes(offset, length);
-        operation_stats& mine = seen[static_cast<std::size_t>(kind_of(which))];
+        const int code = op_code == uapi::op::read      ? disk_.read(offset, data)
+                         : op_code == uapi::op::write   ? disk_.write(offset, data)
+                         : op_code == uapi::op::flush   ? disk_.flush()
+                         : op_code == uapi::op::discard ? disk_.discard(offset, length)
+                                                        : disk_.write_zeroes(offset, length);
+        operation_stats& mine = seen[static_cast<std::size_t>(kind_of(op_code))];
         ++mine.latency.counts[0];
-        EXPECT_EQ(code, which == uapi::op::flush ? 0 : moody::code_at(offset));
+        EXPECT_EQ(code, op_code == uapi::op::flush ? 0 : moody::code_at(offset));
         mine.errors += code != 0 ? 1 : 0;
-        mine.bytes += code != 0 || which == uapi::op::flush ? 0 : length;
+        mine.bytes += code != 0 || op_code == uapi::op::flush ? 0 : length;
     }
 
     sim::world& in_;

@@ -87,8 +87,8 @@ public:
     }
 
     void commit(unsigned tag, int result) {
-        const ublk::tag which{static_cast<std::uint16_t>(tag)};
-        port->commit(queue_0, which, result, address(tag), ublk::detail::user_data::io(0, which));
+        const ublk::tag slot{static_cast<std::uint16_t>(tag)};
+        port->commit(queue_0, slot, result, address(tag), ublk::detail::user_data::io(0, slot));
     }
 
     /// Waits for so many requests of 4096 bytes and answers each by `given(tag, bytes)`.

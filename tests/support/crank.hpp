@@ -103,10 +103,10 @@ private:
 };
 
 /// A request in words.
-[[nodiscard]] inline request make_request(uapi::op what, std::uint64_t offset, std::uint64_t bytes,
-                                          std::uint32_t flags = 0) {
+[[nodiscard]] inline request make_request(uapi::op op_code, std::uint64_t offset,
+                                          std::uint64_t bytes, std::uint32_t flags = 0) {
     uapi::io_desc descriptor{};
-    descriptor.op_flags = static_cast<std::uint32_t>(what) | flags;
+    descriptor.op_flags = static_cast<std::uint32_t>(op_code) | flags;
     descriptor.start_sector = bytes_to_sectors(offset);
     descriptor.nr_sectors = static_cast<std::uint32_t>(bytes_to_sectors(bytes));
     return request{descriptor, queue_id{0}, tag{0}};

@@ -37,21 +37,21 @@ struct remote_server {
 
     /// One connection.
     void serve(ublk::sim::peer_stream& client) {
-        remote_header asked;
+        remote_header header;
         std::vector<std::byte> data;
-        while (client.receive(std::as_writable_bytes(std::span{&asked, 1}))) {
-            data.resize(asked.length);
+        while (client.receive(std::as_writable_bytes(std::span{&header, 1}))) {
+            data.resize(header.length);
             if (mute) {
                 continue;
             }
-            if (asked.writes != 0) {
+            if (header.writes != 0) {
                 if (!client.receive(data)) {
                     return;
                 }
-                std::memcpy(&bytes[asked.offset], data.data(), data.size());
+                std::memcpy(&bytes[header.offset], data.data(), data.size());
                 data.assign(1, std::byte{0});  // done
             } else {
-                std::memcpy(data.data(), &bytes[asked.offset], data.size());
+                std::memcpy(data.data(), &bytes[header.offset], data.size());
             }
             if (!client.send(data)) {
                 return;
@@ -73,9 +73,9 @@ public:
 
     ublk::task read(ublk::io& with, const ublk::request& r, std::span<std::byte> out) {
         const int socket = connection(r).get();
-        const remote_header asked{r.offset(), static_cast<std::uint32_t>(out.size()), 0};
-        const int sent = co_await with.send(socket, bytes_of(asked), MSG_WAITALL);
-        if (sent != sizeof asked) {
+        const remote_header header{r.offset(), static_cast<std::uint32_t>(out.size()), 0};
+        const int sent = co_await with.send(socket, bytes_of(header), MSG_WAITALL);
+        if (sent != sizeof header) {
             co_return broken(r);
         }
         const int found = co_await with.recv(socket, out, flags_);
@@ -84,9 +84,9 @@ public:
 
     ublk::task write(ublk::io& with, const ublk::request& r, std::span<const std::byte> in) {
         const int socket = connection(r).get();
-        const remote_header asked{r.offset(), static_cast<std::uint32_t>(in.size()), 1};
-        int moved = co_await with.send(socket, bytes_of(asked), MSG_WAITALL);
-        if (moved != sizeof asked) {
+        const remote_header header{r.offset(), static_cast<std::uint32_t>(in.size()), 1};
+        int moved = co_await with.send(socket, bytes_of(header), MSG_WAITALL);
+        if (moved != sizeof header) {
             co_return broken(r);
         }
         moved = co_await with.send(socket, in, MSG_WAITALL);
@@ -99,8 +99,8 @@ public:
     }
 
 private:
-    [[nodiscard]] static std::span<const std::byte> bytes_of(const remote_header& asked) noexcept {
-        return std::as_bytes(std::span{&asked, 1});
+    [[nodiscard]] static std::span<const std::byte> bytes_of(const remote_header& header) noexcept {
+        return std::as_bytes(std::span{&header, 1});
     }
 
     /// A real client would call connect(2) here.

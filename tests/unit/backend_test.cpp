@@ -339,8 +339,8 @@ std::array<std::byte, 1024> payload;
 request asking(std::uint32_t op_flags) {
     return request{uapi::io_desc{op_flags, 2, 0, 0}, ublk::queue_id{0}, ublk::tag{0}};
 }
-request asking(uapi::op which) {
-    return asking(static_cast<std::uint32_t>(which));
+request asking(uapi::op op_code) {
+    return asking(static_cast<std::uint32_t>(op_code));
 }
 
 // Says which function was called.

@@ -37,8 +37,8 @@ using manner = reply::manner;
 namespace uapi = ublk::uapi;
 namespace ctrl = ublk::uapi::ctrl;
 
-constexpr std::uint32_t op(uapi::op which) {
-    return static_cast<std::uint32_t>(which);
+constexpr std::uint32_t op(uapi::op op_code) {
+    return static_cast<std::uint32_t>(op_code);
 }
 
 using memory = ublk::backends::memory;
@@ -128,9 +128,9 @@ protected:
         EXPECT_TRUE(threads_come_down_to(threads_before));
     }
 
-    void script(std::uint32_t which, manner given, int code = 0) {
+    void script(std::uint32_t op_code, manner given, int code = 0) {
         const std::lock_guard lock{kernel.driver->mutex};
-        kernel.driver->script[which] = {given, code};
+        kernel.driver->script[op_code] = {given, code};
     }
     void forget_script() {
         const std::lock_guard lock{kernel.driver->mutex};
@@ -688,11 +688,11 @@ class device_start_refused : public device_start_fails,
                              public ::testing::WithParamInterface<refused_command> {};
 
 TEST_P(device_start_refused, and_the_error_says_by_what) {
-    const auto [which, code] = GetParam();
-    script(which, manner::refuse, code);
+    const auto [op_code, code] = GetParam();
+    script(op_code, manner::refuse, code);
     const failure f = try_start();
     EXPECT_EQ(f.code, code);
-    EXPECT_EQ(f.command, ublk::detail::command_name(which));
+    EXPECT_EQ(f.command, ublk::detail::command_name(op_code));
     EXPECT_NE(f.text.find("Likely cause"), std::string::npos) << f.text;
     EXPECT_NE(f.text.find("Remedy"), std::string::npos) << f.text;
 }

@@ -229,7 +229,7 @@ public:
 
         static std::size_t page() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
 
-        void complain(std::string what) { violations.push_back(std::move(what)); }
+        void complain(std::string text) { violations.push_back(std::move(text)); }
 
         [[nodiscard]] bool all(slot_state::stage at) const { return count(at) == total(); }
         [[nodiscard]] std::size_t total() const { return tags.size() * info.queue_depth; }

@@ -137,9 +137,10 @@ struct bench {
     int write(std::uint64_t offset, std::uint64_t size) {
         return ask(uapi::op::write, offset, size, std::byte{2});
     }
-    int ask(uapi::op what, std::uint64_t offset, std::uint64_t size, std::byte fill = {}) {
+    int ask(uapi::op op_code, std::uint64_t offset, std::uint64_t size, std::byte fill = {}) {
         data.assign(size, fill);
-        const int error = ring.serve(disk, make_request(what, offset, size), bytes{data}).error();
+        const int error =
+            ring.serve(disk, make_request(op_code, offset, size), bytes{data}).error();
         EXPECT_EQ(ring.frames(), 0u);
         return error;
     }

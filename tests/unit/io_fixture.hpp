@@ -19,7 +19,7 @@ struct io_fixture {
                                                                    std::span{memory})} {}
 
     /// Begins a task as the engine does.
-    void start(ublk::task& what) { what.start(with); }
+    void start(ublk::task& begun) { begun.start(with); }
 
     /// Takes what was submitted since.
     std::vector<ublk::detail::operation*> submitted() {

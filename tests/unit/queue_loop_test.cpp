@@ -22,8 +22,8 @@ using ublk_test::client_io;
 using ublk_test::fake_kernel;
 namespace uapi = ublk::uapi;
 
-constexpr std::uint32_t op(uapi::op which) {
-    return static_cast<std::uint32_t>(which);
+constexpr std::uint32_t op(uapi::op op_code) {
+    return static_cast<std::uint32_t>(op_code);
 }
 
 // Writes down every call, with where the payload was.
@@ -118,10 +118,10 @@ struct bench {
 };
 
 // One request on each tag of a queue.
-std::vector<client_io> one_a_tag(unsigned tags, uapi::op which = uapi::op::read) {
+std::vector<client_io> one_a_tag(unsigned tags, uapi::op op_code = uapi::op::read) {
     std::vector<client_io> all;
     for (unsigned i = 0; i < tags; ++i) {
-        all.push_back({0, i, op(which), i, 1});
+        all.push_back({0, i, op(op_code), i, 1});
     }
     return all;
 }

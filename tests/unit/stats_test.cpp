@@ -42,8 +42,8 @@ using ublk_test::scripted_queues;
 namespace paths = ublk::detail::paths;
 namespace uapi = ublk::uapi;
 
-constexpr std::uint32_t op(uapi::op which) {
-    return static_cast<std::uint32_t>(which);
+constexpr std::uint32_t op(uapi::op op_code) {
+    return static_cast<std::uint32_t>(op_code);
 }
 
 // ---------------------------------------------------------------- what it costs not to measure
@@ -100,8 +100,8 @@ struct hand_clock {
     [[nodiscard]] std::chrono::steady_clock::time_point now() const noexcept { return time; }
 };
 
-[[nodiscard]] request asking(uapi::op which, std::uint32_t sectors, unsigned tag = 0) {
-    return {uapi::io_desc{op(which), sectors, 0, 0}, ublk::queue_id{0},
+[[nodiscard]] request asking(uapi::op op_code, std::uint32_t sectors, unsigned tag = 0) {
+    return {uapi::io_desc{op(op_code), sectors, 0, 0}, ublk::queue_id{0},
             ublk::tag{static_cast<std::uint16_t>(tag)}};
 }
 
@@ -238,10 +238,11 @@ TEST(stats, may_be_read_while_a_thread_counts) {
     ublk::stats_snapshot before = read(record);
     for (int looks = 0; looks < 300 || before.turns().turns() < 1000; ++looks) {
         const ublk::stats_snapshot now = read(record);
-        for (const auto which : {operation_kind::read, operation_kind::write}) {
-            EXPECT_GE(now.queues[0].of(which).requests(), before.queues[0].of(which).requests());
-            EXPECT_GE(now.queues[0].of(which).bytes, before.queues[0].of(which).bytes);
-            EXPECT_GE(now.queues[0].of(which).errors, before.queues[0].of(which).errors);
+        for (const auto op_code : {operation_kind::read, operation_kind::write}) {
+            EXPECT_GE(now.queues[0].of(op_code).requests(),
+                      before.queues[0].of(op_code).requests());
+            EXPECT_GE(now.queues[0].of(op_code).bytes, before.queues[0].of(op_code).bytes);
+            EXPECT_GE(now.queues[0].of(op_code).errors, before.queues[0].of(op_code).errors);
         }
         EXPECT_LE(now.queues[0].in_flight, 2u);
         EXPECT_GE(now.turns().turns(), before.turns().turns());
@@ -280,9 +281,9 @@ struct bench {
         return all;
     }
 
-    void request(unsigned queue, unsigned tag, uapi::op which, std::uint32_t sectors = 8,
+    void request(unsigned queue, unsigned tag, uapi::op op_code, std::uint32_t sectors = 8,
                  int event = uapi::io_res_ok) {
-        shelf.describe(queue, tag, op(which), 0, sectors);
+        shelf.describe(queue, tag, op(op_code), 0, sectors);
         port.deliver(queue, tag, event);
     }
 

@@ -334,13 +334,13 @@ protected:
         return names;
     }
 
-    void report(const char* what) const {
+    void report(const char* text) const {
         if (text_.find("UBLK_F_IO_DESC_SIZE") != std::string::npos) {
             EXPECT_EQ(newer_, 0) << "a header of Linux 7.3 or later lacks a name it should have";
         }
         RecordProperty("compared", compared_);
         RecordProperty("newer_than_header", newer_);
-        std::cout << "uapi: " << what << ": " << compared_ << " compared, " << newer_
+        std::cout << "uapi: " << text << ": " << compared_ << " compared, " << newer_
                   << " of ours newer than " << UBLK_HEADER_PATH << '\n';
     }
 

@@ -12,10 +12,10 @@ namespace ublk::inline v0::detail {
 template <class Kernel>
 class fallback_list {
 public:
-    void note(const std::string& why) {
+    void note(const std::string& reason) {
         const std::lock_guard lock{mutex_};
-        if (std::find(all_.begin(), all_.end(), why) == all_.end()) {
-            all_.push_back(why);
+        if (std::find(all_.begin(), all_.end(), reason) == all_.end()) {
+            all_.push_back(reason);
         }
     }
     [[nodiscard]] std::vector<std::string> all() const {

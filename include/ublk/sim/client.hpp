@@ -71,9 +71,10 @@ public:
         scheduler& tasks = in_.on().tasks;
         const deadline until = tasks.now() + patience;
         while (!b.done) {
-            if (const wake_up why = tasks.block(b.waiting, "the answer to a request", until, true);
-                why != wake_up::called && !b.done) {
-                give_up(b, why);
+            if (const wake_up cause =
+                    tasks.block(b.waiting, "the answer to a request", until, true);
+                cause != wake_up::called && !b.done) {
+                give_up(b, cause);
                 return ETIMEDOUT;
             }
         }
@@ -81,12 +82,12 @@ public:
     }
 
     /// A request that nobody will answer: says so, and takes it from the caller's hands.
-    void give_up(bio& b, wake_up why) {
+    void give_up(bio& b, wake_up cause) {
         in_.on().violation("hang: a " +
                            in_words(b.op, sectors_to_bytes(b.sector), sectors_to_bytes(b.sectors)) +
                            " is not answered, " +
-                           (why == wake_up::stuck ? "nothing can move any more:\n"
-                                                  : "others go round in circles:\n") +
+                           (cause == wake_up::stuck ? "nothing can move any more:\n"
+                                                    : "others go round in circles:\n") +
                            in_.on().tasks.describe_waits());
         disk_->disown(b);
     }

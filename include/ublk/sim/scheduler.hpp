@@ -174,10 +174,10 @@ private:
                "\n";
     }
 
-    void wake(task& waiter, wake_up why) {
+    void wake(task& waiter, wake_up cause) {
         std::erase(*waiter.waits_on, &waiter);
         waiter.waits_on = nullptr;
-        waiter.last = why;
+        waiter.last = cause;
         if (waiter.alarm.second != 0) {
             timers_.erase(waiter.alarm);
             waiter.alarm = {};

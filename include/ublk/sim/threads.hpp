@@ -98,9 +98,9 @@ private:
     template <class Lock>
     wake_up wait(Lock& lock, deadline until) {
         lock.unlock();
-        const wake_up why = scheduler::here()->block(waiting_, "a condition", until);
+        const wake_up cause = scheduler::here()->block(waiting_, "a condition", until);
         lock.lock();
-        return why;
+        return cause;
     }
 
     wait_list waiting_;

@@ -142,13 +142,13 @@ private:
         const auto answered = [](const order& each) { return each.busy && each.block_io.done; };
         const deadline until = tasks.now() + client::patience;
         while (std::none_of(flags.begin(), flags.end(), answered)) {
-            const wake_up why = tasks.block(answers, "answers to its requests", until, true);
-            if (why == wake_up::called) {
+            const wake_up cause = tasks.block(answers, "answers to its requests", until, true);
+            if (cause == wake_up::called) {
                 continue;
             }
             for (order& each : flags) {
                 if (each.busy && !each.block_io.done) {
-                    disk_.give_up(each.block_io, why);
+                    disk_.give_up(each.block_io, cause);
                     each.block_io.error = ETIMEDOUT;
                     each.block_io.done = true;
                 }
