@@ -14,7 +14,7 @@ public:
     void begin(unsigned number, const client_action& action, std::uint32_t device) {
         const auto made = std::make_shared<ublk_test::detail::offloaded<client_outcome>>();
         auto& file = files_[action.file];
-        if (opens(action.what) || !file) {
+        if (opens(action.kind) || !file) {
             file = std::make_shared<handle>();
         }
         const auto thread = std::make_shared<std::atomic<pid_t>>(0);
@@ -28,7 +28,7 @@ public:
             const std::lock_guard lock{made->mutex};
             return made->done || waits_for_a_disk(*thread);
         });
-        if (action.what == deed::close) {
+        if (action.kind == deed::close) {
             file.reset();
         }
     }
@@ -66,11 +66,11 @@ private:
         const std::uint64_t at = a.sector * 512;
         const std::uint64_t length = std::uint64_t{a.sectors} * 512;
         std::uint64_t both[2]{at, length};
-        switch (a.what) {
+        switch (a.kind) {
         case deed::open:
         case deed::open_cached: {
             const std::string path = "/dev/ublkb" + std::to_string(device);
-            const int flags = a.what == deed::open ? O_DIRECT | O_CLOEXEC : O_CLOEXEC;
+            const int flags = a.kind == deed::open ? O_DIRECT | O_CLOEXEC : O_CLOEXEC;
             file.number = ::open(path.c_str(), (a.writable ? O_RDWR : O_RDONLY) | flags);
             return {code(file.number), {}};
         }
@@ -110,7 +110,7 @@ private:
         bytes memory(length, std::byte{a.fill});
         const iovec one{memory.data(), memory.size()};
         const ssize_t moved = ::pwritev2(file, &one, 1, static_cast<off_t>(at),
-                                         a.what == deed::durable_write ? RWF_DSYNC : 0);
+                                         a.kind == deed::durable_write ? RWF_DSYNC : 0);
         const bool partly = moved >= 0 && static_cast<std::uint64_t>(moved) < length;
         return {partly ? short_transfer : code(moved), {}};
     }

@@ -124,9 +124,9 @@ struct shape {
 }
 
 [[nodiscard]] inline command for_process(std::uint32_t op, int device,
-                                         process who = process::self) {
+                                         process server = process::self) {
     command c = ask(op, device);
-    c.pid = who;
+    c.pid = server;
     return c;
 }
 
@@ -137,10 +137,10 @@ struct shape {
 
 // ---------------------------------------------------------------- deeds
 
-[[nodiscard]] inline client_action io(deed what, std::uint64_t sector, std::uint32_t sectors,
+[[nodiscard]] inline client_action io(deed kind, std::uint64_t sector, std::uint32_t sectors,
                                       std::uint8_t fill = 0, unsigned file = 1) {
     client_action a;
-    a.what = what;
+    a.kind = kind;
     a.file = file;
     a.sector = sector;
     a.sectors = sectors;
@@ -152,7 +152,7 @@ struct shape {
     static constexpr const char* names[] = {"open",     "open cached", "close", "read",
                                             "write",    "write FUA",   "flush", "discard",
                                             "zero out", "punch hole"};
-    std::string text = names[static_cast<int>(a.what)];
+    std::string text = names[static_cast<int>(a.kind)];
     text += " file " + std::to_string(a.file);
     if (a.sectors != 0) {
         text += " " + std::to_string(a.sector) + "+" + std::to_string(a.sectors);
@@ -320,7 +320,7 @@ public:
     making& client(unsigned number, client_action action, int device = 0) {
         step& s = on(verb::client,
                      "client " + std::to_string(number) + " " + deed_text(action) +
-                         (opens(action.what) ? " of" : ","),
+                         (opens(action.kind) ? " of" : ","),
                      device);
         s.number = number;
         s.action = action;
@@ -388,19 +388,19 @@ public:
     [[nodiscard]] script done() const { return made_; }
 
 private:
-    step& put(verb what, std::string text) {
+    step& put(verb kind, std::string text) {
         step& s = made_.steps.emplace_back();
-        s.what = what;
+        s.kind = kind;
         s.text = std::move(text);
         return s;
     }
-    step& on(verb what, const std::string& text, int device) {
-        step& s = put(what, text + " d" + std::to_string(device));
+    step& on(verb kind, const std::string& text, int device) {
+        step& s = put(kind, text + " d" + std::to_string(device));
         s.device = device;
         return s;
     }
-    step& of(verb what, unsigned thread, const std::string& text) {
-        step& s = put(what, "thread " + std::to_string(thread) + " " + text);
+    step& of(verb kind, unsigned thread, const std::string& text) {
+        step& s = put(kind, "thread " + std::to_string(thread) + " " + text);
         s.thread = thread;
         return s;
     }

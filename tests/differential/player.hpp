@@ -111,7 +111,7 @@ template <class Kernel>
 class server_thread {
 public:
     struct event {
-        ublk::detail::user_data which{0};
+        ublk::detail::user_data ud{0};
         int result = 0;
     };
 
@@ -131,14 +131,14 @@ public:
     }
 
     /// Runs `what` in the thread; false where it has not ended within the limit.
-    template <class What>
-    bool order(What what, milliseconds limit) {
+    template <class Action>
+    bool order(Action action, milliseconds limit) {
         if (stuck_) {
             return false;
         }
         state& s = *state_;
         const std::lock_guard lock{s.mutex};
-        s.order = [what](state& mine) { what(mine); };
+        s.order = [action](state& mine) { action(mine); };
         s.done = false;
         s.changed.notify_all();
         stuck_ = !s.changed.wait_until(s.mutex, ublk::detail::from_now(s.kernel, limit),
@@ -155,9 +155,9 @@ public:
             mutex.lock();
             while (!leaving) {
                 if (order) {
-                    const auto what = std::exchange(order, nullptr);
+                    const auto action = std::exchange(order, nullptr);
                     mutex.unlock();
-                    what(*this);
+                    action(*this);
                     mutex.lock();
                     done = true;
                     changed.notify_all();
@@ -261,10 +261,10 @@ public:
             answer_ = answer;
             serving = port_ != nullptr;
             if (serving && answer != 0) {
-                for (auto& [which, s] : slots_) {
+                for (auto& [key, s] : slots_) {
                     if (s.owned && !s.given_up) {
                         s.given_up = true;
-                        (void)commit(which.first, which.second, answer, s.with_buffer, 0, "late");
+                        (void)commit(key.first, key.second, answer, s.with_buffer, 0, "late");
                     }
                 }
             }
@@ -369,15 +369,15 @@ public:
             std::deque<event> all;
             all.swap(inbox_);
             for (const event& e : all) {
-                const ublk::uapi::io_desc seen = descriptor(e.which);
-                slot& s = at(e.which);
+                const ublk::uapi::io_desc seen = descriptor(e.ud);
+                slot& s = at(e.ud);
                 if (e.result != 0 || !s.owned) {
                     continue;
                 }
                 const bool data = seen.op_flags % 256 < 2;
                 const int good = data ? static_cast<int>(length(seen)) : 0;
-                (void)commit(e.which.queue_index(), e.which.tag().value(),
-                             answer_ != 0 ? answer_ : good, s.with_buffer, 0, "served");
+                (void)commit(e.ud.queue_index(), e.ud.tag().value(), answer_ != 0 ? answer_ : good,
+                             s.with_buffer, 0, "served");
             }
         }
 
@@ -404,9 +404,9 @@ public:
     player(const Kernel& k, Client client)
         : kernel_{k}, client_{std::move(client)}, control_{k.open_control()} {}
 
-    transcript play(const script& what) {
+    transcript play(const script& played) {
         transcript lines;
-        for (const step& each : what.steps) {
+        for (const step& each : played.steps) {
             std::string outcome;
             try {
                 outcome = take(each);
@@ -442,7 +442,7 @@ private:
     // ------------------------------------------------------------ steps
 
     std::string take(const step& s) {
-        switch (s.what) {
+        switch (s.kind) {
         case verb::call:
             return call(s.requested, s.limit);
         case verb::begin:
@@ -474,7 +474,7 @@ private:
 
     // The server's.
     std::string serve(const step& s) {
-        switch (s.what) {
+        switch (s.kind) {
         case verb::open:
             devices_[s.device].channel.reset(new typename Kernel::channel(
                 kernel_.open_channel(id_of(s.device), ublk::detail::from_now(kernel_, s.limit))));
@@ -791,9 +791,9 @@ private:
         return *found;
     }
 
-    template <class What>
-    std::string order(unsigned number, What what) {
-        return thread(number).order(what, patience) ? "0" : "the thread is stuck";
+    template <class Action>
+    std::string order(unsigned number, Action action) {
+        return thread(number).order(action, patience) ? "0" : "the thread is stuck";
     }
 
     std::string make_port(const step& s) {
@@ -861,11 +861,11 @@ private:
             [&](work& w) {
                 const auto e = w.next(s.limit);
                 if (e && e->result < 0) {
-                    text = w.label(e->which) + " " + name_of(e->result);
+                    text = w.label(e->ud) + " " + name_of(e->result);
                 } else if (e) {
                     text = (e->result == 0 ? "" : "result " + name_of(e->result) + " ") +
-                           w.describe(e->which, e->result == 0);
-                    requests_[s.number] = {e->which.queue_index(), e->which.tag().value()};
+                           w.describe(e->ud, e->result == 0);
+                    requests_[s.number] = {e->ud.queue_index(), e->ud.tag().value()};
                 }
             },
             s.limit + patience);
@@ -904,9 +904,9 @@ private:
             if (const auto outcome = client_.poll(number)) {
                 const client_action done = doings_.at(number);
                 doings_.erase(number);
-                if (opens(done.what) && outcome->code == 0) {
+                if (opens(done.kind) && outcome->code == 0) {
                     files_.insert(done.file);
-                } else if (done.what == deed::close) {
+                } else if (done.kind == deed::close) {
                     files_.erase(done.file);
                 }
                 return (outcome->code == 0 ? "0" : name_of(-outcome->code)) +
@@ -937,8 +937,8 @@ private:
             (void)d;
             die(slot);
         }
-        for (const auto& [number, what] : std::map{doings_}) {
-            (void)what;
+        for (const auto& [number, doing] : std::map{doings_}) {
+            (void)doing;
             if (await(number, patience) == "pending") {
                 complaints.push_back("left: the client's deed " + std::to_string(number));
             }
@@ -1002,7 +1002,7 @@ private:
         unsigned number = 1u << 20;
         for (const unsigned file : std::set{files_}) {
             client_action close;
-            close.what = deed::close;
+            close.kind = deed::close;
             close.file = file;
             ++number;
             client_.begin(number, close, no_such_id);
@@ -1034,9 +1034,9 @@ private:
 
 /// Plays a script from begin to end, cleaning included.
 template <ublk::detail::kernel Kernel, clients Client>
-[[nodiscard]] transcript play(const script& what, const Kernel& kernel, Client client) {
+[[nodiscard]] transcript play(const script& played, const Kernel& kernel, Client client) {
     const auto stage = std::make_unique<player<Kernel, Client>>(kernel, std::move(client));
-    return stage->play(what);
+    return stage->play(played);
 }
 
 }  // namespace ublk_test::differential

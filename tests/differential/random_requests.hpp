@@ -52,7 +52,7 @@ private:
     struct requested {
         unsigned deed;
         unsigned request;
-        client_action what;
+        client_action action;
         std::uint32_t sectors;
     };
 
@@ -65,16 +65,16 @@ private:
     [[nodiscard]] client_action any(bool alone) {
         static constexpr std::array kinds{deed::read,    deed::read,     deed::write,
                                           deed::discard, deed::zero_out, deed::flush};
-        const deed what = kinds[below(alone ? kinds.size() : 3)];
-        if (what == deed::flush) {
-            return io(what, 0, 0, 0, file_);
+        const deed kind = kinds[below(alone ? kinds.size() : 3)];
+        if (kind == deed::flush) {
+            return io(kind, 0, 0, 0, file_);
         }
-        if (what == deed::discard) {  // in line with its granularity
-            return io(what, 8 * below(200), static_cast<std::uint32_t>(8 * (1 + below(30))), 0,
+        if (kind == deed::discard) {  // in line with its granularity
+            return io(kind, 8 * below(200), static_cast<std::uint32_t>(8 * (1 + below(30))), 0,
                       file_);
         }
         // Short enough for one request, wherever it begins in a physical block.
-        return io(what, below(1900), static_cast<std::uint32_t>(1 + below(120)),
+        return io(kind, below(1900), static_cast<std::uint32_t>(1 + below(120)),
                   static_cast<std::uint8_t>(below(256)), file_);
     }
 
@@ -85,7 +85,7 @@ private:
         bool special = false;
         for (std::uint64_t i = 0; i < some; ++i) {
             const client_action a = any(!special);
-            special = special || (a.what != deed::read && a.what != deed::write);
+            special = special || (a.kind != deed::read && a.kind != deed::write);
             ++number_;
             made_.client(number_, a).expect(0, number_).want("q0 ");
             open_.push_back({number_, number_, a, a.sectors});
@@ -104,7 +104,7 @@ private:
 
     void answer(requested a) {
         static constexpr std::array codes{EIO, ENOSPC, ETIMEDOUT, ENODATA};
-        while (!stopping_ && a.what.what == deed::read && a.sectors > 1 && below(4) == 0) {
+        while (!stopping_ && a.action.kind == deed::read && a.sectors > 1 && below(4) == 0) {
             const auto part = static_cast<std::uint32_t>(1 + below(a.sectors - 1));
             made_.commit(0, a.request, static_cast<int>(part * 512),
                          static_cast<std::uint8_t>(below(256)));
@@ -117,7 +117,7 @@ private:
             made_.commit(0, a.request, -code).await(a.deed).want(name_of(-code));
             return;
         }
-        const bool data = a.what.what == deed::read || a.what.what == deed::write;
+        const bool data = a.action.kind == deed::read || a.action.kind == deed::write;
         made_.commit(0, a.request, data ? static_cast<int>(a.sectors * 512) : 0,
                      static_cast<std::uint8_t>(below(256)));
         made_.await(a.deed).want("0");

@@ -237,8 +237,8 @@ inline void add_splits(scripts& all) {
                            std::initializer_list<std::pair<const char*, int>> parts) {
         m.client(first, a);
         unsigned number = first;
-        for (const auto& [what, result] : parts) {
-            m.expect(0, number).want(what).commit(0, number, result, 0x10);
+        for (const auto& [kind, result] : parts) {
+            m.expect(0, number).want(kind).commit(0, number, result, 0x10);
             ++number;
         }
         m.await(first).want("0").nothing(0);

@@ -40,12 +40,12 @@ enum class deed {
     punch_hole
 };
 
-[[nodiscard]] constexpr bool opens(deed what) noexcept {
-    return what == deed::open || what == deed::open_cached;
+[[nodiscard]] constexpr bool opens(deed kind) noexcept {
+    return kind == deed::open || kind == deed::open_cached;
 }
 
 struct client_action {
-    deed what = deed::open;
+    deed kind = deed::open;
     unsigned file = 0;  ///< the script's number of it
     std::uint64_t sector = 0;
     std::uint32_t sectors = 0;
@@ -106,7 +106,7 @@ enum class verb {
 };
 
 struct step {
-    verb what = verb::call;
+    verb kind = verb::call;
     std::string text;  ///< for the transcript
     std::string must;  ///< how the outcome begins according to the driver's source, if it is known
     int device = 0;

@@ -26,7 +26,7 @@ public:
     void begin(unsigned number, const client_action& action, std::uint32_t device) {
         const auto made = std::make_shared<std::optional<client_outcome>>();
         auto& opened = files_[action.file];
-        if (opens(action.what) || !opened) {
+        if (opens(action.kind) || !opened) {
             opened = std::make_shared<file>();
         }
         (void)in_->on().tasks.spawn("client", [in = in_, made, action, device, mine = opened] {
@@ -57,14 +57,14 @@ private:
 
     [[nodiscard]] static client_outcome carry_out(ublk::sim::world& in, file& f,
                                                   const client_action& a, std::uint32_t device) {
-        if (opens(a.what)) {
-            f.cached = a.what == deed::open_cached;
+        if (opens(a.kind)) {
+            f.cached = a.kind == deed::open_cached;
             return open(in, f, device);
         }
         if (!f.disk) {
             return {EBADF, {}};
         }
-        switch (a.what) {
+        switch (a.kind) {
         case deed::close:
             f.disk.reset();
             return {};
@@ -187,7 +187,7 @@ private:
 static_assert(clients<sim_client>);
 
 /// Plays a script in a world of its own that is like this machine.
-[[nodiscard]] inline transcript play_simulated(const script& what, std::uint64_t seed,
+[[nodiscard]] inline transcript play_simulated(const script& played, std::uint64_t seed,
                                                ublk::kernel_version version, unsigned cpus) {
     ublk::sim::conditions given;
     given.seed = seed;
@@ -195,7 +195,7 @@ static_assert(clients<sim_client>);
     given.cpus = cpus;
     given.strict = false;  // scripts do on purpose what a server must not
     const auto in = std::make_unique<ublk::sim::world>(given);
-    return play(what, in->boot(), sim_client{*in});
+    return play(played, in->boot(), sim_client{*in});
 }
 
 }  // namespace ublk_test::differential

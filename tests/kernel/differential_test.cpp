@@ -21,8 +21,8 @@ namespace ublk_test {
 namespace differential {
 
 /// How GoogleTest prints a script: by its name.
-inline void PrintTo(const script& what, std::ostream* out) {
-    *out << what.name;
+inline void PrintTo(const script& tested, std::ostream* out) {
+    *out << tested.name;
 }
 
 }  // namespace differential
@@ -45,22 +45,22 @@ constexpr ublk::kernel_version read_from{7, 3};
 }
 
 /// Nothing was left behind, and the outcomes are those that the driver's source promises.
-void check(const script& what, const transcript& lines) {
-    ASSERT_GE(lines.size(), what.steps.size());
-    for (std::size_t i = 0; i < what.steps.size() && running_kernel() >= read_from; ++i) {
-        const differential::step& s = what.steps[i];
+void check(const script& tested, const transcript& lines) {
+    ASSERT_GE(lines.size(), tested.steps.size());
+    for (std::size_t i = 0; i < tested.steps.size() && running_kernel() >= read_from; ++i) {
+        const differential::step& s = tested.steps[i];
         EXPECT_TRUE(lines[i].starts_with(s.text + ": " + s.must))
             << "step " << i << ": " << lines[i] << ", where " << s.must << " is wanted";
     }
-    for (std::size_t i = what.steps.size(); i < lines.size(); ++i) {
+    for (std::size_t i = tested.steps.size(); i < lines.size(); ++i) {
         ADD_FAILURE() << lines[i];
     }
 }
 
-void compare(const script& what, const transcript& real) {
+void compare(const script& tested, const transcript& real) {
     for (const std::uint64_t seed : {1u, 2u, 3u}) {
-        const transcript simulated =
-            differential::play_simulated(what, seed, running_kernel(), ublk::detail::online_cpus());
+        const transcript simulated = differential::play_simulated(tested, seed, running_kernel(),
+                                                                  ublk::detail::online_cpus());
         EXPECT_EQ(simulated.size(), real.size()) << "seed " << seed;
         for (std::size_t i = 0; i < std::min(simulated.size(), real.size()); ++i) {
             EXPECT_EQ(simulated[i], real[i]) << "step " << i << ", seed " << seed;
@@ -71,14 +71,14 @@ void compare(const script& what, const transcript& real) {
 class driver : public on_a_clean_system, public testing::WithParamInterface<script> {};
 
 TEST_P(driver, does_what_the_simulated_one_does) {
-    const script& what = GetParam();
-    if (running_kernel() < what.since || running_kernel() >= what.until) {
+    const script& tested = GetParam();
+    if (running_kernel() < tested.since || running_kernel() >= tested.until) {
         GTEST_SKIP() << "not for this kernel";
     }
     const transcript real =
-        differential::play(what, ublk::detail::linux_kernel{}, differential::linux_client{});
-    check(what, real);
-    compare(what, real);
+        differential::play(tested, ublk::detail::linux_kernel{}, differential::linux_client{});
+    check(tested, real);
+    compare(tested, real);
     if (HasFailure() || std::getenv("UBLK_TRANSCRIPTS") != nullptr) {
         std::cout << text_of(real);
     }

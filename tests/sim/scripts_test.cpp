@@ -30,28 +30,28 @@ constexpr unsigned cpus = 2;
 /// A test's parameter, and not the script itself: GoogleTest copies each a dozen times, and every
 /// start of this program would take a tenth of a second.
 struct chosen {
-    const script* what;
+    const script* tested;
 };
 
 /// By its name.
 void PrintTo(const chosen& one, std::ostream* out) {
-    *out << one.what->name;
+    *out << one.tested->name;
 }
 
 class simulated_driver : public testing::TestWithParam<chosen> {};
 class older_drivers : public testing::TestWithParam<chosen> {};
 
 TEST_P(simulated_driver, does_what_the_source_says) {
-    const script& what = *GetParam().what;
+    const script& tested = *GetParam().tested;
     for (const std::uint64_t seed : {1u, 2u, 3u}) {
-        const transcript lines = differential::play_simulated(what, seed, source, cpus);
-        ASSERT_GE(lines.size(), what.steps.size());
-        for (std::size_t i = 0; i < what.steps.size(); ++i) {
-            const differential::step& s = what.steps[i];
+        const transcript lines = differential::play_simulated(tested, seed, source, cpus);
+        ASSERT_GE(lines.size(), tested.steps.size());
+        for (std::size_t i = 0; i < tested.steps.size(); ++i) {
+            const differential::step& s = tested.steps[i];
             EXPECT_TRUE(lines[i].starts_with(s.text + ": " + s.must))
                 << "step " << i << ": " << lines[i] << ", where " << s.must << " is wanted";
         }
-        for (std::size_t i = what.steps.size(); i < lines.size(); ++i) {
+        for (std::size_t i = tested.steps.size(); i < lines.size(); ++i) {
             ADD_FAILURE() << lines[i];
         }
     }
@@ -59,15 +59,15 @@ TEST_P(simulated_driver, does_what_the_source_says) {
 
 /// On older kernels, of which nobody has written down what they must say: the same at each seed.
 TEST_P(older_drivers, repeat_themselves) {
-    const script& what = *GetParam().what;
+    const script& tested = *GetParam().tested;
     for (const ublk::kernel_version version :
          {ublk::kernel_version{6, 8}, ublk::kernel_version{6, 12}, ublk::kernel_version{6, 12, 117},
           ublk::kernel_version{6, 16}, ublk::kernel_version{7, 0}}) {
-        if (version < what.since || version >= what.until) {
+        if (version < tested.since || version >= tested.until) {
             continue;
         }
-        const transcript first = differential::play_simulated(what, 1, version, cpus);
-        EXPECT_EQ(differential::play_simulated(what, 1, version, cpus), first)
+        const transcript first = differential::play_simulated(tested, 1, version, cpus);
+        EXPECT_EQ(differential::play_simulated(tested, 1, version, cpus), first)
             << "the same seed, another life, on " << version.text();
     }
 }
@@ -76,12 +76,12 @@ TEST_P(older_drivers, repeat_themselves) {
 [[nodiscard]] std::string line_on(ublk::kernel_version version, const std::string& name,
                                   const std::string& begins) {
     const std::vector<script> all = differential::written_scripts();
-    const auto what =
+    const auto tested =
         std::find_if(all.begin(), all.end(), [&](const script& s) { return s.name == name; });
-    if (what == all.end()) {
+    if (tested == all.end()) {
         return "no such script";
     }
-    const transcript lines = differential::play_simulated(*what, 1, version, cpus);
+    const transcript lines = differential::play_simulated(*tested, 1, version, cpus);
     const auto line = std::find_if(lines.begin(), lines.end(), [&](const std::string& each) {
         return each.starts_with(begins);
     });
@@ -119,13 +119,13 @@ TEST(stable_drivers, have_what_was_backported_to_them) {
 [[nodiscard]] std::vector<chosen> scripts_for_the_source() {
     std::vector<chosen> all = scripts();
     std::erase_if(all, [](const chosen& one) {
-        return source < one.what->since || source >= one.what->until;
+        return source < one.tested->since || source >= one.tested->until;
     });
     return all;
 }
 
 [[nodiscard]] std::string name_of_script(const testing::TestParamInfo<chosen>& tried) {
-    return tried.param.what->name;
+    return tried.param.tested->name;
 }
 
 INSTANTIATE_TEST_SUITE_P(scripts, simulated_driver, testing::ValuesIn(scripts_for_the_source()),
