@@ -76,20 +76,20 @@ TEST(durability, fua_without_a_sync_is_noticed) {
 class diary {
 public:
     void handed(std::uint64_t number, op what) {
-        book_.add({.what = journal::kind::handed, .number = number, .op = what});
+        book_.add({.type = journal::kind::handed, .number = number, .op = what});
     }
     void committed(std::uint64_t number, int result = 0) {
-        book_.add({.what = journal::kind::committed, .number = number, .result = result});
+        book_.add({.type = journal::kind::committed, .number = number, .result = result});
     }
     void began(std::uint64_t number, opcode code, std::uint64_t file, std::uint64_t request = 0) {
-        book_.add({.what = journal::kind::began,
+        book_.add({.type = journal::kind::began,
                    .number = number,
-                   .requested = {.code = code},
+                   .sqe = {.code = code},
                    .file = {1, file},
                    .request = request});
     }
     void ended(std::uint64_t number, int result = 0) {
-        book_.add({.what = journal::kind::ended, .number = number, .result = result});
+        book_.add({.type = journal::kind::ended, .number = number, .result = result});
     }
     /// A write of one operation, whole.
     void write(std::uint64_t number, std::uint64_t file) {

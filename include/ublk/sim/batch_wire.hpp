@@ -34,7 +34,7 @@ public:
         put_batch(uapi::io::commit_io_cmds, command, elements, ud);
     }
     [[gnu::noinline]] void fetch_tags(queue_id queue, std::uint16_t, user_data ud) noexcept {
-        put({.what = queued_entry::kind::fetch_batches, .command = {.queue = queue, .ud = ud}});
+        put({.type = queued_entry::kind::fetch_batches, .command = {.queue = queue, .ud = ud}});
     }
 
     [[nodiscard]] std::span<const std::uint16_t> tags(std::uint16_t, int, std::uint32_t) noexcept {
@@ -86,7 +86,7 @@ private:
 
     void put_batch(std::uint32_t op, const uapi::batch_io& command, const void* elements,
                    user_data ud) noexcept {
-        put({.what = queued_entry::kind::batch,
+        put({.type = queued_entry::kind::batch,
              .command = {.op = op, .queue = queue_id{command.q_id}, .ud = ud},
              .batch = command,
              .elements = static_cast<const std::byte*>(elements)});
@@ -106,7 +106,7 @@ private:
     }
 
     int take(const queued_entry& each) override {
-        if (each.what == queued_entry::kind::fetch_batches) {
+        if (each.type == queued_entry::kind::fetch_batches) {
             if (!batches() || each.command.queue.value() >= device_->queues.size()) {
                 return -EINVAL;
             }
@@ -118,7 +118,7 @@ private:
             }
             return 0;
         }
-        if (each.what != queued_entry::kind::batch) {
+        if (each.type != queued_entry::kind::batch) {
             return port::take(each);
         }
         ring_.post(each.command.ud, carry_out(each));

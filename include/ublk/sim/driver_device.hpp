@@ -56,21 +56,21 @@ public:
             return fetch(from, c);
         }
         int code = 0;
-        const char* what = "COMMIT_AND_FETCH_REQ";
+        const char* command = "COMMIT_AND_FETCH_REQ";
         if (is(uapi::io::register_io_buf)) {
-            what = "REGISTER_IO_BUF";
+            command = "REGISTER_IO_BUF";
             code = on.since(6, 15) ? register_pages(from, c) : -EINVAL;
         } else if (is(uapi::io::unregister_io_buf)) {
-            what = "UNREGISTER_IO_BUF";
+            command = "UNREGISTER_IO_BUF";
             code = on.since(6, 15) ? unregister_pages(from, c) : -EINVAL;
         } else if (is(uapi::io::need_get_data)) {
-            what = "NEED_GET_DATA";
+            command = "NEED_GET_DATA";
             code = get_data(from, c);
         } else {
             code = commit(from, c);
         }
         if (code != 0) {
-            on.violation(std::string{what} + " of " + name(c) + " is refused: " + reason(code));
+            on.violation(std::string{command} + " of " + name(c) + " is refused: " + reason(code));
         }
         return code;
     }
@@ -247,10 +247,10 @@ private:
         return 0;
     }
 
-    void note(journal::kind what, request_slot& rq, int result = 0) {
+    void note(journal::kind type, request_slot& rq, int result = 0) {
         if (journal* const book = on.is.book; book != nullptr) {
-            rq.number = what == journal::kind::handed ? book->next_number() : rq.number;
-            journal::entry line{.what = what, .number = rq.number, .result = result};
+            rq.number = type == journal::kind::handed ? book->next_number() : rq.number;
+            journal::entry line{.type = type, .number = rq.number, .result = result};
             line.op = rq.part.op;
             line.flags = rq.part.flags;
             line.sector = rq.part.sector;

@@ -27,19 +27,19 @@ struct lives {
 
         [[nodiscard]] bool went_well() const noexcept { return ended != never && result >= 0; }
         [[nodiscard]] bool writes() const noexcept {
-            const opcode code = first.requested.code;
+            const opcode code = first.sqe.code;
             return code == opcode::write || code == opcode::writev || code == opcode::write_fixed;
         }
-        [[nodiscard]] bool syncs() const noexcept { return first.requested.code == opcode::fsync; }
+        [[nodiscard]] bool syncs() const noexcept { return first.sqe.code == opcode::fsync; }
     };
 
     explicit lives(const journal& book) {
         for (std::size_t now = 0; now < book.entries().size(); ++now) {
             const journal::entry& each = book.entries()[now];
             const bool of_request =
-                each.what == journal::kind::handed || each.what == journal::kind::committed;
+                each.type == journal::kind::handed || each.type == journal::kind::committed;
             auto& all = of_request ? requests : operations;
-            if (each.what == journal::kind::handed || each.what == journal::kind::began) {
+            if (each.type == journal::kind::handed || each.type == journal::kind::began) {
                 all[each.number] = {each, now};
             } else {
                 all[each.number].ended = now;

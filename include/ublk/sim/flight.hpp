@@ -20,7 +20,7 @@ struct ring;
 
 /// An operation of a backend that the kernel has taken and not answered.
 struct flight {
-    submission requested;
+    submission sqe;
     user_data ud{0};
     ring* to = nullptr;                         ///< null: nobody waits for it any more
     std::vector<iovec> pieces{};                ///< of readv and writev, as they were at its begin

@@ -25,7 +25,7 @@ public:
     using file_id = std::pair<std::uint64_t, std::uint64_t>;
 
     struct entry {
-        kind what = kind::handed;
+        kind type = kind::handed;
         std::uint64_t number = 0;  ///< of the request, or of the operation
         int result = 0;            ///< of what ended
 
@@ -36,14 +36,14 @@ public:
         std::uint32_t sectors = 0;
 
         // Of an operation.
-        submission requested{};
+        submission sqe{};
         file_id file{};
         bool durable = false;       ///< a write that is, once it has ended
         std::uint64_t request = 0;  ///< whose buffer it works on; 0 where that is not known
     };
 
     [[nodiscard]] std::uint64_t next_number() noexcept { return ++numbers_; }
-    void add(entry what) { entries_.push_back(std::move(what)); }
+    void add(entry next) { entries_.push_back(std::move(next)); }
 
     [[nodiscard]] const std::vector<entry>& entries() const noexcept { return entries_; }
 

@@ -77,11 +77,11 @@ public:
         put({.command = {uapi::io::unregister_io_buf, queue, t, 0, index, 0, user_data::nobody()}});
     }
 
-    [[gnu::noinline]] void start(const operation& requested) noexcept {
-        put({queued_entry::kind::operation, {.ud = user_data::of(requested)}, requested.submitted});
+    [[gnu::noinline]] void start(const operation& sqe) noexcept {
+        put({queued_entry::kind::operation, {.ud = user_data::of(sqe)}, sqe.submitted});
     }
     [[gnu::noinline]] void cancel_operations() noexcept {
-        put({.what = queued_entry::kind::cancel, .command = {.ud = user_data::nobody()}});
+        put({.type = queued_entry::kind::cancel, .command = {.ud = user_data::nobody()}});
     }
     [[gnu::noinline]] void listen() noexcept {
         wakeup_.readable = false;
@@ -138,7 +138,7 @@ protected:
     }
 
     void poll_waker() noexcept {
-        put({.what = queued_entry::kind::listen, .command = {.ud = user_data::wake()}});
+        put({.type = queued_entry::kind::listen, .command = {.ud = user_data::wake()}});
     }
 
     [[nodiscard]] int register_buffers(const port_needs& needs) {
@@ -248,7 +248,7 @@ protected:
 
     /// 0, or what answers it at once.
     virtual int take(const queued_entry& each) {
-        switch (each.what) {
+        switch (each.type) {
         case queued_entry::kind::batch:
         case queued_entry::kind::fetch_batches:
             return -EINVAL;

@@ -52,31 +52,31 @@ inline void note_begin(const ring& of, flight& f) {
         return;
     }
     f.number = book->next_number();
-    journal::entry what{.what = journal::kind::began, .number = f.number};
-    what.requested = f.requested;
-    what.file = journal::id_of(f.requested.file);
+    journal::entry entry{.type = journal::kind::began, .number = f.number};
+    entry.sqe = f.sqe;
+    entry.file = journal::id_of(f.sqe.file);
     constexpr std::uint32_t dsync = 2 | 4;  // RWF_DSYNC, RWF_SYNC
-    const int mode = ::fcntl(f.requested.file, F_GETFL);
-    what.durable = detail::transfers(f.requested.code) &&
-                   ((f.requested.op_flags & dsync) != 0 || (mode >= 0 && (mode & O_DSYNC) != 0));
+    const int mode = ::fcntl(f.sqe.file, F_GETFL);
+    entry.durable = detail::transfers(f.sqe.code) &&
+                    ((f.sqe.op_flags & dsync) != 0 || (mode >= 0 && (mode & O_DSYNC) != 0));
     if (f.pages != nullptr && f.pages->request() != nullptr) {
-        what.request = f.pages->request()->number;
-    } else if (detail::transfers(f.requested.code)) {
+        entry.request = f.pages->request()->number;
+    } else if (detail::transfers(f.sqe.code)) {
         const auto* const place = f.pieces.empty()
-                                      ? reinterpret_cast<const std::byte*>(f.requested.address)
+                                      ? reinterpret_cast<const std::byte*>(f.sqe.address)
                                       : static_cast<const std::byte*>(f.pieces[0].iov_base);
-        what.request = of.whose ? of.whose(place) : 0;
+        entry.request = of.whose ? of.whose(place) : 0;
     }
-    book->add(what);
+    book->add(entry);
 }
 
 /// And that it has ended.
 inline void note_end(const flight& f, int answer) {
     journal* const book = f.to->on.is.book;
     if (book != nullptr) {
-        journal::entry what{.what = journal::kind::ended, .number = f.number, .result = answer};
-        what.requested = f.requested;
-        book->add(what);
+        journal::entry entry{.type = journal::kind::ended, .number = f.number, .result = answer};
+        entry.sqe = f.sqe;
+        book->add(entry);
     }
 }
 

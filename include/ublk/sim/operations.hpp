@@ -35,16 +35,15 @@ public:
     /// 0, or the answer of one that ends at once. `requests`: those that the server has through
     /// this ring.
     [[nodiscard]] int start(const queued_entry& entry, std::size_t requests) {
-        const submission& requested = entry.requested;
+        const submission& sqe = entry.sqe;
         const user_data ud = entry.command.ud;
         count_operation(ring_, requests);
-        const auto mine =
-            std::make_shared<flight>(flight{.requested = requested, .ud = ud, .to = &ring_});
+        const auto mine = std::make_shared<flight>(flight{.sqe = sqe, .ud = ud, .to = &ring_});
         if (const int code = prepare(*mine); code != 0) {
             return code;
         }
         note_begin(ring_, *mine);
-        const bool can_wait = detail::waits(requested.code);
+        const bool can_wait = detail::waits(sqe.code);
         if (!can_wait && on_.dice.chance(4)) {  // done within io_uring_enter
             const int answer = carry_out(*mine);
             note_end(*mine, answer);
@@ -54,7 +53,7 @@ public:
         ring_.flights.push_back(mine);
         (void)on_.tasks.spawn("io_uring operation", [&on = on_, mine] {
             const int answer =
-                detail::waits(mine->requested.code) ? live_until_ready(on, *mine) : live(on, *mine);
+                detail::waits(mine->sqe.code) ? live_until_ready(on, *mine) : live(on, *mine);
             if (mine->to != nullptr) {
                 note_end(*mine, answer);
                 ring& home = *mine->to;
@@ -78,7 +77,7 @@ public:
     /// does later.
     static void die(ring& of) {
         for (const flight_ptr& each : std::vector{of.flights}) {
-            if (!detail::waits(each->requested.code) && of.on.dice.chance(2)) {
+            if (!detail::waits(each->sqe.code) && of.on.dice.chance(2)) {
                 (void)carry_out(of.on, *each, {});
             }
         }
@@ -97,24 +96,24 @@ public:
 private:
     /// What io_uring looks at when an operation is submitted (IORING_FEAT_SUBMIT_STABLE).
     [[nodiscard]] int prepare(flight& f) const {
-        const submission& requested = f.requested;
-        if (detail::vectored(requested.code)) {
-            const auto* const first = reinterpret_cast<const iovec*>(requested.address);
-            touch(first, requested.length * sizeof(iovec));
-            f.pieces.assign(first, first + requested.length);
-        } else if (requested.code == opcode::send || requested.code == opcode::recv) {
-            f.on_stream = requested.length != 0 && is_stream(requested.file);
-        } else if (requested.code == opcode::timeout) {
+        const submission& sqe = f.sqe;
+        if (detail::vectored(sqe.code)) {
+            const auto* const first = reinterpret_cast<const iovec*>(sqe.address);
+            touch(first, sqe.length * sizeof(iovec));
+            f.pieces.assign(first, first + sqe.length);
+        } else if (sqe.code == opcode::send || sqe.code == opcode::recv) {
+            f.on_stream = sqe.length != 0 && is_stream(sqe.file);
+        } else if (sqe.code == opcode::timeout) {
             std::int64_t parts[2];
-            touch(reinterpret_cast<const void*>(requested.address), sizeof parts);
-            std::memcpy(parts, reinterpret_cast<const void*>(requested.address), sizeof parts);
+            touch(reinterpret_cast<const void*>(sqe.address), sizeof parts);
+            std::memcpy(parts, reinterpret_cast<const void*>(sqe.address), sizeof parts);
             f.time = std::chrono::seconds{parts[0]} + std::chrono::nanoseconds{parts[1]};
             return parts[0] < 0 || parts[1] < 0 ? -EINVAL : 0;
-        } else if (detail::fixed(requested.code)) {
-            f.pages = ring_.buffers.find(requested.buffer);
-            return f.pages == nullptr ? -EFAULT
-                                      : f.pages->check(requested.address, requested.length,
-                                                       detail::fills(requested.code));
+        } else if (detail::fixed(sqe.code)) {
+            f.pages = ring_.buffers.find(sqe.buffer);
+            return f.pages == nullptr
+                       ? -EFAULT
+                       : f.pages->check(sqe.address, sqe.length, detail::fills(sqe.code));
         }
         return 0;
     }
@@ -145,7 +144,7 @@ private:
 
     /// Of what waits for something outside: until that is there, or for ever.
     [[nodiscard]] static int live_until_ready(machine& on, flight& f) {
-        if (f.requested.code == opcode::timeout) {
+        if (f.sqe.code == opcode::timeout) {
             nap(on, f, f.time);
             return f.cancelled ? -ECANCELED : -ETIME;
         }
@@ -170,7 +169,7 @@ private:
 
     /// The answer of a poll, a send or a recv, if there is one yet.
     [[nodiscard]] static std::optional<int> look(machine& on, flight& f) {
-        submission now = f.requested;
+        submission now = f.sqe;
         if (now.code == opcode::poll_add) {
             const int ready = perform(now);
             return ready == 0 ? std::nullopt : std::optional{ready};
@@ -178,8 +177,8 @@ private:
         const bool all = (now.op_flags & MSG_WAITALL) != 0;
         now.op_flags = (now.op_flags & ~std::uint32_t{MSG_WAITALL}) | MSG_DONTWAIT;
         while (true) {
-            now.address = f.requested.address + f.moved;
-            now.length = f.requested.length - f.moved;
+            now.address = f.sqe.address + f.moved;
+            now.length = f.sqe.length - f.moved;
             if (f.on_stream && on.dice.chance(on.is.often.short_transfer)) {
                 now.length = 1 + static_cast<std::uint32_t>(on.dice.below(now.length));
             }
@@ -193,7 +192,7 @@ private:
                 return f.moved != 0 ? static_cast<int>(f.moved) : outcome;
             }
             f.moved += static_cast<std::uint32_t>(outcome);
-            if (!all || f.moved == f.requested.length) {
+            if (!all || f.moved == f.sqe.length) {
                 return static_cast<int>(f.moved);
             }
         }
@@ -204,7 +203,7 @@ private:
     [[nodiscard]] int carry_out(flight& f) const { return carry_out(on_, f, on_.is.often); }
 
     [[nodiscard]] static int carry_out(machine& on, flight& f, const troubles& often) {
-        submission now = f.requested;
+        submission now = f.sqe;
         const bool on_file = now.offset != ~std::uint64_t{0};
         if (on.dice.chance(often.operation_fails)) {
             return detail::fills(now.code) || on.dice.chance(2) ? -EIO : -ENOSPC;
@@ -235,9 +234,8 @@ private:
     }
 
     /// A pipe or a socket that is not ready would hold up the whole world.
-    [[nodiscard]] static bool readable_or_writable(const submission& requested) {
-        pollfd waiting{requested.file,
-                       static_cast<short>(detail::fills(requested.code) ? POLLIN : POLLOUT), 0};
+    [[nodiscard]] static bool readable_or_writable(const submission& sqe) {
+        pollfd waiting{sqe.file, static_cast<short>(detail::fills(sqe.code) ? POLLIN : POLLOUT), 0};
         return ::poll(&waiting, 1, 0) != 0;
     }
 

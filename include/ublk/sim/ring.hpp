@@ -69,9 +69,9 @@ struct io_command {
 /// What waits in the submission queue.
 struct queued_entry {
     enum class kind : std::uint8_t { command, operation, cancel, listen, batch, fetch_batches };
-    kind what = kind::command;
-    io_command command{};    ///< of the others only the user_data counts
-    submission requested{};  ///< of an operation
+    kind type = kind::command;
+    io_command command{};  ///< of the others only the user_data counts
+    submission sqe{};      ///< of an operation
     uapi::batch_io batch{};
     const std::byte* elements = nullptr;  ///< of a batch
 };
