@@ -56,7 +56,7 @@ enum class fault {
 };
 
 struct in_flight {
-    io what;
+    io intent;
     model::ticket ticket = 0;
     bytes data;
     std::vector<std::uint32_t> to_do{};  // blocks, in the order in which they are carried out
@@ -98,30 +98,30 @@ public:
     }
 
 private:
-    bool goes_wrong(fault what) { return broken_ == what && dice_.chance(6); }
+    bool goes_wrong(fault intent) { return broken_ == intent && dice_.chance(6); }
 
     void begin() {
         static constexpr op ops[] = {op::write,   op::write,       op::write, op::write,
                                      op::read,    op::read,        op::read,  op::flush,
                                      op::discard, op::write_zeroes};
         in_flight r{{ops[dice_.below(std::size(ops))]}, 0, {}};
-        if (r.what.op != op::flush) {
-            r.what.block = dice_.below(disk_blocks);
-            r.what.blocks = static_cast<std::uint32_t>(
-                1 + dice_.below(std::min<std::uint64_t>(4, disk_blocks - r.what.block)));
-            r.what.fua = dice_.chance(4);
+        if (r.intent.op != op::flush) {
+            r.intent.block = dice_.below(disk_blocks);
+            r.intent.blocks = static_cast<std::uint32_t>(
+                1 + dice_.below(std::min<std::uint64_t>(4, disk_blocks - r.intent.block)));
+            r.intent.fua = dice_.chance(4);
         } else {
-            r.what.blocks = 0;
+            r.intent.blocks = 0;
         }
-        if (r.what.op == op::write || r.what.op == op::read) {
-            r.data.resize(r.what.blocks * block_size);
+        if (r.intent.op == op::write || r.intent.op == op::read) {
+            r.data.resize(r.intent.blocks * block_size);
         }
-        const std::uint32_t parts = r.what.op == op::flush ? disk_blocks : r.what.blocks;
+        const std::uint32_t parts = r.intent.op == op::flush ? disk_blocks : r.intent.blocks;
         for (std::uint32_t i = 0; i < parts; ++i) {
             r.to_do.insert(r.to_do.begin() + static_cast<std::ptrdiff_t>(dice_.below(i + 1)), i);
         }
         r.fails = dice_.chance(12);
-        r.ticket = model_.begin(r.what, r.data);
+        r.ticket = model_.begin(r.intent, r.data);
         in_flight_.push_back(std::move(r));
     }
 
@@ -141,7 +141,7 @@ private:
                 break;
             }
         }
-        if (!r.done.empty() && r.what.op != op::read && dice_.chance(8)) {
+        if (!r.done.empty() && r.intent.op != op::read && dice_.chance(8)) {
             carry_out(
                 r, r.done[dice_.below(r.done.size())]);  // again, as a server does that recovered
             return;
@@ -162,8 +162,8 @@ private:
     void write_back(std::uint64_t block) { store_.write_through(place(block), content(block)); }
 
     void carry_out(in_flight& r, std::uint32_t part) {
-        const std::uint64_t block = r.what.block + part;
-        switch (r.what.op) {
+        const std::uint64_t block = r.intent.block + part;
+        switch (r.intent.op) {
         case op::read:
             read(block, std::span{r.data}.subspan(part * block_size, block_size));
             break;
@@ -190,7 +190,7 @@ private:
             break;
         default:
             if (!goes_wrong(fault::keeps_data_after_write_zeroes)) {
-                store(block, bytes(block_size), r.what.fua);
+                store(block, bytes(block_size), r.intent.fua);
             }
         }
     }
@@ -230,7 +230,7 @@ private:
             const bytes before = content(block);
             std::copy(before.begin() + 32, before.end(), data.begin() + 32);
         }
-        store(block, data, r.what.fua && !goes_wrong(fault::ignores_fua));
+        store(block, data, r.intent.fua && !goes_wrong(fault::ignores_fua));
     }
 
     void store(std::uint64_t block, const bytes& data, bool fua) {
@@ -279,8 +279,8 @@ private:
 
     void server_death() {
         for (const in_flight& r : in_flight_) {
-            if (broken_ == fault::lets_a_dead_server_write && r.what.op == op::write) {
-                late_.emplace_back(r.what.block,
+            if (broken_ == fault::lets_a_dead_server_write && r.intent.op == op::write) {
+                late_.emplace_back(r.intent.block,
                                    bytes(r.data.begin(), r.data.begin() + block_size));
             }
         }

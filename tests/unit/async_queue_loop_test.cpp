@@ -131,8 +131,8 @@ struct bench {
         }
     }
 
-    void order(unsigned what) {
-        flags |= what;
+    void order(unsigned action) {
+        flags |= action;
         scripted_port::wakeup(&port);
     }
 
@@ -220,7 +220,7 @@ TEST(async_server, tasks_end_in_any_order) {
               0);
     std::vector<unsigned> order;
     for (const auto& each : b.port.log) {
-        if (each.what == verb::commit) {
+        if (each.action == verb::commit) {
             order.push_back(each.tag);
         }
     }
@@ -357,7 +357,7 @@ std::uint64_t registration_of(unsigned q, unsigned t) {
     std::optional<std::uint64_t> outcome;
     for (const auto& each : b.port.log) {
         EXPECT_EQ(each.memory, 0u);
-        const bool offers = each.what == verb::fetch || each.what == verb::commit;
+        const bool offers = each.action == verb::fetch || each.action == verb::commit;
         if (offers && each.queue == q && each.tag == t) {
             EXPECT_EQ(outcome.value_or(each.registration), each.registration);  // fetch and commit
             outcome = each.registration;
@@ -449,14 +449,14 @@ TEST(zero_copy, pages_are_registered_before_the_operation_and_given_back_before_
                          EXPECT_EQ(b.port.in_flight[0]->submitted.buffer, 6);
                          EXPECT_EQ(b.port.in_flight[0]->submitted.address, 0u);
                          EXPECT_TRUE(b.port.at(1, 2).registered);
-                         EXPECT_EQ(b.port.log.back().what, verb::start);
+                         EXPECT_EQ(b.port.log.back().action, verb::start);
                          b.port.answer(*b.port.in_flight[0], 4096);
                      }}),
               0);
     EXPECT_EQ(b.port.said_of(1, 2), (std::vector<verb>{verb::fetch, verb::register_buffer,
                                                        verb::unregister_buffer, verb::commit}));
     for (const auto& each : b.port.log) {
-        if (each.what == verb::register_buffer || each.what == verb::unregister_buffer) {
+        if (each.action == verb::register_buffer || each.action == verb::unregister_buffer) {
             EXPECT_EQ(each.index, 6u);
         }
     }
@@ -936,11 +936,11 @@ TEST(async_server, commits_each_request_once_whenever_it_is_told_to_go) {
         SCOPED_TRACE(seed);
         interleaving<paths::zero_copy> any{seed};
         const unsigned when = 1 + seed * 3;
-        const unsigned what =
+        const unsigned action =
             seed % 2 == 0 ? ublk::detail::loop_flags::leave : ublk::detail::loop_flags::refuse;
-        any.b.port.step = [&any, when, what] {
+        any.b.port.step = [&any, when, action] {
             if (any.moves == when) {
-                any.b.order(what);
+                any.b.order(action);
             }
             return any.move();
         };

@@ -33,7 +33,7 @@ public:
     enum class verb { fetch, commit, get_data, register_buffer, unregister_buffer, start, cancel };
 
     struct command {
-        verb what;
+        verb action;
         unsigned queue = 0;
         unsigned tag = 0;
         int result = 0;
@@ -68,18 +68,19 @@ public:
 
     [[nodiscard]] tag_state& at(unsigned queue, unsigned tag) { return tags_[{queue, tag}]; }
 
-    [[nodiscard]] std::size_t count(verb what) const {
-        return static_cast<std::size_t>(std::count_if(
-            log.begin(), log.end(), [what](const command& each) { return each.what == what; }));
+    [[nodiscard]] std::size_t count(verb action) const {
+        return static_cast<std::size_t>(
+            std::count_if(log.begin(), log.end(),
+                          [action](const command& each) { return each.action == action; }));
     }
 
     /// What was said of one tag, in order.
     [[nodiscard]] std::vector<verb> said_of(unsigned queue, unsigned tag) const {
         std::vector<verb> all;
         for (const command& each : log) {
-            if (each.queue == queue && each.tag == tag && each.what != verb::start &&
-                each.what != verb::cancel) {
-                all.push_back(each.what);
+            if (each.queue == queue && each.tag == tag && each.action != verb::start &&
+                each.action != verb::cancel) {
+                all.push_back(each.action);
             }
         }
         return all;
