@@ -8,6 +8,7 @@
 #include <ublk/kernel/host.hpp>
 #include <ublk/kernel/linux_kernel.hpp>
 #include <ublk/kernel/process_owner.hpp>
+#include <ublk/policy/scheduling.hpp>
 #include <ublk/policy/wait.hpp>
 
 #include <atomic>
@@ -31,6 +32,9 @@ struct thread_set_options {
 
     /// How long a thread looks for requests before it sleeps. Range: 0 to 1 h.
     std::chrono::nanoseconds spin{0};
+
+    /// How the scheduler treats a thread that a request wakes up.
+    scheduling scheduled = scheduling::automatic;
 
     /// How long the end of the set waits for its threads. A thread whose backend never returns is
     /// left behind then. Range: at least 1 ms.
@@ -184,6 +188,7 @@ private:
         if (!s.kernel.enter_queue_thread(cpus)) {
             s.misplaced = true;
         }
+        detail::apply_scheduling(s.kernel, s.requested.scheduled);
         Kernel::this_thread_mark() = &s;
         set_thread& mine = *s.threads[index];
         std::vector<detail::set_member> members;

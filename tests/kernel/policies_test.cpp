@@ -77,6 +77,11 @@ public:
         const std::lock_guard lock{mutex_};
         return threads_;
     }
+    /// SCHED_OTHER and so on, of these threads.
+    [[nodiscard]] std::set<int> schedules() const {
+        const std::lock_guard lock{mutex_};
+        return schedules_;
+    }
 
 private:
     void note() {
@@ -84,12 +89,14 @@ private:
         const pid_t mine = ::gettid();
         if (!threads_.contains(mine)) {
             threads_[mine] = cpus_of(0);
+            schedules_.insert(::sched_getscheduler(0));
         }
     }
 
     ublk::backends::memory store_{disk_size};
     mutable std::mutex mutex_;
     std::map<pid_t, std::set<std::size_t>> threads_;
+    std::set<int> schedules_;
 };
 
 std::string outcome;
@@ -291,6 +298,45 @@ TEST_F(policies, threads_run_where_the_user_lets_them) {
     for (const auto& [thread, cpus] : threads) {
         EXPECT_EQ(cpus, (std::set<std::size_t>{0})) << "thread " << thread;
     }
+}
+
+/// How the threads are scheduled that serve the partition scan of a disk of `Arguments`.
+template <class QueuePolicy, class... Arguments>
+[[nodiscard]] std::set<int> schedules_of(const Arguments&... arguments) {
+    const auto store = std::make_shared<witness>();
+    ublk::device<witness, QueuePolicy> disk{store, arguments..., asking(2)};
+    disk.start();
+    ublk_test::await_partition_scan(disk.path());
+    disk.stop();
+    return store->schedules();
+}
+
+template <ublk::scheduling Treated>
+using treated = ublk::with<ublk::per_cpu, places::scheduled_as<places::queue_cpus, Treated>>;
+
+// By default SCHED_BATCH from 7.2 on, which the guests' newest kernel is and 6.12 is not.
+TEST_F(policies, threads_are_scheduled_as_their_placement_says) {
+    const int by_default = ublk::detail::linux_kernel{}.version() >= ublk::kernel_version{7, 2}
+                               ? SCHED_BATCH
+                               : SCHED_OTHER;
+    const std::set<int> automatic{by_default}, batch{SCHED_BATCH}, other{SCHED_OTHER};
+    EXPECT_EQ(schedules_of<ublk::per_cpu>(), automatic);
+    EXPECT_EQ(schedules_of<treated<ublk::scheduling::batch>>(), batch);
+    EXPECT_EQ(schedules_of<treated<ublk::scheduling::inherited>>(), other);
+    EXPECT_EQ(schedules_of<ublk::pooled>(ublk::thread_set{{.threads = 2}}), automatic);
+    EXPECT_EQ(schedules_of<ublk::pooled>(
+                  ublk::thread_set{{.threads = 2, .scheduled = ublk::scheduling::batch}}),
+              batch);
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER) << "the caller of start is not changed";
+}
+
+TEST_F(policies, threads_keep_what_the_user_has_chosen_for_the_program) {
+    std::thread{[] {
+        const ::sched_param none{};
+        ASSERT_EQ(::sched_setscheduler(0, SCHED_IDLE, &none), 0);
+        EXPECT_EQ(schedules_of<ublk::per_cpu>(), (std::set<int>{SCHED_IDLE}));
+        EXPECT_EQ(schedules_of<treated<ublk::scheduling::batch>>(), (std::set<int>{SCHED_IDLE}));
+    }}.join();
 }
 
 /// Takes the second CPU away, or gives it back.

@@ -151,5 +151,29 @@ TEST_F(placement, one_domain_is_the_same_for_every_thread) {
     EXPECT_EQ(places::one_node::domain, ublk::cpu_domain::node);
 }
 
+using ublk::scheduling;
+
+struct placement_of_users {
+    static constexpr ublk::axis on = ublk::axis::placement;
+};
+
+TEST_F(placement, says_how_its_threads_are_scheduled) {
+    using inherited = places::scheduled_as<places::listed_cpus, scheduling::inherited>;
+    EXPECT_EQ(ublk::detail::scheduling_of<inherited>, scheduling::inherited);
+    EXPECT_EQ(ublk::detail::scheduling_of<places::queue_cpus>, scheduling::automatic);
+    EXPECT_EQ(ublk::detail::scheduling_of<placement_of_users>, scheduling::automatic);
+    EXPECT_TRUE(inherited::needs_list);
+    EXPECT_EQ(members(inherited::cpus(facts(1))), (cpus{1}));
+}
+
+TEST(scheduling_on, is_chosen_by_the_kernel_where_the_user_leaves_it) {
+    using ublk::detail::scheduling_on;
+    EXPECT_EQ(scheduling_on({7, 1, 99}, scheduling::automatic), scheduling::inherited);
+    EXPECT_EQ(scheduling_on({7, 2}, scheduling::automatic), scheduling::batch);
+    EXPECT_EQ(scheduling_on({8, 0}, scheduling::automatic), scheduling::batch);
+    EXPECT_EQ(scheduling_on({6, 8}, scheduling::batch), scheduling::batch);
+    EXPECT_EQ(scheduling_on({8, 0}, scheduling::inherited), scheduling::inherited);
+}
+
 }  // namespace
 }  // namespace queue_policy_test

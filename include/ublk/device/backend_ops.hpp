@@ -107,7 +107,8 @@ template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
             .needs_affinity = placement::needs_affinity,
             .needs_list = placement::needs_list,
             .batch_io = in_batches<BatchPolicy, Kernel>,
-            .neighbours = placement::domain};
+            .neighbours = placement::domain,
+            .scheduled = scheduling_of<placement>};
 }
 
 }  // namespace ublk::inline v0::detail

@@ -44,6 +44,7 @@ struct device_ops {
     bool needs_list;                 ///< of CPUs
     bool batch_io;                   ///< is asked for, where the driver has it
     cpu_domain neighbours;           ///< in which the threads are to run
+    scheduling scheduled;            ///< how the scheduler is to treat them
 };
 
 }  // namespace ublk::inline v0::detail

@@ -156,6 +156,7 @@ private:
         part& mine = parts_[index];
         if (begin(index, nullptr)) {
             if (!mine.ended) {
+                apply_scheduling(kernel_, ops_.scheduled);
                 end(mine, mine.worker.run());
             }
             if (mine.failed) {

@@ -4,6 +4,7 @@
 #include <ublk/detail/cpu_domain.hpp>
 #include <ublk/detail/process.hpp>
 #include <ublk/kernel/thread_affinity.hpp>
+#include <ublk/kernel/thread_scheduling.hpp>
 #include <ublk/time_limit.hpp>
 
 #include <pthread.h>
@@ -32,7 +33,8 @@ using deadline = std::chrono::steady_clock::time_point;
 /// std::condition_variable_any are. `this_process` names the calling process: a forked child has
 /// another number, never 0. `enter_queue_thread` prepares the calling thread for serving queues, on
 /// those of `cpus` that it may use already; with an empty set it stays where it is, and so it does
-/// where it may use none of them, which is answered with false. `neighbours` are the CPUs in the
+/// where it may use none of them, which is answered with false. `use_sched_batch` keeps the calling
+/// thread from preempting others when it wakes up, where it may. `neighbours` are the CPUs in the
 /// same domain as `cpu`, or as the one where the caller runs; empty where that is not known.
 /// `this_thread_mark` is a word of the calling thread's own, null at first.
 template <class H>
@@ -44,6 +46,8 @@ concept host = requires(const H& h, const cpu_set& cpus, std::optional<unsigned>
     { h.neighbours(cpu, cpu_domain::l3) } -> std::same_as<cpu_set>;
     { h.enter_queue_thread(cpus) }
     noexcept->std::same_as<bool>;
+    { h.use_sched_batch() }
+    noexcept;
     { H::this_thread_mark() } -> std::same_as<const void*&>;
 }
 &&requires(typename H::thread thread, typename H::mutex& mutex, typename H::condition& condition,
@@ -88,6 +92,10 @@ struct native_host {
         (void)::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 #endif
         return this_thread_affinity().set(cpus);
+    }
+
+    void use_sched_batch() const noexcept {
+        take_sched_batch();
     }
 
     [[nodiscard]] static const void*& this_thread_mark() noexcept {

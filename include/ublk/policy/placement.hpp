@@ -3,6 +3,7 @@
 
 #include <ublk/detail/cpu_domain.hpp>
 #include <ublk/policy/queue_policy.hpp>
+#include <ublk/policy/scheduling.hpp>
 
 #include <cstddef>
 #include <span>
@@ -28,6 +29,7 @@ struct place_facts {
 /// | `P::needs_affinity` | constant: goes by `queue_cpus`                                        |
 /// | `P::needs_list`     | constant: goes by `options::cpus`, which must not be empty            |
 /// | `P::domain`         | constant: which neighbours it goes by                                 |
+/// | `P::scheduled`      | optional constant: how the scheduler treats it; `automatic`           |
 /// | `P::on`             | `axis::placement`                                                     |
 namespace places {
 
@@ -76,6 +78,27 @@ struct one_node : one_l3 {
     static constexpr cpu_domain domain = cpu_domain::node;
 };
 
+/// Another placement, with threads that the scheduler treats in another way:
+///
+///     ublk::with<ublk::per_cpu, places::scheduled_as<places::queue_cpus, scheduling::inherited>>
+template <class Placement, scheduling Treated>
+struct scheduled_as : Placement {
+    static constexpr scheduling scheduled = Treated;
+};
+
 }  // namespace places
+
+namespace detail {
+
+template <class Placement>
+inline constexpr scheduling scheduling_of = [] {
+    if constexpr (requires { Placement::scheduled; }) {
+        return Placement::scheduled;
+    } else {
+        return scheduling::automatic;
+    }
+}();
+
+}  // namespace detail
 
 }  // namespace ublk::inline v0

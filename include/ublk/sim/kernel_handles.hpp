@@ -41,6 +41,7 @@ public:
     }
     [[nodiscard]] unsigned online_cpus() const noexcept { return in_->on().is.cpus; }
     [[nodiscard]] bool enter_queue_thread(const cpu_set&) const noexcept { return true; }
+    void use_sched_batch() const noexcept {}  // fibers take turns as the test has them
     /// A backend whose coroutines cannot run is wrong; one that throws may mean to.
     void hear_of(const ublk::detail::request_failure& failure) const {
         if (failure.why != event::kind::exception) {
