@@ -144,6 +144,10 @@ public:
         bytes_ = header.nr_elem * header.elem_bytes;
         served += header.nr_elem;
     }
+    void commit_single(const uapi::batch_io& header, const void* tag, detail::user_data) {
+        hand(header, tag);
+        ++served;
+    }
     void fetch_tags(queue_id, std::uint16_t, detail::user_data t) noexcept { fetched_ = t; }
     [[nodiscard]] std::span<const std::uint16_t> tags(std::uint16_t, int answer,
                                                       std::uint32_t) const noexcept {

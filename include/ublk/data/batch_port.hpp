@@ -75,8 +75,8 @@ public:
         for (std::uint16_t queue_index = 0; queue_index < lanes_.size(); ++queue_index) {
             lane& l = lanes_[queue_index];
             const std::uint16_t all = static_cast<std::uint16_t>(l.filled() - l.handed);
-            wire_.prepare_tags(header(l.id, all), l.elements.data(),
-                               user_data::batch(kind::prepared, queue_index, 0, all));
+            const user_data ud = user_data::batch(kind::prepared, queue_index, 0, all);
+            wire_.prepare_tags(header(l.id, all), l.elements.data(), ud);
             wire_.fetch_tags(l.id, queue_index, user_data::batch(kind::fetched, queue_index));
             l.handed = l.answered = l.filled();
         }
@@ -205,6 +205,10 @@ private:
     void offload() noexcept {
         for (std::uint16_t queue_index = 0; queue_index < lanes_.size(); ++queue_index) {
             lane& l = lanes_[queue_index];
+            if (l.filled() - l.handed == 1 && l.answered == l.handed && !l.ended) {
+                send_single(l, queue_index);
+                continue;
+            }
             while (l.handed != l.filled()) {
                 const std::uint32_t first = l.handed & l.mask;
                 const std::uint32_t count = std::min(l.filled() - l.handed, l.mask + 1 - first);
@@ -213,6 +217,16 @@ private:
                 l.handed += count;
             }
         }
+    }
+
+    // One element is taken or not, which the lack of an event says as well: the thread waits for
+    // requests alone. It stays in place until its tag has another, which a refusal comes before.
+    void send_single(lane& l, std::uint16_t queue_index) noexcept {
+        const std::uint32_t first = l.handed & l.mask;
+        wire_.commit_single(
+            header(l.id, 1), &l.elements[first],
+            user_data::batch(kind::single, queue_index, static_cast<std::uint16_t>(first), 1));
+        l.answered = ++l.handed;
     }
 
     void send(lane& l, std::uint16_t queue_index, std::uint16_t first,
@@ -248,6 +262,8 @@ private:
         } else if (ud.kind() == kind::committed) {
             --unanswered_;
             settle(l, ud, answer, consume);
+        } else if (ud.kind() == kind::single && answer < 0) {
+            consume(user_data::io(ud.queue_index(), tag{l.elements[ud.first()].tag()}), answer);
         }
     }
 

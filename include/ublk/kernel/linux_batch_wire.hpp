@@ -101,6 +101,13 @@ public:
                           reinterpret_cast<std::uintptr_t>(elements));
     }
 
+    /// One tag with its answer; there is an event only if the driver refuses it. `element` must
+    /// stay until `flush` has succeeded.
+    void commit_single(const uapi::batch_io& command, const void* element, user_data ud) noexcept {
+        io_.quiet_command(uapi::io::commit_io_cmds, command, ud,
+                          reinterpret_cast<std::uintptr_t>(element));
+    }
+
     /// From now on each event tells which tags have a request.
     void fetch_tags(queue_id queue, std::uint16_t place, user_data ud) noexcept {
         uapi::batch_io command;

@@ -91,8 +91,9 @@ public:
 
     /// The same, with an event only if it fails.
     template <class Command>
-    void quiet_command(std::uint32_t op, const Command& command, user_data ud) noexcept {
-        put(0, IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS, op, command, ud.raw());
+    void quiet_command(std::uint32_t op, const Command& command, user_data ud,
+                       std::uint64_t address = 0) noexcept {
+        put(0, IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS, op, command, ud.raw(), address);
     }
 
     /// A command on fixed file 0 that goes on telling, each time in a buffer of that group.

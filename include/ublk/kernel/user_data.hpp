@@ -34,8 +34,9 @@ public:
     }
 
     /// What the driver's batches are about: the tags of a queue, as they are first given to the
-    /// driver, as they come with requests, and as `count` of them go back with answers.
-    enum class batch_kind : std::uint8_t { none, queue, prepared, fetched, committed };
+    /// driver, as they come with requests, and as `count` of them go back with answers; and as one
+    /// goes back, the `first`.
+    enum class batch_kind : std::uint8_t { none, queue, prepared, fetched, committed, single };
     [[nodiscard]] static constexpr user_data batch(batch_kind kind, std::uint16_t queue_index,
                                                    std::uint16_t first = 0,
                                                    std::uint16_t count = 0) noexcept {

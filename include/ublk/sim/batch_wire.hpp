@@ -33,6 +33,10 @@ public:
                                        user_data ud) noexcept {
         put_batch(uapi::io::commit_io_cmds, command, elements, ud);
     }
+    [[gnu::noinline]] void commit_single(const uapi::batch_io& command, const void* element,
+                                         user_data ud) noexcept {
+        put_batch(uapi::io::commit_io_cmds, command, element, ud, true);
+    }
     [[gnu::noinline]] void fetch_tags(queue_id queue, std::uint16_t, user_data ud) noexcept {
         put({.type = queued_entry::kind::fetch_batches, .command = {.queue = queue, .ud = ud}});
     }
@@ -85,10 +89,11 @@ private:
     [[nodiscard]] random& dice() noexcept { return in_.on().dice; }
 
     void put_batch(std::uint32_t op, const uapi::batch_io& command, const void* elements,
-                   user_data ud) noexcept {
+                   user_data ud, bool quiet = false) noexcept {
         put({.type = queued_entry::kind::batch,
              .command = {.op = op, .queue = queue_id{command.q_id}, .ud = ud},
              .batch = command,
+             .quiet = quiet,
              .elements = static_cast<const std::byte*>(elements)});
     }
 
@@ -121,7 +126,9 @@ private:
         if (each.type != queued_entry::kind::batch) {
             return port::take(each);
         }
-        ring_.post(each.command.ud, carry_out(each));
+        if (const int answer = carry_out(each); answer < 0 || !each.quiet) {
+            ring_.post(each.command.ud, answer);
+        }
         return 0;
     }
 

@@ -73,6 +73,7 @@ struct queued_entry {
     io_command command{};  ///< of the others only the user_data counts
     submission sqe{};      ///< of an operation
     uapi::batch_io batch{};
+    bool quiet = false;                   ///< of a batch: an event only for a refusal
     const std::byte* elements = nullptr;  ///< of a batch
 };
 
