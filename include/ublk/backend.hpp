@@ -258,6 +258,8 @@ template <class B>
     switch (path) {
     case data_path::copy:
         return accepts<B, detail::memory_span>;
+    case data_path::thread_copy:  // a coroutine holds its bytes for as long as it likes
+        return accepts<B, detail::memory_span> && !asynchronous<B, detail::memory_span>;
     case data_path::user_copy:
         return accepts<B, user_copy>;
     case data_path::get_data:

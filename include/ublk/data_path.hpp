@@ -20,6 +20,7 @@ enum class data_path : std::uint8_t {
     zero_copy,    ///< the client's pages are registered with the ring by commands of ours; 6.15
     pages,        ///< the backend registers them itself, with any ring; Linux 6.17
     auto_buffer,  ///< the driver registers them with each request; Linux 6.16
+    thread_copy,  ///< the library copies, as user_copy, into and out of a buffer of the thread's
 };
 
 inline constexpr std::array data_path_names{
@@ -30,6 +31,7 @@ inline constexpr std::array data_path_names{
     std::pair{data_path::zero_copy, std::string_view{"zero_copy"}},
     std::pair{data_path::pages, std::string_view{"pages"}},
     std::pair{data_path::auto_buffer, std::string_view{"auto_buffer"}},
+    std::pair{data_path::thread_copy, std::string_view{"thread_copy"}},
 };
 
 [[nodiscard]] constexpr std::string_view to_string(data_path path) noexcept {
@@ -54,6 +56,7 @@ inline constexpr std::array data_path_names{
     case data_path::fixed_copy:
         return 0;
     case data_path::user_copy:
+    case data_path::thread_copy:
         return uapi::feature::user_copy;
     case data_path::get_data:
         return uapi::feature::need_get_data;
@@ -77,9 +80,10 @@ inline constexpr std::array data_path_names{
     return path == data_path::zero_copy || path == data_path::auto_buffer;
 }
 
-/// Whether the driver's own batches have it: they leave nobody to be asked where a write belongs.
+/// Whether the driver's own batches have it: they leave nobody to be asked where a write belongs,
+/// and have the form that goes with tag buffers or the one without, as the backend's functions say.
 [[nodiscard]] constexpr bool batches_carry(data_path path) noexcept {
-    return path != data_path::get_data;
+    return path != data_path::get_data && path != data_path::thread_copy;
 }
 
 }  // namespace ublk::inline v0

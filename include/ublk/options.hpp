@@ -21,8 +21,8 @@ namespace ublk::inline v0 {
 
 /// What is asked of the driver and of the library. What was granted is `device_info`.
 ///
-/// Where the data path is a copy, the tag buffers take queues x depth x max_io_bytes of memory, all
-/// of it touched at start.
+/// Where the data path is `copy` or `fixed_copy`, the tag buffers take queues x depth x
+/// max_io_bytes of memory, all of it touched at start.
 struct options {
     /// Number N of /dev/ublkbN, below 1048576; empty: the driver picks a free one.
     std::optional<std::uint32_t> id{};
@@ -65,6 +65,11 @@ struct options {
     /// policy, the driver's batches or the best data path's buffers: device_info::fallbacks then
     /// tells what and why. Otherwise start fails.
     bool fall_back = true;
+
+    /// Bytes that the tag buffers of this device may take before it is served by `thread_copy`,
+    /// which does without; where the backend or the kernel has no other path they take more. On a
+    /// `thread_set`, whose devices are many, they may take none.
+    std::uint64_t tag_buffers_max = std::uint64_t{256} << 20;
 
     /// What backs the tag buffers.
     buffer_memory tag_buffer_memory = buffer_memory::standard;

@@ -23,7 +23,8 @@ export LC_ALL=C
 allowed='^(io_uring_[a-z_]+|memcpy|memmove|memset|madvise|sched_getcpu|__errno_location)(@plt)?$'
 allowed+='|^ublk::v0::detail::(assertion_failed|note_failures)[(]|^__clang_call_terminate$'
 
-# Of the data path whose backends copy by themselves, only: that is how.
+# Of the data path whose backends copy by themselves, and where a thread copies for tags without
+# buffers, only: that is how.
 copying='^(pread|pwrite)(64)?(@plt)?$'
 
 # Of loops that measure, only.
@@ -33,7 +34,7 @@ clock='^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
 # instructions, and read the eventfd that woke the thread.
 cold='::(make_room|unusual|submit|lose|resume_completed|abandon|end_all_work)[(]'
 cold+='|::(unusual|fetch_ended|settle|renew)<|::fetch_tags[(]|::thread_affinity::moved[(]'
-cold+='|::(answer_to_the_end|note_end|note_answer|add)[(]'
+cold+='|::(answer_unusual|note_end|note_answer|add)[(]'
 cold_allowed='^(eventfd_read|sched_yield|sched_[gs]etaffinity|__io_uring_sqring_wait)(@plt)?$'
 cold_allowed+='|^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
 
@@ -124,8 +125,9 @@ fi
     }
 
     # Looks at one function, and puts those that it goes to on the list.
-    function read_function(f, i, word, operation, target, to, seldom) {
+    function read_function(f, i, word, operation, target, to, seldom, by_thread) {
         seldom = f in is_cold
+        by_thread = names[f] ~ /::answer_unusual[(]/
         for (i = first[f]; i <= last[f]; ++i) {
             split(text[i], word, " +")
             operation = word[1] ~ /^(bnd|notrack)$/ ? 2 : 1
@@ -146,7 +148,7 @@ fi
                 if (to == "") {
                     complain(f, "goes nowhere known", text[i])
                 } else if (names[to] ~ allowed || (seldom && names[to] ~ cold_allowed) ||
-                           (copies && names[to] ~ copying) ||
+                           ((copies || by_thread) && names[to] ~ copying) ||
                            (measures && names[to] ~ clock)) {
                     continue
                 } else if (names[to] ~ forbidden) {

@@ -161,6 +161,7 @@ std::vector<cell> matrix() {
     using enum data_path;
     std::vector<cell> all{{store::memory, get_data, false},
                           {store::memory, user_copy, false},
+                          {store::memory, thread_copy, false},
                           {store::more_paths, pages, false},
                           {store::more_paths, user_copy, false}};
     for (const data_path path : {copy, fixed_copy, zero_copy, auto_buffer}) {
@@ -295,6 +296,7 @@ INSTANTIATE_TEST_SUITE_P(all, data_paths, testing::ValuesIn(matrix()),
 INSTANTIATE_TEST_SUITE_P(all, file_systems,
                          testing::Values(cell{store::memory, data_path::get_data, false},
                                          cell{store::memory, data_path::user_copy, false},
+                                         cell{store::memory, data_path::thread_copy, false},
                                          cell{store::more_paths, data_path::pages, false},
                                          cell{store::buffered_file, data_path::copy, false},
                                          cell{store::stripe, data_path::fixed_copy, false},
@@ -335,7 +337,8 @@ TEST_F(data_path_choice, follows_the_preference_of_the_backend) {
 }
 
 TEST_F(data_path_choice, takes_no_memory_for_buffers_that_it_does_not_need) {
-    for (const data_path path : {data_path::get_data, data_path::user_copy}) {
+    for (const data_path path :
+         {data_path::get_data, data_path::user_copy, data_path::thread_copy}) {
         ublk::options requested = asking_for(path);
         requested.depth = 128;
         requested.max_io_bytes = 1u << 20;  // 256 MiB in copy mode

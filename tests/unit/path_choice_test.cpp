@@ -38,8 +38,8 @@ using paths = std::vector<data_path>;
 using bytes = std::span<std::byte>;
 using const_bytes = std::span<const std::byte>;
 
-constexpr std::array all_paths{copy,      fixed_copy, user_copy,  get_data,
-                               zero_copy, pages,      auto_buffer};
+constexpr std::array all_paths{copy,      fixed_copy, user_copy,   get_data,
+                               zero_copy, pages,      auto_buffer, thread_copy};
 
 // ---------------------------------------------------------------- names and properties
 
@@ -64,6 +64,7 @@ TEST(data_path, needs_what_the_driver_calls_it) {
     EXPECT_EQ(features_of(copy), 0u);
     EXPECT_EQ(features_of(fixed_copy), 0u);
     EXPECT_EQ(features_of(user_copy), feature::user_copy);
+    EXPECT_EQ(features_of(thread_copy), feature::user_copy);
     EXPECT_EQ(features_of(get_data), feature::need_get_data);
     EXPECT_EQ(features_of(zero_copy), feature::support_zero_copy);
     EXPECT_EQ(features_of(pages), feature::support_zero_copy | feature::buf_reg_off_daemon);
@@ -102,6 +103,10 @@ struct by_all : by_span, by_user_copy, by_registered, by_pages {
     std::uint64_t size() const noexcept { return 1u << 20; }
     bytes memory_for(const request&) noexcept { return {}; }
 };
+struct by_coroutine : sized {
+    task read(io&, const request&, bytes) { return ok; }
+    task write(io&, const request&, const_bytes) { return ok; }
+};
 struct reads_registered : sized {
     static constexpr bool read_only = true;
     task read(io&, const request&, registered_buffer) { return ok; }
@@ -126,18 +131,20 @@ paths offered() {
     add(zero_copy, ublk::offers<B>(zero_copy));
     add(pages, ublk::offers<B>(pages));
     add(auto_buffer, ublk::offers<B>(auto_buffer));
+    add(thread_copy, ublk::offers<B>(thread_copy));
     return all;
 }
 
 TEST(path_choice, a_backend_offers_what_it_has_functions_for) {
-    EXPECT_EQ(offered<by_span>(), paths{copy});
+    EXPECT_EQ(offered<by_span>(), (paths{copy, thread_copy}));
     EXPECT_EQ(offered<by_user_copy>(), paths{user_copy});
     EXPECT_EQ(offered<by_registered>(), (paths{fixed_copy, zero_copy, auto_buffer}));
     EXPECT_EQ(offered<by_pages>(), paths{pages});
     EXPECT_EQ(offered<reads_registered>(), (paths{fixed_copy, zero_copy, auto_buffer}));
-    EXPECT_EQ(offered<half>(), paths{copy});
+    EXPECT_EQ(offered<half>(), (paths{copy, thread_copy}));
     EXPECT_EQ(offered<by_all>(), paths(all_paths.begin(), all_paths.end()));
-    EXPECT_EQ(offered<ublk::backends::memory>(), (paths{copy, user_copy, get_data}));
+    EXPECT_EQ(offered<ublk::backends::memory>(), (paths{copy, user_copy, get_data, thread_copy}));
+    EXPECT_EQ(offered<by_coroutine>(), paths{copy}) << "it holds its bytes across co_await";
 }
 
 // ---------------------------------------------------------------- the ladder
@@ -162,11 +169,12 @@ paths ladder(const path_facts& known, std::optional<data_path> requested = {}) {
 }
 
 TEST(path_choice, tries_the_path_with_the_fewest_copies_first) {
-    EXPECT_EQ(ladder<by_all>(facts()),
-              (paths{auto_buffer, zero_copy, pages, get_data, user_copy, fixed_copy, copy}));
+    EXPECT_EQ(ladder<by_all>(facts()), (paths{auto_buffer, zero_copy, pages, get_data, user_copy,
+                                              fixed_copy, copy, thread_copy}));
     EXPECT_EQ(ladder<by_registered>(facts()), (paths{auto_buffer, zero_copy, fixed_copy}));
-    EXPECT_EQ(ladder<ublk::backends::memory>(facts()), (paths{get_data, user_copy, copy}));
-    EXPECT_EQ(ladder<by_span>(facts()), paths{copy});
+    EXPECT_EQ(ladder<ublk::backends::memory>(facts()),
+              (paths{get_data, user_copy, copy, thread_copy}));
+    EXPECT_EQ(ladder<by_span>(facts()), (paths{copy, thread_copy}));
     EXPECT_EQ(ublk::detail::choose_path(ublk::offers<by_all>, {}, facts()).reason, "");
 }
 
@@ -184,14 +192,14 @@ TEST(path_choice, leaves_out_what_the_driver_does_not_know) {
             ublk::detail::choose_path(ublk::offers<by_all>, {}, facts(known));
         paths expected;
         for (const data_path each :
-             {auto_buffer, zero_copy, pages, get_data, user_copy, fixed_copy, copy}) {
+             {auto_buffer, zero_copy, pages, get_data, user_copy, fixed_copy, copy, thread_copy}) {
             const bool possible = (features_of(each) & ~known) == 0;
             if (possible) {
                 expected.push_back(each);
             }
             EXPECT_EQ(choice.reason.find("not " + std::string{to_string(each)} + ":") !=
                           std::string::npos,
-                      !possible)
+                      !possible && each != thread_copy)
                 << choice.reason;
         }
         EXPECT_EQ(in_order(choice.candidates), expected);
@@ -231,15 +239,38 @@ TEST(path_choice, leaves_out_what_was_refused_when_it_was_tried) {
     EXPECT_EQ(ladder<by_registered>(known), paths{zero_copy});
     EXPECT_EQ(ublk::detail::choose_path(ublk::offers<by_registered>, {}, known).reason,
               "not auto_buffer: no table; not fixed_copy: no room");
+    EXPECT_EQ(ladder<by_span>(known), (paths{copy, thread_copy}));
+}
+
+TEST(path_choice, spares_tag_buffers_that_would_take_too_much) {
+    path_facts known = facts();
+    known.tag_buffers = 2048;
+    known.tag_buffers_max = 2048;
+    EXPECT_EQ(ladder<by_span>(known), (paths{copy, thread_copy}));
+    known.tag_buffers_max = 1024;
+    const path_choice choice = ublk::detail::choose_path(ublk::offers<by_span>, {}, known);
+    EXPECT_EQ(in_order(choice.candidates), (paths{thread_copy, copy}));
+    EXPECT_EQ(choice.why(), "tag buffers would take 2 KiB, and may take 1");
+    EXPECT_EQ(ladder<by_span>(known, copy), paths{copy}) << "it was asked for";
+    EXPECT_EQ(ladder<by_coroutine>(known), paths{copy}) << "there is no other";
+    EXPECT_EQ(ladder<ublk::backends::memory>(known),
+              (paths{get_data, user_copy, copy, thread_copy}))
+        << "the first has none";
+    known.known = 0;
     EXPECT_EQ(ladder<by_span>(known), paths{copy});
+    known = facts();
+    known.tag_buffers = 1;
+    known.tag_buffers_max = 0;
+    known.batch_io = true;
+    EXPECT_EQ(ladder<by_span>(known), paths{copy}) << "the driver's batches have no other";
 }
 
 TEST(path_choice, registers_no_more_buffers_than_a_ring_takes) {
     path_facts known = facts();
     known.tags_a_thread = 16384;
-    EXPECT_EQ(ladder<by_all>(known).size(), 7u);
+    EXPECT_EQ(ladder<by_all>(known).size(), 8u);
     known.tags_a_thread = 16385;
-    EXPECT_EQ(ladder<by_all>(known), (paths{pages, get_data, user_copy, copy}));
+    EXPECT_EQ(ladder<by_all>(known), (paths{pages, get_data, user_copy, copy, thread_copy}));
     const std::string why =
         ": a ring registers at most 16384 buffers, and one thread serves 16385 tags";
     EXPECT_EQ(ublk::detail::choose_path(ublk::offers<by_all>, {}, known).reason,
@@ -250,10 +281,10 @@ TEST(path_choice, tries_first_what_the_backend_prefers_and_then_the_rest_in_orde
     path_facts known = facts();
     known.preferred = user_copy;
     const path_choice choice = ublk::detail::choose_path(ublk::offers<by_all>, {}, known);
-    EXPECT_EQ(in_order(choice.candidates),
-              (paths{user_copy, auto_buffer, zero_copy, pages, get_data, fixed_copy, copy}));
+    EXPECT_EQ(in_order(choice.candidates), (paths{user_copy, auto_buffer, zero_copy, pages,
+                                                  get_data, fixed_copy, copy, thread_copy}));
     EXPECT_EQ(choice.reason, "the backend prefers it");
-    EXPECT_EQ(ladder<by_span>(known), paths{copy});  // which has no such functions
+    EXPECT_EQ(ladder<by_span>(known), (paths{copy, thread_copy}));  // which has no such functions
     known.known = 0;
     EXPECT_EQ(ladder<by_all>(known), (paths{fixed_copy, copy}));
     EXPECT_EQ(ladder<by_all>(known, copy), paths{copy});

@@ -3,7 +3,6 @@
 
 #include <ublk/data/loop_flags.hpp>
 #include <ublk/data/queue.hpp>
-#include <ublk/data_path.hpp>
 #include <ublk/error.hpp>
 #include <ublk/kernel/user_data.hpp>
 #include <ublk/request.hpp>
@@ -84,12 +83,5 @@ struct event_handler {
         }
     }
 };
-
-/// Serving what exceeds its buffer would overrun the next tag.
-template <class Path>
-[[nodiscard, gnu::always_inline]] inline bool exceeds_buffer(const tag_ref& here,
-                                                             std::size_t bytes) noexcept {
-    return has_tag_buffers(Path::id) && bytes > here.queue.data.stride();
-}
 
 }  // namespace ublk::inline v0::detail

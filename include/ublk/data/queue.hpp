@@ -37,8 +37,9 @@ struct queue {
     }
 
     mapping descriptors;
-    std::size_t descriptor_size = 0;  ///< as granted: newer drivers space them out
-    tag_buffers data;                 ///< empty where the data path needs none
+    std::size_t descriptor_size = 0;       ///< as granted: newer drivers space them out
+    tag_buffers data;                      ///< empty where the data path needs none
+    std::span<std::byte> thread_buffer{};  ///< of `thread_copy`: for any tag, one at a time
     fixed_array<tag_state> tag_states;
     queue_id id{};
     std::uint16_t first = 0;  ///< tag that is served here

@@ -13,6 +13,7 @@
 #include <ublk/data/loop_state.hpp>
 #include <ublk/data/queue.hpp>
 #include <ublk/data/queue_progress.hpp>
+#include <ublk/data/unusual_transfer.hpp>
 #include <ublk/kernel/user_data.hpp>
 #include <ublk/policy/batch_policy.hpp>
 #include <ublk/policy/loop_timing.hpp>
@@ -29,8 +30,7 @@
 namespace ublk::inline v0::detail {
 
 /// The loop of one thread: event -> descriptor -> backend -> commit, over the queues that it
-/// serves. `SingleQueue` tells the compiler that there is one, so that no event is asked for its
-/// queue.
+/// serves. With `SingleQueue` there is one, so that no event is asked for its queue.
 template <class Backend, class BatchPolicy, class Port, bool SingleQueue, class Path = paths::copy,
           class Waiting = waits::block, class Measuring = no_stats>
 class queue_loop {
@@ -180,30 +180,29 @@ private:
         } else {
             // Without the promise g++ 12 takes 69 instructions for a read of null, instead of 65.
             promise<const event_handler> pending{by, queue_index, r};
-            !unusual ? std::move(pending).fulfil(answer(here, r, bytes))
-                     : std::move(pending).fulfil(answer_to_the_end(queue_index, here.tag));
+            !unusual ? std::move(pending).fulfil(answer(here, r, bytes, Path::bytes(here, bytes)))
+                     : std::move(pending).fulfil(answer_unusual(queue_index, here.tag));
         }
     }
 
-    // Somebody waits for the end of the device.
-    [[gnu::cold, gnu::noinline, gnu::flatten]] result answer_to_the_end(index queue_index,
-                                                                        tag t) noexcept {
+    // Somebody waits for the end of the device, or there are no tag buffers.
+    [[gnu::noinline, gnu::flatten]] result answer_unusual(index queue_index, tag t) noexcept {
         const tag_ref here = context().tag_at(queue_index, t);
         const request r{here.queue.descriptor(t), here.queue.id, t};
         const std::size_t bytes = r.carries_data() ? r.length() : 0;
         const bool refused = state_.has_flag(loop_flags::refuse);
         progress_.note_answer();  // of the request before, for which it was too early
-        const bool failed = refused || exceeds_buffer<Path>(here, bytes);
-        const result outcome = failed ? result{std::errc::io_error} : answer(here, r, bytes);
+        const unusual_transfer<Path> moved{here, r, bytes};
+        result outcome = refused ? result{std::errc::io_error} : moved.before();
+        outcome = outcome.ok() ? moved.after(answer(here, r, bytes, moved.payload())) : outcome;
         progress_.note_end(r, outcome, refused);
         return outcome;
     }
 
-    [[gnu::always_inline]] result answer(const tag_ref& here, const request& r,
-                                         std::size_t bytes) noexcept {
-        return in_place(bytes)
-                   ? get_data_.arrived(r, here.index)
-                   : dispatch(backend_, r, Path::bytes(here, bytes), note_thrown{progress_});
+    [[gnu::always_inline]] result answer(const tag_ref& here, const request& r, std::size_t bytes,
+                                         const typename Path::payload& payload) noexcept {
+        return in_place(bytes) ? get_data_.arrived(r, here.index)
+                               : dispatch(backend_, r, payload, note_thrown{progress_});
     }
 
     /// Whether the kernel copies these bytes straight from and to the backend's memory.

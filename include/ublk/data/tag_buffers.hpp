@@ -35,7 +35,9 @@ public:
             map_plain(bytes, requested.kind != buffer_memory::standard);
         }
         memory_.keep_from_children();
-        std::memset(memory_.data(), 0, memory_.size());
+        if (requested.touch) {
+            std::memset(memory_.data(), 0, memory_.size());
+        }
         if (requested.lock) {
             lock(requested.insist);
         }

@@ -15,6 +15,7 @@ struct tag_buffer_request {
     buffer_memory kind = buffer_memory::standard;
     bool lock = false;    ///< mlock
     bool insist = false;  ///< throw rather than do without
+    bool touch = true;    ///< have all pages from the start
 };
 
 }  // namespace ublk::inline v0

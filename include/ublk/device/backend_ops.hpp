@@ -31,6 +31,7 @@ struct worker_maker {
     static any_queue_worker make(void* backend, const queue_context<Kernel>& context) {
         switch (context.setup.granted.path) {
         case data_path::copy:
+        case data_path::thread_copy:  // the same loop, whose tags have no buffers
             break;
         case data_path::fixed_copy:
             return by<paths::fixed_copy>(backend, context);
@@ -102,6 +103,7 @@ template <class Backend, class QueuePolicy, class BatchPolicy, class Kernel>
             .make_record = traits::measuring::make_record,
             .offers = offers<Backend>,
             .single_queue = QueuePolicy::single_queue,
+            .on_thread_set = traits::on_thread_set,
             .takes_thread_count = traits::takes_thread_count,
             .shares_tags = traits::shares_tags,
             .needs_affinity = placement::needs_affinity,

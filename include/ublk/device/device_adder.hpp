@@ -144,12 +144,16 @@ private:
     // The driver grants at most its CPUs.
     [[nodiscard]] path_facts facts(std::uint64_t known, const uapi::dev_info& ask) const {
         const unsigned queues = std::min<unsigned>(ask.nr_hw_queues, kernel_.online_cpus());
+        const std::uint64_t buffers =
+            std::uint64_t{ask.nr_hw_queues} * ask.queue_depth * ask.max_io_buf_bytes;
         return {.known = known,
                 .tags_a_thread =
                     static_cast<unsigned>(load(queues, ask.queue_depth, per_io_daemon(known)).tags),
                 .refused = refused_.paths,
                 .preferred = disk_.preferred_path,
-                .batch_io = batches_of(known) != 0};
+                .batch_io = batches_of(known) != 0,
+                .tag_buffers = buffers,
+                .tag_buffers_max = ops_.on_thread_set ? 0 : requested_.tag_buffers_max};
     }
 
     // The driver drops flags in silence, and a thread has only so much room for events.

@@ -38,6 +38,7 @@ struct device_ops {
 
     bool (*offers)(data_path path);  ///< whether the backend has functions for it
     bool single_queue;               ///< a thread serves one queue
+    bool on_thread_set;              ///< whose threads have other devices as well
     bool takes_thread_count;         ///< options::threads means something
     bool shares_tags;                ///< among threads, where the driver allows it
     bool needs_affinity;             ///< of the queues

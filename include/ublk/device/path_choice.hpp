@@ -6,6 +6,7 @@
 #include <ublk/kernel/setup_refused.hpp>
 #include <ublk/options.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -21,8 +22,10 @@ struct path_facts {
     std::uint64_t known = 0;     ///< uapi::feature bits of the driver
     unsigned tags_a_thread = 0;  ///< at most
     std::span<const std::pair<data_path, std::string>> refused{};  ///< when it was tried, and why
-    std::optional<data_path> preferred{};  ///< what the backend would rather have
-    bool batch_io = false;                 ///< the driver's own batches are asked for
+    std::optional<data_path> preferred{};        ///< what the backend would rather have
+    bool batch_io = false;                       ///< the driver's own batches are asked for
+    std::uint64_t tag_buffers = 0;               ///< bytes that they would take,
+    std::uint64_t tag_buffers_max = UINT64_MAX;  ///< and may
 };
 
 /// Data paths in the order in which they are tried.
@@ -38,6 +41,16 @@ public:
             paths_[i] = paths_[i - 1];
         }
         paths_[0] = path;
+    }
+
+    /// Makes that one the first, where it is among them; whether it is.
+    bool prefer(data_path path) noexcept {
+        const auto end = paths_.begin() + size_;
+        const auto found = std::find(paths_.begin(), end, path);
+        if (found != end) {
+            std::rotate(paths_.begin(), found, found + 1);
+        }
+        return found != end;
     }
 
 private:
@@ -63,7 +76,7 @@ struct path_choice {
 /// From the fewest copies of the bytes to the most.
 inline constexpr std::array paths_by_rank{
     data_path::auto_buffer, data_path::zero_copy,  data_path::pages, data_path::get_data,
-    data_path::user_copy,   data_path::fixed_copy, data_path::copy,
+    data_path::user_copy,   data_path::fixed_copy, data_path::copy,  data_path::thread_copy,
 };
 
 /// io_uring's table of registered buffers has room for so many (IORING_MAX_REG_BUFFERS).
@@ -78,7 +91,8 @@ inline constexpr unsigned registered_buffers_max = 16384;
                (first ? first->text() : std::string{"?"});
     }
     if (facts.batch_io && !batches_carry(path)) {
-        return "the driver's batches do not ask where a write belongs";
+        return path == data_path::get_data ? "the driver's batches do not ask where a write belongs"
+                                           : "the driver's batches go by tag buffers";
     }
     const bool registers = registers_requests(path) || path == data_path::fixed_copy;
     if (registers && facts.tags_a_thread > registered_buffers_max) {
@@ -91,6 +105,17 @@ inline constexpr unsigned registered_buffers_max = 16384;
         }
     }
     return {};
+}
+
+/// Memory instead of speed: puts a copy by way of the thread before one by way of tag buffers that
+/// would take too much.
+inline void spare_tag_buffers(path_choice& choice, const path_facts& facts) {
+    const path_ladder& all = choice.candidates;
+    if (!all.empty() && has_tag_buffers(all[0]) && facts.tag_buffers > facts.tag_buffers_max &&
+        choice.candidates.prefer(data_path::thread_copy)) {
+        choice.reason = "tag buffers would take " + std::to_string(facts.tag_buffers >> 10) +
+                        " KiB, and may take " + std::to_string(facts.tag_buffers_max >> 10);
+    }
 }
 
 /// Which ways to try, from what the backend offers, the driver and the limits. Throws `error` where
@@ -112,13 +137,14 @@ inline constexpr unsigned registered_buffers_max = 16384;
             const bool first = path == facts.preferred;
             displaced = displaced || (first && !choice.candidates.empty());
             first ? choice.candidates.push_front(path) : choice.candidates.push_back(path);
-        } else {
-            choice.reject(path, against);
+        } else if (path != data_path::thread_copy || choice.candidates.empty()) {
+            choice.reject(path, against);  // it is better than no other
         }
     }
     if (displaced) {
         choice.reason = "the backend prefers it";
     }
+    spare_tag_buffers(choice, facts);
     choice.merit = requested                       ? "it was asked for"
                    : offers(paths_by_rank.front()) ? "no other copies less"
                                                    : "the backend has functions for no better one";

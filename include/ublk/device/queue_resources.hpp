@@ -25,6 +25,9 @@ struct queue_resources {
         const device_info& granted = context.setup.granted;
         const std::size_t page = context.setup.page_size;
         const std::size_t each = granted.io_desc_size;
+        if (granted.path == data_path::thread_copy) {
+            thread_buffer = make_buffers(context, 1, 1, false);
+        }
         for (std::size_t i = 0; i < queues.size(); ++i) {
             const queue_share& share = context.mine[i];
             const std::uint64_t offset =
@@ -32,9 +35,10 @@ struct queue_resources {
             mapping descriptors =
                 context.channel.map(offset, uapi::cmd_buf_size(granted.depth, each, page));
             queues[i] = queue{share.queue,   std::move(descriptors),
-                              each,          make_buffers(context, share.step),
+                              each,          make_tag_buffers(context, share.step),
                               granted.depth, context.channel.file()}
                             .share(share.first, share.step);
+            queues[i].thread_buffer = {thread_buffer[tag{}], thread_buffer.stride()};
             ids[i] = share.queue;
             tags += (granted.depth - share.first + share.step - 1u) / share.step;
         }
@@ -46,21 +50,26 @@ struct queue_resources {
     fixed_array<queue> queues;
     fixed_array<queue_id> ids;
     fixed_array<iovec> registered{};  ///< tag buffers that the ring is to register
+    tag_buffers thread_buffer{};      ///< one for all tags, of `thread_copy`
     unsigned tags = 0;                ///< that the thread has
 
 private:
     template <class Kernel>
-    [[nodiscard]] static tag_buffers make_buffers(const queue_context<Kernel>& context,
-                                                  std::uint16_t step) {
+    [[nodiscard]] static tag_buffers make_tag_buffers(const queue_context<Kernel>& context,
+                                                      std::uint16_t step) {
         const device_info& granted = context.setup.granted;
+        return has_tag_buffers(granted.path) ? make_buffers(context, granted.depth, step, true)
+                                             : tag_buffers{};
+    }
+
+    template <class Kernel>
+    [[nodiscard]] static tag_buffers make_buffers(const queue_context<Kernel>& context,
+                                                  std::size_t count, std::size_t step, bool touch) {
         const options& requested = context.setup.requested;
-        if (!has_tag_buffers(granted.path)) {
-            return {};
-        }
         tag_buffers made{
-            granted.depth,
-            granted.max_io_bytes,
-            {requested.tag_buffer_memory, requested.lock_buffers, !requested.fall_back},
+            count,
+            context.setup.granted.max_io_bytes,
+            {requested.tag_buffer_memory, requested.lock_buffers, !requested.fall_back, touch},
             step};
         if (!made.fallback().empty()) {
             context.fallbacks.note(made.fallback());
