@@ -70,25 +70,38 @@ count_measurements() { # PLAN...
         $1 == "cell" { all += n * ($11 - $10 + 1) } END { print all + 0 }' "$@"
 }
 
-# From here on the time left can be told.
-measurements() { # PLAN...
-    planned=$(count_measurements "$@")
-    measured=0 began=$SECONDS last_shown=-100
+# Prints, for each measurement of a plan in turn, how many milliseconds it and all before it are
+# expected to take, boot and starts of devices among them.
+expected_times() { # PLAN
+    awk 'BEGIN { all = 15000 }
+        $1 == "group" { n = 0 }
+        $1 == "contender" { ++n; all += 700 }
+        $1 == "cell" { for (i = n * ($11 - $10 + 1); i > 0; --i) print all += $12 }' "$1"
 }
 
-# On a terminal a bar that moves; elsewhere a line now and then.
-show_progress() { # MEASURED_NOW WHAT
+# From here on the time left can be told.
+measurements() { # PLAN...
+    local plan
+    planned=0 measured=0 began=$SECONDS last_shown=-100
+    for plan in "$@"; do
+        planned=$((planned + $(expected_times "$plan" | tail -n 1)))
+    done
+}
+
+# On a terminal a bar that moves; elsewhere a line now and then. The time is that of the plan, by
+# how fast it went so far; at the start there is none to go by.
+show_progress() { # MILLISECONDS_NOW WHAT
     local done=$((measured + $1)) left='' percent filled bar
     ((planned > 0)) || return 0
     percent=$((100 * done / planned)) filled=$((30 * done / planned))
-    if ((done >= 5)); then
+    if ((done > 15000)); then
         left=$(((SECONDS - began) * (planned - done) / done))
         left=$(printf ', %d:%02d left' $((left / 60)) $((left % 60)))
     fi
     printf -v bar '%*s' "$filled" ''
     if [[ -t 2 ]]; then
         printf '\r[%-30s] %3d %% %s%s\e[K' "${bar// /#}" "$percent" "$2" "$left" >&2
-        if ((done == planned)); then printf '\n' >&2; fi
+        if ((done >= planned)); then printf '\n' >&2; fi
     elif ((percent >= last_shown + 10)); then
         say "$percent % ($2)$left"
         last_shown=$percent
@@ -126,15 +139,17 @@ run_guest() { # NAME INSTRUMENT [OPTION of tests/guest/run.sh]...
         die "the guest for $name failed with status $status"
     fi
     sed -n 's/^guest: //p' "$work/log.$name" | head -n 1 >"$work/guest.$name"
-    measured=$((measured + $(count_measurements "$work/plan.$name")))
+    measured=$((measured + $(expected_times "$work/plan.$name" | tail -n 1)))
 }
 
 # Shows the progress that a guest tells of, as long as it runs.
 follow() { # LOG PROCESS WHAT
     local now
+    local -a times
+    mapfile -t times < <(expected_times "$work/plan.$3")
     while kill -0 "$2" 2>/dev/null; do
         now=$(grep '^progress ' "$1" 2>/dev/null | tail -n 1 | cut -d ' ' -f 2) || now=0
-        show_progress "${now:-0}" "$3"
+        show_progress "$((${now:-0} ? times[now - 1] : 0))" "$3"
         sleep 1
     done
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The report as pages of text, tables and plots, and these as Markdown and as HTML."""
 import html as escape_html
+import math
 import re
 import subprocess
 
@@ -11,7 +12,9 @@ INSTRUMENTS = {
 GROUPS = {
     "null": "Nothing stored: one queue, one job",
     "null-jobs": "Nothing stored: two queues, more jobs",
+    "four-cpus": "Nothing stored: four queues on four CPUs",
     "memory": "Memory and files on tmpfs: one queue, one job",
+    "file": "A file on tmpfs: one queue, one job",
     "matrix": "Every disk of the matrix",
     "compare": "Two commits",
 }
@@ -32,10 +35,12 @@ class Table:
 
 
 class Plot:
-    """Lines through points (x, y) by name; x by powers of 2."""
+    """By name, points (x, Spread) and the line through them; x by powers of 2. `styles` has how
+    each name looks, the same in all plots."""
 
-    def __init__(self, title, x_label, y_label, series):
-        self.title, self.x_label, self.y_label, self.series = title, x_label, y_label, series
+    def __init__(self, title, axis, y_label, series, styles):
+        self.title, self.axis, self.y_label, self.series = title, axis, y_label, series
+        self.styles = styles
 
 
 class Page:
@@ -50,8 +55,8 @@ def cell_title(cell):
     words = [SIZES.get(cell.bytes, f"{cell.bytes} B"), cell.way, f"depth {cell.depth}"]
     if cell.jobs > 1:
         words.append(f"{cell.jobs} jobs")
-    if cell.client == "fio":
-        words.append("fio")
+    if cell.client != "load":
+        words.append(cell.client)
     return ", ".join(words)
 
 
@@ -96,27 +101,62 @@ def costs_table(figures, group, instrument):
     return Table(header, rows, "llr")
 
 
-def axis_plot(figures, group, instrument, axis, **fixed):
-    """How the figure changes along one axis, others as `fixed`; None where it has one point."""
+GREYS = ["#000000", "#666666", "#999999", "#bbbbbb"]
+REDS = ["#b2182b", "#e08214", "#d6604d", "#f1a340", "#8c510a"]
+BLUES = ["#08519c", "#1b9e77", "#4393c3", "#762a83", "#66a61e", "#2166ac", "#01665e", "#9970ab",
+         "#35978f", "#80b1d3"]
+LINES_MAX = 7
+
+
+def palette(name):
+    """The kernel's own devices are grey, kublk's red, ours blue and green."""
+    return BLUES if "/" in name else REDS if name.startswith("kublk") else GREYS
+
+
+def styles_of(names):
+    """(colour, dash, point) by name."""
+    styles, used = {}, {}
+    for name in names:
+        colours = palette(name)
+        number = used[id(colours)] = used.get(id(colours), -1) + 1
+        styles[name] = (colours[number % len(colours)], 1 + number // len(colours),
+                        (7, 5, 9, 11, 13, 4, 6, 8, 10, 12)[number % 10])
+    return styles
+
+
+def split(names):
+    """So few a plot that each line can be told from the others; one of the kernel's own devices, by
+    which all are measured, is in every one."""
+    names = sorted(names, key=lambda name: (palette(name) is not GREYS, palette(name) is BLUES))
+    base, others = names[:1], names[1:]
+    count = -(-len(others) // (LINES_MAX - 1)) or 1
+    return [base + others[part::count] for part in range(count)]
+
+
+def axis_plots(figures, group, instrument, axis, styles, **fixed):
+    """How the figure changes along one axis, others as `fixed`; none where it has one point."""
     series = {}
     ask = figures.per_request if instrument == "counts" else figures.rate
     for cell in figures.cells(group=group, instrument=instrument, client="load", **fixed):
         for name in figures.rounds[cell]:
-            value = ask(cell, name)
-            series.setdefault(name, []).append((getattr(cell, axis), value.median))
+            series.setdefault(name, []).append((getattr(cell, axis), ask(cell, name)))
     if not series or max(len(points) for points in series.values()) < 2:
-        return None
+        return
     unit = "instructions a request" if instrument == "counts" else "requests a second"
-    return Plot(f"{GROUPS.get(group, group)}: {unit}", {"bytes": "bytes"}.get(axis, axis), unit,
-                {name: sorted(points) for name, points in series.items()})
+    parts = split(list(series))
+    for number, names in enumerate(parts, 1):
+        title = f"{GROUPS.get(group, group)}: {unit} by {AXIS_NAMES[axis]}"
+        title += f" ({number} of {len(parts)})" if len(parts) > 1 else ""
+        yield Plot(title, axis, unit, {name: sorted(series[name]) for name in names}, styles)
 
 
+AXIS_NAMES = {"depth": "depth", "bytes": "size of a request", "jobs": "jobs"}
 AXES = {"depth": {"way": "read", "bytes": 4096, "jobs": 1},
         "bytes": {"way": "read", "depth": 64, "jobs": 1},
         "jobs": {"way": "read", "bytes": 4096, "depth": 64}}
 
 
-def group_pages(figures, group):
+def group_pages(figures, group, styles):
     page = Page(GROUPS.get(group, group))
     for instrument, unit in INSTRUMENTS.items():
         if not figures.cells(group=group, instrument=instrument):
@@ -125,8 +165,7 @@ def group_pages(figures, group):
         page.add(results_table(figures, group, instrument))
         if group != "matrix":
             for axis, fixed in AXES.items():
-                plot = axis_plot(figures, group, instrument, axis, **fixed)
-                if plot:
+                for plot in axis_plots(figures, group, instrument, axis, styles, **fixed):
                     page.add(plot)
     return page
 
@@ -235,9 +274,10 @@ def report(results, figures, goals):
     judged = Page("Goals")
     judged.add(goals.table(results, figures))
     pages.append(judged)
-    if figures.cells(group="seed"):
-        pages.append(goals.seed_table(figures))
-    pages += [group_pages(figures, group) for group in GROUPS if figures.cells(group=group)]
+    if figures.cells(group="ram-disk"):
+        pages.append(goals.ram_disk_table(figures))
+    styles = styles_of(figures.contenders())
+    pages += [group_pages(figures, group, styles) for group in GROUPS if figures.cells(group=group)]
     if any(figures.cells(group=group) for group in ("null", "null-jobs", "memory")):
         pages.append(costs_pages(figures))
     if results["own"]:
@@ -279,24 +319,74 @@ def html_table(table):
     return f'<div class="wide"><table>{head}\n{body}</table></div>'
 
 
-def gnuplot(plot):
-    """The plot as SVG."""
-    quote = lambda text: '"' + text.replace('"', "'").replace("_", r"\\_") + '"'
-    lines = ["set terminal svg size 860,500 dynamic font 'sans-serif,12' background '#ffffff'",
-             f"set title {quote(plot.title)}", f"set xlabel {quote(plot.x_label)}",
-             f"set ylabel {quote(plot.y_label)}", "set logscale x 2", "set yrange [0:*]",
-             "set key below maxcols 3", "set grid ytics lc rgb '#dddddd'", "set format y '%.0f'"]
+def tick(axis, value):
+    if axis == "bytes":
+        return SIZES.get(value, f"{value} B")
+    return f"{value}"
+
+
+def short(value):
+    """"1.5k", "20k", "3M"."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:g}"
+
+
+def y_ticks(least, most):
+    """Round values of a logarithmic axis, from below the least to above the most."""
+    steps = [1, 2, 5] if most / least > 20 else [1, 1.5, 2, 3, 5, 7] if most / least > 3 else [
+        1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9]
+    power = 10 ** math.floor(math.log10(least))
+    ticks = [step * power * 10 ** more for more in range(12) for step in steps]
+    first = max((each for each in ticks if each <= least), default=ticks[0])
+    last = min(each for each in ticks if each >= most and each > first)
+    return [each for each in ticks if first <= each <= last]
+
+
+def plot_data(plot):
+    lines = []
     for number, points in enumerate(plot.series.values()):
-        lines += [f"$s{number} << END", *(f"{x} {y:.1f}" for x, y in points), "END"]
-    lines.append("plot " + ", ".join(
-        f"$s{number} with linespoints lw 2 ps 0.5 dt {1 + number // 8} title {quote(name)}"
-        for number, name in enumerate(plot.series)))
+        rows = [f"{x} {y.median:.1f} {y.least:.1f} {y.most:.1f}" for x, y in points]
+        lines += [f"$s{number} << END", *rows, "END"]
+    return lines
+
+
+def plot_lines(plot):
+    drawn = []
+    for number, name in enumerate(plot.series):
+        colour, dash, point = plot.styles[name]
+        drawn.append(f"$s{number} using 1:2:3:4 with yerrorlines lw 1.5 lc rgb '{colour}' "
+                     f"dt {dash} pt {point} ps 0.7 title \"{name}\"")
+    return "plot " + ", ".join(drawn)
+
+
+def gnuplot(plot):
+    """The plot as SVG; bars from the least to the most, where there are several rounds."""
+    spreads = [y for points in plot.series.values() for _, y in points]
+    x_values = sorted({x for points in plot.series.values() for x, _ in points})
+    y_values = y_ticks(min(each.least for each in spreads), max(each.most for each in spreads))
+    x_tics = ", ".join(f'"{tick(plot.axis, x)}" {x}' for x in x_values)
+    y_tics = ", ".join(f'"{short(y)}" {y:g}' for y in y_values)
+    lines = ["set terminal svg size 860,560 dynamic noenhanced font 'sans-serif,12' "
+             "background '#ffffff'",
+             f'set title "{plot.title}"', f'set xlabel "{AXIS_NAMES[plot.axis]}"',
+             f'set ylabel "{plot.y_label}"', "set logscale x 2", "set logscale y",
+             f"set xrange [{x_values[0] / 1.3:g}:{x_values[-1] * 1.3:g}]",
+             f"set yrange [{y_values[0]:g}:{y_values[-1]:g}]",
+             f"set xtics ({x_tics})", f"set ytics ({y_tics})",
+             "set lmargin 10", "set rmargin 4", "set border 3", "set tics nomirror out",
+             "set key below maxcols 2 samplen 3", "set grid ytics lc rgb '#dddddd'"]
+    lines += plot_data(plot) + [plot_lines(plot)]
     done = subprocess.run(["gnuplot"], input="\n".join(lines) + "\n", capture_output=True,
                           text=True, timeout=60, check=False)
     if done.returncode != 0 or "<svg" not in done.stdout:
         raise RuntimeError(f"gnuplot: {done.stderr.strip()}")
-    # Within HTML a drawing needs no name of its format, and blanks are only blanks.
+    # Within HTML a drawing needs no name of its format, and blanks are only blanks. Its parts have
+    # names, which must not be those of another drawing on the page.
     drawing = re.sub(r"\s+xmlns(:xlink)?=\"[^\"]*\"", "", done.stdout[done.stdout.index("<svg"):])
+    own = re.sub(r"\W", "", plot.title)
+    drawing = re.sub(r"(id=['\"]|url\(#|href=['\"]#)gp", rf"\g<1>{own}gp", drawing)
     return re.sub(r"\s+", " ", drawing)
 
 

@@ -11,6 +11,7 @@
 #   SIZES      of the requests, in bytes
 #   COMMAND    a program to compare, as for file.sh --ours
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 counting=$1 rounds=$2 sizes=$3
 shift 3

@@ -11,10 +11,13 @@
 #   group NAME QUEUES DEPTH MAX_IO       what the servers that follow are given
 #   contender NAME KIND [ARGUMENT]...    starts a device; KIND as in the functions start_KIND
 #   memory                               tells the memory of all servers, before any request
-#   cell CLIENT WAY BYTES DEPTH JOBS REQUESTS MS ENTERS FIRST LAST
-#                                        each contender once in each of the rounds FIRST to LAST
+#   cell CLIENT WAY BYTES DEPTH JOBS REQUESTS MS ENTERS FIRST LAST EXPECTED
+#                                        each contender once in each of the rounds FIRST to LAST;
+#                                        CLIENT is load, single (load, one request a system call)
+#                                        or fio; EXPECTED milliseconds are for the host to read
 #   end                                  stops the group's devices
 set -Eeuo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 trap 'printf "guest.sh: line %d failed\n" "$LINENO"' ERR
 
 plan=$1 instrument=$2
@@ -92,7 +95,8 @@ start_ours() { # NAME PROGRAM DISK [OPTION]...
     shift 3
     if [[ $disk == file/* ]]; then make_file "$name"; set -- "$@" --file "$file"; fi
     : >"$log"
-    "$program" "$disk" --queues "$queues" --depth "$depth" --size "$disk_bytes" \
+    # In a session of its own, as kublk and services are: the scheduler shares CPUs among sessions.
+    setsid "$program" "$disk" --queues "$queues" --depth "$depth" --size "$disk_bytes" \
         --max-io "$max_io" "$@" >"$log" 2>&1 &
     pid=$!
     until [[ -n $device && -b $device ]]; do
@@ -130,10 +134,13 @@ run_fio() { # DEVICE WAY BYTES DEPTH JOBS REQUESTS MS
     }' <<<"$line" || die "fio met an error on $1: $line"
 }
 
-run_load() { # DEVICE WAY BYTES DEPTH JOBS REQUESTS MS ENTERS PID
+run_load() { # CLIENT DEVICE WAY BYTES DEPTH JOBS REQUESTS MS ENTERS PID
+    local client=$1
+    shift
     local -a options=(--way "$2" --bytes "$3" --depth "$4" --jobs "$5" --warm $(($4 * $5))
         --span "$disk_bytes")
     if [[ $instrument == counts ]]; then options+=(--requests "$6"); else options+=(--ms "$7"); fi
+    if [[ $client == single ]]; then options+=(--batch 1); fi
     if [[ $8 != 0 ]]; then options+=(--enters "$8"); fi
     if [[ -n $9 ]]; then options+=(--server "$9"); fi
     load "${options[@]}" "$1" || die "load failed on $1"
@@ -145,7 +152,7 @@ say() { # FORMAT [WORD]...
 }
 
 # Each round begins with another contender, so that none always follows the same one.
-run_cell() { # CLIENT WAY BYTES DEPTH JOBS REQUESTS MS ENTERS FIRST LAST
+run_cell() { # CLIENT WAY BYTES DEPTH JOBS REQUESTS MS ENTERS FIRST LAST EXPECTED
     local round turn i enters measured count=${#names[@]}
     for ((round = $9; round <= ${10}; ++round)); do
         for ((turn = 0; turn < count; ++turn)); do
@@ -154,7 +161,7 @@ run_cell() { # CLIENT WAY BYTES DEPTH JOBS REQUESTS MS ENTERS FIRST LAST
             if [[ $1 == fio ]]; then
                 measured=$(run_fio "${devices[i]}" "${@:2:6}")
             else
-                measured=$(run_load "${devices[i]}" "${@:2:6}" "$enters" "${pids[i]}")
+                measured=$(run_load "$1" "${devices[i]}" "${@:2:6}" "$enters" "${pids[i]}")
             fi
             say '{"group":"%s","contender":"%s","instrument":"%s","client":"%s","way":"%s",' \
                 "$group" "${names[i]}" "$instrument" "$1" "$2"

@@ -9,6 +9,7 @@
 # private lists as kernels are (see tests/guest/kernel.sh); nothing of it is installed.
 # UBLK_LINUX_SOURCE names a linux-source tarball to use instead.
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 guest=$here/../tests/guest

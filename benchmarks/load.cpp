@@ -38,6 +38,7 @@ struct plan {
     std::uint64_t requests = 0;  ///< of all jobs; 0: as many as fit into `ns`
     std::uint64_t ns = 0;
     std::uint64_t warm = 0;    ///< requests before that do not count
+    unsigned batch = 0;        ///< requests that one system call takes and sends; 0: all there are
     std::uint64_t enters = 0;  ///< requests with calls of io_uring_enter counted
     unsigned server = 0;       ///< process, 0: none
 };
@@ -113,6 +114,9 @@ public:
                 if (begun < most && time < end) {
                     begin(slot, time);
                     ++begun;
+                }
+                if (seen == p_.batch) {
+                    break;
                 }
             }
             io_uring_cq_advance(&ring_, seen);
@@ -295,6 +299,8 @@ void print(const plan& p, const outcome& o) {
                  "  --requests N   of all jobs; or\n"
                  "  --ms N         milliseconds\n"
                  "  --warm N       requests before, which do not count\n"
+                 "  --batch N      requests that one system call takes and sends (all there are);\n"
+                 "                 1 is what fio does by default\n"
                  "  --server PID   whose CPU time, switches and memory are told as well\n"
                  "  --enters N     requests after, whose calls of io_uring_enter are counted\n");
     std::exit(status);
@@ -312,10 +318,11 @@ std::uint64_t number(const char* option, const char* text) {
 
 plan parse(int argc, char** argv) {
     static const option known[] = {
-        {"way", 1, nullptr, 0},    {"bytes", 1, nullptr, 0},  {"depth", 1, nullptr, 0},
-        {"jobs", 1, nullptr, 0},   {"span", 1, nullptr, 0},   {"requests", 1, nullptr, 0},
-        {"ms", 1, nullptr, 0},     {"warm", 1, nullptr, 0},   {"server", 1, nullptr, 0},
-        {"enters", 1, nullptr, 0}, {"help", 0, nullptr, 'h'}, {nullptr, 0, nullptr, 0}};
+        {"way", 1, nullptr, 0},    {"bytes", 1, nullptr, 0}, {"depth", 1, nullptr, 0},
+        {"jobs", 1, nullptr, 0},   {"span", 1, nullptr, 0},  {"requests", 1, nullptr, 0},
+        {"ms", 1, nullptr, 0},     {"warm", 1, nullptr, 0},  {"server", 1, nullptr, 0},
+        {"enters", 1, nullptr, 0}, {"batch", 1, nullptr, 0}, {"help", 0, nullptr, 'h'},
+        {nullptr, 0, nullptr, 0}};
     plan p;
     int index = 0;
     for (int got = 0; (got = ::getopt_long(argc, argv, "", known, &index)) != -1;) {
@@ -342,6 +349,8 @@ plan parse(int argc, char** argv) {
             p.ns = value * 1'000'000;
         } else if (name == "warm") {
             p.warm = value;
+        } else if (name == "batch") {
+            p.batch = static_cast<unsigned>(value);
         } else if (name == "server") {
             p.server = static_cast<unsigned>(value);
         } else {

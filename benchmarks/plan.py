@@ -3,8 +3,8 @@
 
 Usage: plan.py SCOPE INSTRUMENT [--rounds N] [--disks FILE] [--programs NAME=PATH]...
 
-  SCOPE       quick, full, seed, memory (of the servers) or compare
-  INSTRUMENT  counts (each measurement once: they repeat) or clock (in rounds)
+  SCOPE       quick, full, ram-disk, four-cpus or compare
+  INSTRUMENT  counts (few rounds: they repeat) or clock (in rounds)
   --disks     JSON list of all disks that the program serves, for the matrix of a full run
   --programs  where the guest has our server; in the scope compare two of them
 """
@@ -36,16 +36,17 @@ HOLLOW = [
     "hollow/per_cpu/per_wakeup/auto_buffer",
     "hollow/per_cpu/batch_io/auto_buffer",
 ]
-SEED = [
+RAM_DISK = [
     "memory/per_cpu/per_wakeup/get_data",
     "memory/per_cpu/per_wakeup/copy",
     "memory/per_cpu/batch_io/copy",
 ]
-MEMORY = SEED + [
+MEMORY = RAM_DISK + [
     "memory/per_cpu/per_wakeup/user_copy",
     "memory/per_cpu/batch_io/user_copy",
     "file/per_cpu/per_wakeup/auto_buffer",
 ]
+FILE = "file/per_cpu/per_wakeup/copy"
 KIB, MIB = 1 << 10, 1 << 20
 
 
@@ -82,12 +83,22 @@ class Plan:
             self.lines.append(f"contender {name} {CONTENDERS[name]}")
 
     def cell(self, way="read", size=4 * KIB, depth=64, jobs=1, client="load", requests=None,
-             rounds=None):
+             rounds=None, goal=False):
+        """What a goal is about is counted three times, to know how far that repeats."""
         count = requests or requests_of(size, depth)
-        last = self.counts if self.instrument == "counts" else (rounds or self.rounds)
+        last = (rounds or self.rounds) if self.instrument == "clock" else self.counts
+        if goal and self.instrument == "counts":
+            last = 3
         enters = 0 if client == "fio" else min(count, 4000)
+        expected = self.expected(client, size, depth, count + enters)
         self.lines.append(f"cell {client} {way} {size} {depth} {jobs} {count} "
-                          f"{self.milliseconds} {enters} 1 {last}")
+                          f"{self.milliseconds} {enters} 1 {last} {expected}")
+
+    def expected(self, client, size, depth, requests):
+        """Milliseconds that one measurement takes where CPUs are emulated."""
+        counted = requests * ((26000 if depth == 1 else 10000) + 1.7 * size) / 250000
+        started = 2500 if client == "fio" else 300
+        return round(started + (counted if self.instrument == "counts" else self.milliseconds + 400))
 
     def end(self):
         self.lines.append("end")
@@ -95,9 +106,11 @@ class Plan:
 
 def axes(plan):
     """One thing at a time is changed around 4 KiB reads, 64 at a time."""
-    plan.cell()
+    plan.cell(goal=True)
+    plan.cell(client="single", goal=True)
     plan.cell(client="fio", requests=60000, rounds=1)
-    for depth in (1, 4, 16, 128):
+    plan.cell(depth=1, goal=True)
+    for depth in (4, 16, 128):
         plan.cell(depth=depth)
     for size in (64 * KIB, MIB):
         plan.cell(size=size)
@@ -110,28 +123,51 @@ def jobs(plan, rounds):
         plan.cell(jobs=count, rounds=rounds)
 
 
-def seed(plan, rounds, clients):
-    """The three rows of the table in the README of the library that this one comes from."""
-    plan.group("seed", 2, ["loop"] + SEED)
+def ram_disk(plan, rounds, clients, contenders=None):
+    """Three cells, two queues, beside loop on tmpfs."""
+    plan.group("ram-disk", 2, ["loop"] + (contenders or RAM_DISK))
     for client in clients:
         for way, count in (("read", 1), ("read", 4), ("write", 4)):
             plan.cell(way=way, jobs=count, client=client, rounds=rounds,
-                      requests=60000 if client == "fio" else None)
+                      requests=60000 if client == "fio" else None, goal=client != "fio")
+    plan.end()
+
+
+def file_on_tmpfs(plan):
+    """The disk that most people serve first: a file, without options."""
+    plan.group("file", 1, ["loop", "kublk", FILE], kublk="loop")
+    plan.cell(client="single", goal=True)
+    plan.cell(depth=1, goal=True)
+    plan.end()
+
+
+def four_cpus(plan):
+    """Four queues, so that each client has a queue thread on its own CPU; and what servers take of
+    memory, before any request."""
+    plan.group("four-cpus", 4, ["null_blk", *KUBLK, *NULL], max_io="256K")
+    plan.lines.append("memory")
+    for client in ("single", "load"):
+        for count in (1, 4):
+            plan.cell(jobs=count, client=client, goal=True)
     plan.end()
 
 
 def quick(plan):
-    plan.group("null", 1, ["null_blk", "kublk", "kublk-b", "kublk-auto_zc"] + NULL)
+    """Of the kinds of kublk the two that are its best at one of these cells."""
     if plan.instrument == "counts":
-        plan.cell()
-        plan.cell(client="fio", requests=40000)
-    plan.cell(depth=1, rounds=2)
-    plan.end()
-    if plan.instrument == "clock":
-        plan.group("null-jobs", 2, ["null_blk", *KUBLK, *NULL, *HOLLOW[2:]])
+        plan.group("null", 1, ["null_blk", "kublk", "kublk-b", *NULL])
+        plan.cell(goal=True)
+        plan.cell(client="single", goal=True)
+        plan.cell(depth=1, goal=True)
+        plan.end()
+        ram_disk(plan, 0, ["single", "load"], RAM_DISK[1:])
+        file_on_tmpfs(plan)
+    else:
+        plan.group("null-jobs", 2, ["null_blk", "kublk-b", "kublk-auto_zc-b", NULL[0], NULL[2],
+                                    HOLLOW[3]])
         jobs(plan, 3)
         plan.end()
-    seed(plan, 9, ["load"])
+        ram_disk(plan, 5, ["load"], RAM_DISK[1:])
 
 
 def full(plan, disks):
@@ -144,8 +180,9 @@ def full(plan, disks):
     plan.group("memory", 1, ["loop", "loop-direct", "brd", *KUBLK, *MEMORY], kublk="loop")
     axes(plan)
     plan.end()
-    seed(plan, 9, ["load", "fio"])
+    ram_disk(plan, 9, ["single", "load"] + (["fio"] if plan.instrument == "counts" else []))
     if plan.instrument == "counts":
+        file_on_tmpfs(plan)
         matrix(plan, disks)
 
 
@@ -164,17 +201,10 @@ def matrix(plan, disks):
         plan.end()
 
 
-def memory(plan):
-    plan.group("server-memory", 4, ["kublk"] + NULL, max_io="256K")
-    plan.lines.append("memory")
-    plan.cell(jobs=4)
-    plan.end()
-
-
 def compare(plan, programs):
     """The same disks of two builds beside each other."""
     plan.counts = 3
-    for disk in NULL + SEED:
+    for disk in NULL + RAM_DISK:
         plan.lines.append("group compare 1 128 1M")
         for name, path in programs:
             plan.lines.append(f"contender {name}:{disk} ours {path} {disk}")
@@ -186,7 +216,7 @@ def compare(plan, programs):
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("scope", choices=["quick", "full", "seed", "memory", "compare"])
+    parser.add_argument("scope", choices=["quick", "full", "ram-disk", "four-cpus", "compare"])
     parser.add_argument("instrument", choices=["counts", "clock"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--milliseconds", type=int, default=300)
@@ -197,12 +227,12 @@ def main():
     if asked.scope == "full":
         with open(asked.disks, encoding="ascii") as file:
             full(plan, json.load(file))
-    elif asked.scope == "seed":
-        seed(plan, max(asked.rounds, 9), ["load", "fio"])
+    elif asked.scope == "ram-disk":
+        ram_disk(plan, max(asked.rounds, 9), ["single", "load"])
     elif asked.scope == "compare":
         compare(plan, [each.split("=", 1) for each in asked.programs])
     else:
-        {"quick": quick, "memory": memory}[asked.scope](plan)
+        {"quick": quick, "four-cpus": four_cpus}[asked.scope](plan)
     print("\n".join(plan.lines))
 
 

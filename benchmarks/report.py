@@ -3,7 +3,7 @@
 
 Usage: report.py collect --lines DIR --scope S --command C --commit C --compiler C >results.json
        report.py render results.json DIR      writes DIR/report.md and DIR/report.html
-       report.py seed results.json            prints the seed's table
+       report.py ram-disk results.json        prints our RAM disk in percent of loop
        report.py compare results.json         prints what compare.sh has measured
 """
 import argparse
@@ -17,7 +17,7 @@ import document
 import goals
 from figures import Figures
 
-VERSION = 2
+VERSION = 3
 
 
 class Broken(Exception):
@@ -149,7 +149,7 @@ def main():
     step = steps.add_parser("render")
     step.add_argument("results")
     step.add_argument("directory")
-    for name in ("seed", "compare"):
+    for name in ("ram-disk", "compare"):
         steps.add_parser(name).add_argument("results")
     asked = parser.parse_args()
     try:
@@ -162,7 +162,7 @@ def main():
             render(load(asked.results), asked.directory)
         else:
             figures = Figures(load(asked.results)["cells"])
-            page = goals.seed_table if asked.step == "seed" else document.compare_page
+            page = goals.ram_disk_table if asked.step == "ram-disk" else document.compare_page
             sys.stdout.write(document.markdown([page(figures)]))
     except Broken as wrong:
         sys.exit(f"report.py: {wrong}")

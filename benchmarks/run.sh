@@ -6,13 +6,13 @@
 #
 # Usage: run.sh [OPTION]...
 #
-#   --quick              the goals and the seed's table only: within 5 minutes on 2 cores
-#   --seed-table         the seed's table only, which also goes to stdout
+#   --quick              the goals only, within 5 minutes on 2 cores once the programs are built
+#   --ram-disk           our RAM disk beside loop on tmpfs only; the table also goes to stdout
 #   --kernel VERSION     as for tests/guest/run.sh (newest)
 #   --kublk FILE         the kernel's own ublk server, instead of building it
 #   --out DIR            where results.json, report.md and report.html go
 #                        (build/benchmarks/report)
-#   --rounds N           of each measurement by the clock (3); the seed's table has at least 9
+#   --rounds N           of each measurement by the clock (3); --ram-disk has at least 9
 #   --no-user            without the instructions of the library alone (needs valgrind)
 #   --help
 #
@@ -31,7 +31,7 @@ parse_options() {
         case $1 in
         --help) usage 0 ;;
         --quick) scope=quick command+=" $1"; shift; continue ;;
-        --seed-table) scope=seed command+=" $1"; shift; continue ;;
+        --ram-disk) scope=ram-disk command+=" $1"; shift; continue ;;
         --no-user) user=no command+=" $1"; shift; continue ;;
         --kernel | --kublk | --out | --rounds) (($# >= 2)) || die "$1 needs a value" ;;
         *) die "unknown option $1 (--help tells all)" ;;
@@ -59,7 +59,7 @@ make_plans() {
         python3 "$here/plan.py" "$scope" "$instrument" --rounds "$rounds" \
             --disks "$work/disks" >"$work/plan.$instrument"
     done
-    [[ $scope == seed ]] || python3 "$here/plan.py" memory counts >"$work/plan.memory"
+    [[ $scope == ram-disk ]] || python3 "$here/plan.py" four-cpus counts >"$work/plan.four-cpus"
     measurements "$work"/plan.*
 }
 
@@ -67,14 +67,23 @@ make_plans() {
 wants_every_loop() { [[ $user == yes && $scope == full ]]; }
 
 count_user_instructions() {
-    [[ $user == yes && $scope != seed ]] || return 0
+    [[ $user == yes && $scope != ram-disk ]] || return 0
     say 'counting the instructions of the library alone'
     "$here/user_instructions.sh" --json >"$work/own"
     wants_every_loop || return 0
     python3 "$here/loop.py" "$build/cmake/benchmarks/loop" >"$work/user"
 }
 
+# Whoever reads the goals alone is to know what they were not measured with.
+say_what_is_left_out() {
+    [[ $scope == quick ]] || return 0
+    say "--quick leaves out: requests larger than 4 KiB, depths but 1 and 64, mixed requests, the" \
+        "other kinds of kublk, zero copy and user_copy, fio, the matrix of all policies and paths," \
+        "and nanoseconds of the loop alone"
+}
+
 parse_options "$@"
+say_what_is_left_out
 "$root/tests/guest/packages.sh" build guest client benchmark >&2
 make_work
 programs=(ublk_benchmark_target ublk_benchmark_load)
@@ -83,12 +92,12 @@ build_programs "$root" "$build/cmake" "${programs[@]}"
 get_kublk
 make_plans
 count_user_instructions
-if [[ $scope != seed ]]; then run_guest memory counts --icount --cpus 4; fi
+if [[ $scope != ram-disk ]]; then run_guest four-cpus counts --icount --cpus 4; fi
 run_guest counts counts --icount
 run_guest clock clock
 python3 "$here/report.py" collect --scope "$scope" --command "$command" \
     --commit "$(commit_of "$root")" --compiler "$(c++ --version | head -n 1)" \
     --lines "$work" >"$out/results.json"
 python3 "$here/report.py" render "$out/results.json" "$out" >&2
-if [[ $scope == seed ]]; then python3 "$here/report.py" seed "$out/results.json"; fi
+if [[ $scope == ram-disk ]]; then python3 "$here/report.py" ram-disk "$out/results.json"; fi
 say "report: $out/report.html, report.md, results.json"

@@ -16,6 +16,7 @@
 # Needs valgrind; exits with 77 without it. Exact: the same compiler counts the same number each
 # time; libraries choose by the machine how they copy.
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)

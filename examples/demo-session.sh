@@ -7,6 +7,7 @@
 #   none    does not
 #   count   only counts instructions a request, in a guest that run.sh has started with --icount
 set -eu
+[ "${1-}" != --help ] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 program=$1
 tree=$2

@@ -16,6 +16,7 @@
 # Needs root, and a Debian with the packages that "guest/packages.sh debian" installs. Exit status:
 # COMMAND's, 124 when its time is over, or 125 when it could not be started, as stderr tells.
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Where debootstrap and chroot are; not every user has it.

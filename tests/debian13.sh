@@ -5,6 +5,7 @@
 #
 #   tests/debian13.sh g++|clang++
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 compiler=${1:?g++ or clang++}

@@ -4,6 +4,7 @@
 #
 #   tests/fuzz.sh [--seconds N] TARGET...
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 seconds=(--seconds 1800)

@@ -6,6 +6,7 @@
 #   tests/repeat.sh kernel VERSION    the kernel tests, in three boots
 #   tests/repeat.sh time              the cases about time, twenty times
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/.." && pwd)

@@ -15,6 +15,7 @@
 # has to. A static_assert that fails is as good. A test that hangs counts if the simulator says so,
 # not if it merely takes longer than its time.
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 export LC_ALL=C
 unset UBLK_SIM_SEED UBLK_SIM_SEEDS
 

@@ -10,6 +10,7 @@
 #   WHOLE      header-only: the multiple at most, in hundredths
 #   SEPARATE   the same with UBLK_SEPARATE_COMPILATION, for the user's file
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 (($# >= 4)) || { sed -n '/^# Usage:/,/^set /{/^set /!s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 source=$1 whole_max=$2 separate_max=$3

@@ -10,6 +10,7 @@
 #   LINES      of <ublk/ublk.hpp> after the preprocessor, at most
 #   MEGABYTES  that g++ allocates for examples/hello.cpp with -O2, at most
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 (($# >= 4)) || { sed -n '/^# Usage:/,/^set /{/^set /!s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 source=$1 lines_max=$2 megabytes_max=$3

@@ -15,6 +15,7 @@
 #
 # CMAKE, GENERATOR and CXX name the tools.
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 export LC_ALL=C
 
 (($# == 4)) || { sed -n '/^# Usage:/,/^set /{/^set /!s/^# \{0,1\}//p}' "$0" >&2; exit 1; }

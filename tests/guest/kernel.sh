@@ -20,6 +20,7 @@
 # Debian is what this is tested on. The Ubuntu branch uses the suites the host is configured with
 # (base and HWE kernels) and has not been tried.
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=archive.sh

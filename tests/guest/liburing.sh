@@ -15,6 +15,7 @@
 # Nothing is installed: the packages are unpacked in the cache (see archive.sh), and served from
 # there from then on. Only for Debian. Exit status: 0, or 1 when it cannot be had.
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 # shellcheck source=archive.sh
 source "$(dirname "${BASH_SOURCE[0]}")/archive.sh"

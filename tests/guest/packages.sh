@@ -57,13 +57,21 @@ missing_packages() {
     done < <(resolve_packages "$@" | sort -u)
 }
 
-# Runs apt-get with its output shown only when it fails.
+# Runs apt-get with its output shown only when it fails. Another one may be at it: apt waits for
+# dpkg's lock by itself, but not for that of the package lists and of downloads.
 quiet_apt() {
-    local log status=0
+    local log status began=$SECONDS said=''
     log=$(mktemp)
-    # Another one may be at it.
-    DEBIAN_FRONTEND=noninteractive apt-get -qy -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
-        "$@" >"$log" 2>&1 </dev/null || status=$?
+    while :; do
+        status=0
+        DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -qy -o Dpkg::Use-Pty=0 \
+            -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1 </dev/null || status=$?
+        ((status)) && grep -qE 'Could not get lock|Unable to (lock|acquire)' "$log" &&
+            ((SECONDS - began < 300)) || break
+        [[ -n $said ]] || printf 'packages.sh: waiting for another apt-get, for 5 minutes\n' >&2
+        said=yes
+        sleep 1
+    done
     if ((status)); then cat "$log" >&2; fi
     rm -f "$log"
     return "$status"
@@ -104,7 +112,10 @@ install_packages() {
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
-    if (($# == 0)); then
+    if [[ ${1-} == --help ]]; then
+        sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"
+        exit 0
+    elif (($# == 0)); then
         echo 'Usage: packages.sh NAME... (packages, or the sets build, clang, guest, debian,' \
             'client, ccache, benchmark)' >&2
         exit 2

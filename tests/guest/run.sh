@@ -28,6 +28,7 @@
 #   124         no end within the time
 #   125         it could not be started, as stderr tells
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Where modprobe and mkfs are; not every user has it.

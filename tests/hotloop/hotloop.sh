@@ -15,6 +15,7 @@
 # Follows calls and jumps into other functions of the program until one on the list below. Exit
 # status: 0, 1, or 77 where nothing can be said (not x86-64).
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 export LC_ALL=C
 
 # Where the loop may go: the kernel, bulk memory, and a cold end. Clang's terminate is where it ends

@@ -14,6 +14,7 @@
 # and the kernel did not complain; 1 when a case failed, or the binary crashed or was ended by a
 # sanitizer; else what run.sh said: 70 the kernel complained, 124 no end in time, 125 no guest.
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 limit=2340 # below CTest's, so that the guest is the first to tell

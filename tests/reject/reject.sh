@@ -9,6 +9,7 @@
 # first error must contain the sentence after "// expect:", which may go on in indented comment
 # lines. Several such comments are alternatives, for messages that are a compiler's own.
 set -euo pipefail
+[[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 export LC_ALL=C # or the compiler would quote and speak otherwise
 
 (($# >= 2)) || { sed -n '/^# Usage:/s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 2; }
