@@ -66,7 +66,7 @@ get_kublk() {
 
 # Prints how many measurements these plans have in all.
 count_measurements() { # PLAN...
-    awk '$1 == "group" { n = 0 } $1 == "contender" { ++n }
+    awk '$1 == "group" { n = 0 } $1 == "contender" { ++n } $1 == "profile" { all += n }
         $1 == "cell" { all += n * ($11 - $10 + 1) } END { print all + 0 }' "$@"
 }
 
@@ -76,7 +76,8 @@ expected_times() { # PLAN
     awk 'BEGIN { all = 15000 }
         $1 == "group" { n = 0 }
         $1 == "contender" { ++n; all += 700 }
-        $1 == "cell" { for (i = n * ($11 - $10 + 1); i > 0; --i) print all += $12 }' "$1"
+        $1 == "cell" { for (i = n * ($11 - $10 + 1); i > 0; --i) print all += $12 }
+        $1 == "profile" { for (i = n; i > 0; --i) print all += 8000 }' "$1"
 }
 
 # From here on the time left can be told.

@@ -1,8 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# Runs a plan (see plan.py) where the ublk driver is: in the guest. For each measurement one line of
-# JSON goes to $UBLK_RESULT, and one that says how far it is to stdout.
+# Runs a plan (see plan.py) where the ublk driver is: in the guest, or where host.sh runs. For each
+# measurement one line of JSON goes to $UBLK_RESULT, and one that says how far it is to stdout. At
+# the end, however that comes, its devices, mounts and files are gone.
+#
+# UBLK_NULL_BLK and UBLK_BRD name the devices of these drivers (/dev/nullb0, /dev/ram0).
 #
 # Usage: guest.sh PLAN counts|clock
 #
@@ -15,6 +18,9 @@
 #                                        each contender once in each of the rounds FIRST to LAST;
 #                                        CLIENT is load, single (load, one request a system call)
 #                                        or fio; EXPECTED milliseconds are for the host to read
+#   profile CLIENT WAY BYTES DEPTH JOBS REQUESTS
+#                                        each contender once, with marks for profile_plugin.c, and
+#                                        the kernel's symbols at the end
 #   end                                  stops the group's devices
 set -Eeuo pipefail
 [[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
@@ -22,7 +28,7 @@ trap 'printf "guest.sh: line %d failed\n" "$LINENO"' ERR
 
 plan=$1 instrument=$2
 disk_bytes=$((64 << 20))
-work=/run/benchmark
+work=/run/ublk-benchmark.$$
 declare -a names devices pids stoppers
 done_so_far=0 group='' queues=1 depth=128 max_io=1M
 
@@ -33,7 +39,7 @@ die() {
 
 # What a plan will do is known before it begins.
 count_measurements() {
-    total=$(awk '$1 == "group" { n = 0 } $1 == "contender" { ++n }
+    total=$(awk '$1 == "group" { n = 0 } $1 == "contender" { ++n } $1 == "profile" { all += n }
         $1 == "cell" { all += n * ($11 - $10 + 1) } END { print all + 0 }' "$plan")
     printf 'progress 0 %d\n' "$total"
 }
@@ -42,7 +48,10 @@ count_measurements() {
 set_up() {
     mkdir -p "$work/tmpfs"
     mount -t tmpfs -o size=60% tmpfs "$work/tmpfs"
-    mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing
+    if ! mountpoint -q /sys/kernel/tracing; then
+        mount -t tracefs tracefs /sys/kernel/tracing
+        mounted_tracing=yes
+    fi
     echo 0 >/proc/sys/vm/dirty_writeback_centisecs
     echo 90 >/proc/sys/vm/dirty_ratio
     echo 80 >/proc/sys/vm/dirty_background_ratio
@@ -63,8 +72,8 @@ make_file() {
     dd if=/dev/zero of="$file" bs=1M count=$((disk_bytes >> 20)) 2>/dev/null
 }
 
-start_null_blk() { add_contender "$1" /dev/nullb0 true; }
-start_brd() { add_contender "$1" /dev/ram0 true; }
+start_null_blk() { add_contender "$1" "${UBLK_NULL_BLK:-/dev/nullb0}" true; }
+start_brd() { add_contender "$1" "${UBLK_BRD:-/dev/ram0}" true; }
 
 start_loop() { # NAME buffered|direct
     local device
@@ -98,7 +107,7 @@ start_ours() { # NAME PROGRAM DISK [OPTION]...
     # In a session of its own, as kublk and services are: the scheduler shares CPUs among sessions.
     setsid "$program" "$disk" --queues "$queues" --depth "$depth" --size "$disk_bytes" \
         --max-io "$max_io" "$@" >"$log" 2>&1 &
-    pid=$!
+    pid=$! starting=$pid
     until [[ -n $device && -b $device ]]; do
         if ! kill -0 "$pid" 2>/dev/null || ((++tries > 600)); then
             die "$name: no device: $(<"$log")"
@@ -109,6 +118,7 @@ start_ours() { # NAME PROGRAM DISK [OPTION]...
     if [[ $disk == */batch_io/* ]] && ! grep -q '"batch_io":true' "$log"; then
         die "$name: this kernel has no batches"
     fi
+    starting=''
     add_contender "$name" "$device" "stop_ours $pid" "$pid"
 }
 
@@ -134,7 +144,7 @@ run_fio() { # DEVICE WAY BYTES DEPTH JOBS REQUESTS MS
     }' <<<"$line" || die "fio met an error on $1: $line"
 }
 
-run_load() { # CLIENT DEVICE WAY BYTES DEPTH JOBS REQUESTS MS ENTERS PID
+run_load() { # CLIENT DEVICE WAY BYTES DEPTH JOBS REQUESTS MS ENTERS PID [MAPS]
     local client=$1
     shift
     local -a options=(--way "$2" --bytes "$3" --depth "$4" --jobs "$5" --warm $(($4 * $5))
@@ -143,6 +153,7 @@ run_load() { # CLIENT DEVICE WAY BYTES DEPTH JOBS REQUESTS MS ENTERS PID
     if [[ $client == single ]]; then options+=(--batch 1); fi
     if [[ $8 != 0 ]]; then options+=(--enters "$8"); fi
     if [[ -n $9 ]]; then options+=(--server "$9"); fi
+    if [[ -n ${10-} ]]; then options+=(--profile "${10}"); fi
     load "${options[@]}" "$1" || die "load failed on $1"
 }
 
@@ -172,6 +183,20 @@ run_cell() { # CLIENT WAY BYTES DEPTH JOBS REQUESTS MS ENTERS FIRST LAST EXPECTE
     done
 }
 
+# Once unmarked, so that the marked run finds nothing to be done for the first time.
+run_profile() { # CLIENT WAY BYTES DEPTH JOBS REQUESTS
+    local i measured
+    for i in "${!names[@]}"; do
+        run_load "$1" "${devices[i]}" "${@:2:5}" 0 0 "${pids[i]}" >/dev/null
+        measured=$(run_load "$1" "${devices[i]}" "${@:2:5}" 0 0 "${pids[i]}" "$work/maps")
+        say 'contender %s %s\n' "${names[i]}" "$measured"
+        printf 'progress %d %d\n' $((++done_so_far)) "$total"
+        sed 's/^/client /' "$work/maps" >&3
+        if [[ -n ${pids[i]} ]]; then sed 's/^/server /' "/proc/${pids[i]}/maps" >&3; fi
+    done
+    awk '$2 ~ /^[tTwW]$/ { print "symbol", $1, $3, $4 }' /proc/kallsyms >&3
+}
+
 tell_memory() {
     local i
     for i in "${!names[@]}"; do
@@ -188,7 +213,35 @@ tell_memory() {
 end_group() {
     local stopper
     for stopper in "${stoppers[@]}"; do $stopper >"$work/stop" 2>&1 || die "$(<"$work/stop")"; done
+    stoppers=()
     rm -f "$work"/tmpfs/*
+}
+
+# What is left of a run that failed or was interrupted goes as well.
+clean_up() {
+    local stopper
+    trap '' INT TERM HUP
+    trap - ERR
+    for stopper in "stop_ours ${starting:-}" ${stoppers[@]+"${stoppers[@]}"}; do
+        case $stopper in
+        'stop_ours ' | true) ;;
+        stop_ours*) end_process "${stopper#stop_ours }" ;;
+        *) timeout 60 $stopper >/dev/null 2>&1 || true ;;
+        esac
+    done
+    mountpoint -q "$work/tmpfs" && umount "$work/tmpfs"
+    if [[ -n ${mounted_tracing-} ]]; then umount /sys/kernel/tracing || true; fi
+    rm -rf "$work"
+}
+
+end_process() { # PID
+    local tries
+    kill -TERM "$1" 2>/dev/null || return 0
+    for ((tries = 0; tries < 600; ++tries)); do
+        kill -0 "$1" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    kill -KILL "$1" 2>/dev/null || true
 }
 
 run_plan() {
@@ -201,6 +254,7 @@ run_plan() {
         contender) "start_$2" "$1" "${@:3}" ;;
         memory) tell_memory ;;
         cell) run_cell "$@" ;;
+        profile) run_profile "$@" ;;
         end) end_group ;;
         *) die "unknown line in the plan: ${words[*]}" ;;
         esac
@@ -208,6 +262,9 @@ run_plan() {
 }
 
 exec 3>"$UBLK_RESULT"
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 count_measurements
 set_up
 run_plan

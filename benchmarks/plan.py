@@ -3,10 +3,11 @@
 
 Usage: plan.py SCOPE INSTRUMENT [--rounds N] [--disks FILE] [--programs NAME=PATH]...
 
-  SCOPE       quick, full, ram-disk, four-cpus or compare
+  SCOPE       quick, full, ram-disk, four-cpus, compare or profile
   INSTRUMENT  counts (few rounds: they repeat) or clock (in rounds)
   --disks     JSON list of all disks that the program serves, for the matrix of a full run
   --programs  where the guest has our server; in the scope compare two of them
+  --contenders NAME...  what is profiled, by --profile QUEUES "CLIENT WAY BYTES DEPTH JOBS REQUESTS"
 """
 import argparse
 import json
@@ -214,19 +215,37 @@ def compare(plan, programs):
         plan.end()
 
 
+def profile(plan, asked, disks):
+    """Some devices, each once with the profiler's marks."""
+    known = [*CONTENDERS, *KUBLK, *disks]
+    for each in asked.contenders:
+        if each not in known:
+            ours = [disk for disk in disks if disk.split("/")[0] == each.split("/")[0]]
+            raise SystemExit(f"plan.py: no disk {each}: " + ", ".join(ours or known))
+    plan.group("profile", int(asked.profile[0]), asked.contenders)
+    plan.lines.append("profile " + asked.profile[1])
+    plan.end()
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("scope", choices=["quick", "full", "ram-disk", "four-cpus", "compare"])
+    parser.add_argument("scope", choices=["quick", "full", "ram-disk", "four-cpus", "compare",
+                                          "profile"])
     parser.add_argument("instrument", choices=["counts", "clock"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--milliseconds", type=int, default=300)
     parser.add_argument("--disks")
     parser.add_argument("--programs", nargs=2, default=[])
+    parser.add_argument("--contenders", nargs="+", default=[])
+    parser.add_argument("--profile", nargs=2)
     asked = parser.parse_args()
     plan = Plan(asked.instrument, asked.rounds, asked.milliseconds)
     if asked.scope == "full":
         with open(asked.disks, encoding="ascii") as file:
             full(plan, json.load(file))
+    elif asked.scope == "profile":
+        with open(asked.disks, encoding="ascii") as file:
+            profile(plan, asked, json.load(file))
     elif asked.scope == "ram-disk":
         ram_disk(plan, max(asked.rounds, 9), ["single", "load"])
     elif asked.scope == "compare":

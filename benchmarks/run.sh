@@ -8,6 +8,9 @@
 #
 #   --quick              the goals only, within 5 minutes on 2 cores once the programs are built
 #   --ram-disk           our RAM disk beside loop on tmpfs only; the table also goes to stdout
+#   --host               by the clock, on the kernel and the CPUs of this machine instead of a guest's:
+#                        on disks of its own; asks before it loads a module. kublk only with --kublk
+#   --yes                loads modules for --host without asking
 #   --kernel VERSION     as for tests/guest/run.sh (newest)
 #   --kublk FILE         the kernel's own ublk server, instead of building it
 #   --out DIR            where results.json, report.md and report.html go
@@ -26,12 +29,15 @@ build=$root/build/benchmarks
 source "$here/common.sh"
 
 parse_options() {
-    scope=full kernel=newest kublk='' out=$build/report rounds=3 user=yes command=run.sh
+    scope=full kernel=newest kublk='' out=$build/report rounds=3 user=yes command=run.sh host=no
+    answer=()
     while (($#)); do
         case $1 in
         --help) usage 0 ;;
         --quick) scope=quick command+=" $1"; shift; continue ;;
         --ram-disk) scope=ram-disk command+=" $1"; shift; continue ;;
+        --host) host=yes command+=" $1"; shift; continue ;;
+        --yes) answer=(--yes); shift; continue ;;
         --no-user) user=no command+=" $1"; shift; continue ;;
         --kernel | --kublk | --out | --rounds) (($# >= 2)) || die "$1 needs a value" ;;
         *) die "unknown option $1 (--help tells all)" ;;
@@ -54,13 +60,44 @@ parse_options() {
 # The plans come first, so that the time left is known from the start.
 make_plans() {
     local instrument
+    local -a instruments=(counts clock)
+    if [[ $host == yes ]]; then instruments=(clock); fi
     "$build/cmake/benchmarks/target" --list >"$work/disks"
-    for instrument in counts clock; do
+    for instrument in "${instruments[@]}"; do
         python3 "$here/plan.py" "$scope" "$instrument" --rounds "$rounds" \
             --disks "$work/disks" >"$work/plan.$instrument"
     done
-    [[ $scope == ram-disk ]] || python3 "$here/plan.py" four-cpus counts >"$work/plan.four-cpus"
+    if [[ $host == yes ]]; then
+        fit_plan_to_host
+    elif [[ $scope != ram-disk ]]; then
+        python3 "$here/plan.py" four-cpus counts >"$work/plan.four-cpus"
+    fi
     measurements "$work"/plan.*
+}
+
+# Without what this machine has not, or is not ours: brd makes no disk for us alone.
+fit_plan_to_host() {
+    local without=' brd$'
+    if [[ -z $kublk ]]; then without+='| kublk '; fi
+    grep -vE "^contender [^ ]*($without|$without.*)" "$work/plan.clock" |
+        sed "s,/opt/benchmark/target,$build/cmake/benchmarks/target," >"$work/fit"
+    mv "$work/fit" "$work/plan.clock"
+}
+
+# On the machine itself; as run_guest in a guest.
+run_host() {
+    "$here/host.sh" ${answer[@]+"${answer[@]}"} "$work/plan.clock" "$work/lines.clock" \
+        "$build/cmake/benchmarks/load" ${kublk:+"$kublk"} >"$work/log.clock" 2>&1 &
+    guest=$!
+    follow "$work/log.clock" "$guest" clock
+    local status=0
+    wait "$guest" || status=$?
+    guest=''
+    if ((status)); then
+        grep -v '^progress ' "$work/log.clock" | tail -n 20 >&2
+        die "measuring this machine failed with status $status"
+    fi
+    sed -n 's/^guest: //p' "$work/log.clock" | head -n 1 >"$work/guest.clock"
 }
 
 # The goals need but a few of them.
@@ -89,12 +126,16 @@ make_work
 programs=(ublk_benchmark_target ublk_benchmark_load)
 if wants_every_loop; then programs+=(ublk_benchmark_loop); fi
 build_programs "$root" "$build/cmake" "${programs[@]}"
-get_kublk
+if [[ $host == no ]]; then get_kublk; fi
 make_plans
 count_user_instructions
-if [[ $scope != ram-disk ]]; then run_guest four-cpus counts --icount --cpus 4; fi
-run_guest counts counts --icount
-run_guest clock clock
+if [[ $host == yes ]]; then
+    run_host
+else
+    if [[ $scope != ram-disk ]]; then run_guest four-cpus counts --icount --cpus 4; fi
+    run_guest counts counts --icount
+    run_guest clock clock
+fi
 python3 "$here/report.py" collect --scope "$scope" --command "$command" \
     --commit "$(commit_of "$root")" --compiler "$(c++ --version | head -n 1)" \
     --lines "$work" >"$out/results.json"

@@ -15,6 +15,7 @@
 #   --env NAME=VALUE       set a variable for COMMAND
 #   --result FILE          what COMMAND writes to $UBLK_RESULT in the guest lands in FILE
 #   --console FILE         keep the kernel's log in FILE
+#   --qemu-plugin PLUGIN   load a plugin of QEMU's emulation; the kernel is where its symbols say
 #   --icount               count instructions: one of them takes one nanosecond of guest time
 #
 # ELF files bring their shared libraries along. Programs not added are busybox's, so a script that
@@ -56,13 +57,13 @@ usage() {
 }
 
 parse_options() {
-    kernel='' memory=2G cpus=2 limit=300 result='' console='' icount=no
+    kernel='' memory=2G cpus=2 limit=300 result='' console='' icount=no plugin=''
     adds=() programs=() modules=("${default_modules[@]}") variables=()
     while (($#)) && [[ $1 != -- ]]; do
         case $1 in
         --icount) icount=yes; shift; continue ;;
         --kernel | --memory | --cpus | --timeout | --add | --program | --module | --env) ;&
-        --result | --console) (($# >= 2)) || die "$1 needs a value" ;;
+        --result | --console | --qemu-plugin) (($# >= 2)) || die "$1 needs a value" ;;
         --help) usage ;;
         *) die "unknown option $1 (COMMAND comes after --)" ;;
         esac
@@ -77,6 +78,7 @@ parse_options() {
         --env) variables+=("$2") ;;
         --result) result=$2 ;;
         --console) console=$2 ;;
+        --qemu-plugin) plugin=$2 ;;
         esac
         shift 2
     done
@@ -404,7 +406,7 @@ start_guest() {
     append+=" no_timer_check random.trust_cpu=on cryptomgr.notests"
     qemu=(qemu-system-x86_64 "${machine[@]}" -smp "$cpus" -m "$memory" -nodefaults -no-user-config
         -display none -no-reboot -net none -kernel "$image" -initrd "$work/initramfs"
-        -append "$append" -serial "file:$work/console" -device 'virtio-serial-pci,ioeventfd=off')
+        ${plugin:+-plugin "$plugin"} -append "$append${plugin:+ nokaslr}" -serial "file:$work/console" -device 'virtio-serial-pci,ioeventfd=off')
     port output
     port status
     port result
