@@ -31,6 +31,11 @@ struct write_protected : memory {
     write_protected() : memory{Bytes, {.logical_block_size = BlockSize, .read_only = true}} {}
 };
 
+/// One so large that it knows its holes.
+struct large_memory : memory {
+    large_memory() : memory{memory::tracked_above + (256u << 10)} {}
+};
+
 }  // namespace disks
 
 /// Memory that a next process finds again, as shared memory is.

@@ -2,13 +2,19 @@
 #include <ublk/backends/memory.hpp>
 
 #include <ublk/data/dispatch.hpp>
+#include <ublk/detail/fd.hpp>
+#include <ublk/detail/written_units.hpp>
+#include <ublk/payload.hpp>
 
 #include <gtest/gtest.h>
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <barrier>
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
@@ -16,6 +22,7 @@
 #include <span>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -29,6 +36,8 @@ namespace uapi = ublk::uapi;
 static_assert(ublk::backend<memory> && ublk::check_backend<memory>());
 
 const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+
+constexpr std::uint64_t unit = ublk::detail::written_units::unit;
 
 request asking(uapi::op op, std::uint64_t offset, std::uint64_t length) {
     return request{uapi::io_desc{static_cast<std::uint32_t>(op),
@@ -44,6 +53,26 @@ std::vector<std::byte> read(memory& disk, std::uint64_t offset, std::size_t byte
     std::vector<std::byte> data(bytes, std::byte{0xee});
     EXPECT_TRUE(disk.read(asking(uapi::op::read, offset, bytes), data).ok());
     return data;
+}
+
+/// A file in the place of /dev/ublkcN, with the client's bytes at its begin.
+std::vector<std::byte> read_by_user_copy(memory& disk, std::uint64_t offset, std::size_t bytes) {
+    const ublk::fd client{::memfd_create("client", MFD_CLOEXEC)};
+    EXPECT_TRUE(
+        disk.read(asking(uapi::op::read, offset, bytes), ublk::user_copy{client.get(), 0, bytes})
+            .ok());
+    std::vector<std::byte> data(bytes, std::byte{0xee});
+    EXPECT_EQ(::pread(client.get(), data.data(), bytes, 0), static_cast<ssize_t>(bytes));
+    return data;
+}
+
+void write_by_user_copy(memory& disk, std::uint64_t offset, const std::vector<std::byte>& data) {
+    const ublk::fd client{::memfd_create("client", MFD_CLOEXEC)};
+    EXPECT_EQ(::pwrite(client.get(), data.data(), data.size(), 0),
+              static_cast<ssize_t>(data.size()));
+    EXPECT_TRUE(disk.write(asking(uapi::op::write, offset, data.size()),
+                           ublk::user_copy{client.get(), 0, data.size()})
+                    .ok());
 }
 
 // Bytes of anonymous memory that this process has in use.
@@ -123,41 +152,63 @@ TEST(memory, discards_and_zeroes_exactly_what_is_asked_at_every_edge) {
     }
 }
 
+/// The last `bytes` of the disk, which are all zeroes so far.
+void behaves_like_a_vector(memory& disk, std::uint64_t bytes, int operations) {
+    const std::uint32_t seed = std::random_device{}();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937 random{seed};
+    const auto below = [&](std::uint64_t end) { return random() % end; };
+    const std::uint64_t begin = disk.size() - bytes;
+    std::vector<std::byte> model(bytes);
+    for (int i = 0; i < operations; ++i) {
+        const std::uint64_t from = below(bytes / 512) * 512;
+        const std::uint64_t length = (1 + below((bytes - from) / 512)) * 512;
+        const auto at = model.begin() + static_cast<std::ptrdiff_t>(from);
+        const auto end = at + static_cast<std::ptrdiff_t>(length);
+        const std::uint64_t offset = begin + from;
+        switch (below(6)) {
+        case 0:
+            ASSERT_TRUE(read(disk, offset, length) == std::vector<std::byte>(at, end));
+            break;
+        case 1:
+            ASSERT_TRUE(read_by_user_copy(disk, offset, length) == std::vector<std::byte>(at, end));
+            break;
+        case 2:
+        case 3: {
+            const std::vector<std::byte> data(length, static_cast<std::byte>(random()));
+            below(2) == 0 ? write(disk, offset, data) : write_by_user_copy(disk, offset, data);
+            std::copy(data.begin(), data.end(), at);
+            break;
+        }
+        case 4:
+            ASSERT_TRUE(disk.discard(asking(uapi::op::discard, offset, length)).ok());
+            std::fill(at, end, std::byte{0});
+            break;
+        default:
+            ASSERT_TRUE(disk.write_zeroes(asking(uapi::op::write_zeroes, offset, length)).ok());
+            std::fill(at, end, std::byte{0});
+        }
+    }
+    EXPECT_TRUE(read(disk, begin, bytes) == model);
+}
+
 // Sizes that are no whole pages, too: the last page is then half ours.
 TEST(memory, behaves_like_a_vector_under_random_operations) {
     for (const std::uint64_t bytes :
          {16 * std::uint64_t{page}, 5 * std::uint64_t{page} + 512, std::uint64_t{512}}) {
-        const std::uint32_t seed = std::random_device{}();
-        SCOPED_TRACE("seed " + std::to_string(seed));
-        std::mt19937 random{seed};
-        const auto below = [&](std::uint64_t end) { return random() % end; };
         memory disk{bytes};
-        std::vector<std::byte> model(bytes);
-        for (int i = 0; i < 2000; ++i) {
-            const std::uint64_t from = below(bytes / 512) * 512;
-            const std::uint64_t length = (1 + below((bytes - from) / 512)) * 512;
-            const auto at = model.begin() + static_cast<std::ptrdiff_t>(from);
-            const auto end = at + static_cast<std::ptrdiff_t>(length);
-            switch (below(4)) {
-            case 0:
-                ASSERT_TRUE(read(disk, from, length) == std::vector<std::byte>(at, end));
-                break;
-            case 1: {
-                const std::vector<std::byte> data(length, static_cast<std::byte>(random()));
-                write(disk, from, data);
-                std::copy(data.begin(), data.end(), at);
-                break;
-            }
-            case 2:
-                ASSERT_TRUE(disk.discard(asking(uapi::op::discard, from, length)).ok());
-                std::fill(at, end, std::byte{0});
-                break;
-            default:
-                ASSERT_TRUE(disk.write_zeroes(asking(uapi::op::write_zeroes, from, length)).ok());
-                std::fill(at, end, std::byte{0});
-            }
+        behaves_like_a_vector(disk, bytes, 2000);
+    }
+}
+
+// Requests of one unit and of several, whole and in part, up to an end that is in the middle of one.
+TEST(memory, that_knows_its_holes_behaves_like_a_vector_too) {
+    for (const std::uint64_t end : {std::uint64_t{0}, 3 * std::uint64_t{page},
+                                    3 * std::uint64_t{page} + 512, std::uint64_t{512}}) {
+        for (const std::uint64_t bytes : {std::uint64_t{64} << 10, 4 * unit + 512}) {
+            memory disk{memory::tracked_above + 8 * unit + end};
+            behaves_like_a_vector(disk, bytes, 300);
         }
-        EXPECT_TRUE(read(disk, 0, bytes) == model);
     }
 }
 
@@ -189,7 +240,7 @@ constexpr bool room_for_a_tebibyte = true;
 // madvise(2) refuses to give locked pages back, which must not become an error of the disk.
 TEST(memory, discards_and_zeroes_locked_pages_too) {
     memory disk{16 * page};
-    const std::span<std::byte> all = disk.memory_for(asking(uapi::op::read, 0, 16 * page));
+    const std::span<std::byte> all = disk.memory_for(asking(uapi::op::write, 0, 16 * page));
     ASSERT_EQ(::mlock(all.data(), all.size()), 0) << "64 KiB may be locked by default";
     for (const bool zeroes : {false, true}) {
         write(disk, 0, std::vector<std::byte>(16 * page, std::byte{7}));
@@ -204,7 +255,7 @@ TEST(memory, discards_and_zeroes_locked_pages_too) {
 
 // What the kernel was told of the memory of a disk: a line of two letters each.
 std::string advice_on(memory& disk) {
-    const auto* const begin = disk.memory_for(asking(uapi::op::read, 0, 512)).data();
+    const auto* const begin = disk.memory_for(asking(uapi::op::write, 0, 512)).data();
     std::ostringstream address;
     address << std::hex << reinterpret_cast<std::uintptr_t>(begin) << '-';
     std::ifstream maps{"/proc/self/smaps"};
@@ -247,6 +298,171 @@ TEST(memory, may_be_far_larger_than_the_machine) {
     EXPECT_EQ(read(disk, longest - 4096, 4096), std::vector<std::byte>(4096));
     EXPECT_EQ(read(disk, 1ull << 32, 4096), data);
     EXPECT_LT(anonymous_memory(), before + (16u << 20));
+}
+
+// Bytes of this process's page tables.
+std::size_t page_tables() {
+    std::ifstream status{"/proc/self/status"};
+    for (std::string line; std::getline(status, line);) {
+        if (line.starts_with("VmPTE:")) {
+            return std::stoul(line.substr(6)) * 1024;
+        }
+    }
+    ADD_FAILURE() << "no VmPTE";
+    return 0;
+}
+
+/// Whether a read comes from the disk's memory, which begins at `begin`, and not from elsewhere.
+bool stored(memory& disk, const std::byte* begin, std::uint64_t offset, std::uint64_t bytes = 512) {
+    return disk.memory_for(asking(uapi::op::read, offset, bytes)).data() == begin + offset;
+}
+
+/// Where the disk's memory begins. Its first unit counts as written from then on.
+const std::byte* begin_of(memory& disk) {
+    return disk.memory_for(asking(uapi::op::write, 0, 512)).data();
+}
+
+TEST(memory, reads_holes_without_a_page_or_page_tables_for_them) {
+    constexpr std::uint64_t bytes = room_for_a_tebibyte ? 1ull << 40 : 1ull << 36;
+    std::mt19937_64 random{std::random_device{}()};
+    memory disk{bytes};
+    const ublk::fd client{::memfd_create("client", MFD_CLOEXEC)};
+    const std::vector<std::byte> zeroes(4096);
+    std::vector<std::byte> data(4096);
+    const auto reads_zeroes = [&](const request& r) {
+        std::fill(data.begin(), data.end(), std::byte{0xee});
+        const std::span<std::byte> place = disk.memory_for(r);
+        return disk.read(r, data).ok() && data == zeroes &&
+               disk.read(r, ublk::user_copy{client.get(), 0, 4096}).ok() &&
+               std::equal(place.begin(), place.end(), zeroes.begin(), zeroes.end());
+    };
+    ASSERT_TRUE(reads_zeroes(asking(uapi::op::read, 0, 4096)));
+    const std::size_t tables = page_tables();
+    const std::size_t before = anonymous_memory();
+    for (int i = 0; i < 3000; ++i) {  // each of them would need 4 KiB of page tables
+        const std::uint64_t at = random() % (bytes / 4096) * 4096;
+        ASSERT_TRUE(reads_zeroes(asking(uapi::op::read, at, 4096))) << at;
+    }
+    EXPECT_LT(page_tables(), tables + (1u << 20));
+    EXPECT_LT(anonymous_memory(), before + (1u << 20));
+}
+
+TEST(memory, knows_a_hole_again_once_whole_units_are_discarded) {
+    for (const auto op : {uapi::op::discard, uapi::op::write_zeroes}) {
+        memory disk{memory::tracked_above + 4 * unit + page};
+        const std::byte* const begin = begin_of(disk);
+        const auto forget = [&](std::uint64_t offset, std::uint64_t bytes) {
+            const request r = asking(op, offset, bytes);
+            EXPECT_TRUE((op == uapi::op::discard ? disk.discard(r) : disk.write_zeroes(r)).ok());
+        };
+        write(disk, 2 * unit - 512, std::vector<std::byte>(unit + 1024, std::byte{5}));
+        EXPECT_TRUE(stored(disk, begin, unit) && stored(disk, begin, 2 * unit));
+        EXPECT_TRUE(stored(disk, begin, 3 * unit) && !stored(disk, begin, 4 * unit));
+        EXPECT_TRUE(stored(disk, begin, 4 * unit - page, 2 * page)) << "where a part of it is";
+
+        forget(unit + 512, 3 * unit - 1024);  // leaves the ends of what was written in place
+        EXPECT_TRUE(stored(disk, begin, unit) && !stored(disk, begin, 2 * unit));
+        EXPECT_TRUE(stored(disk, begin, 3 * unit));
+        forget(unit, 3 * unit);
+        EXPECT_FALSE(stored(disk, begin, unit) || stored(disk, begin, 3 * unit));
+
+        const std::uint64_t last = memory::tracked_above + 4 * unit;
+        write_by_user_copy(disk, last, std::vector<std::byte>(page, std::byte{5}));
+        EXPECT_TRUE(stored(disk, begin, last));
+        forget(last, page);
+        EXPECT_FALSE(stored(disk, begin, last)) << "a unit that is cut off by the disk's end";
+    }
+}
+
+// The kernel may write there long after it asked for the place.
+TEST(memory, takes_for_written_what_the_kernel_was_given_to_write_to) {
+    memory disk{memory::tracked_above + unit};
+    const std::byte* const begin = begin_of(disk);
+    const std::span<std::byte> place = disk.memory_for(asking(uapi::op::write, 512, 512));
+    EXPECT_TRUE(disk.discard(asking(uapi::op::discard, 0, unit)).ok());
+    std::fill(place.begin(), place.end(), std::byte{7});
+    EXPECT_EQ(read(disk, 512, 512), std::vector<std::byte>(512, std::byte{7}));
+    write(disk, 1024, std::vector<std::byte>(512, std::byte{8}));
+    EXPECT_EQ(read(disk, 512, 512), std::vector<std::byte>(512, std::byte{7}));
+    EXPECT_TRUE(stored(disk, begin, 0));
+}
+
+TEST(memory, that_knows_its_holes_discards_locked_pages_too) {
+    memory disk{memory::tracked_above + 4 * unit};
+    const std::byte* const begin = begin_of(disk);
+    // Not by mlock(3), which does nothing under a sanitizer.
+    ASSERT_EQ(::syscall(SYS_mlock, begin + unit, page), 0) << "64 KiB may be locked by default";
+    write(disk, unit, std::vector<std::byte>(unit, std::byte{7}));
+    EXPECT_TRUE(disk.discard(asking(uapi::op::discard, unit, unit)).ok());
+    EXPECT_TRUE(stored(disk, begin, unit)) << "its pages stay";
+    EXPECT_EQ(read(disk, unit, unit), std::vector<std::byte>(unit));
+}
+
+TEST(memory, that_knows_its_holes_keeps_its_content_when_moved) {
+    memory first{memory::tracked_above + unit};
+    write(first, unit, std::vector<std::byte>(512, std::byte{9}));
+    memory second{std::move(first)};
+    memory third{512};
+    third = std::move(second);
+    EXPECT_EQ(read(third, unit, 512), std::vector<std::byte>(512, std::byte{9}));
+    EXPECT_EQ(read(third, 0, 512), std::vector<std::byte>(512));
+}
+
+// Every thread has sectors of its own in the same units, and two have whole units beside these: each
+// always reads what it wrote last.
+TEST(memory, keeps_sectors_apart_that_threads_write_and_discard_side_by_side) {
+    constexpr std::uint64_t threads = 4;
+    constexpr std::uint64_t rounds = 3000;
+    memory disk{memory::tracked_above + 64 * unit};
+    const auto serve = [&](std::uint64_t mine) {
+        std::mt19937_64 random{mine};
+        for (std::uint64_t i = 0; i < rounds; ++i) {
+            // A part of a unit that others have parts of, at its begin or its end, or a whole one.
+            const std::uint64_t edge = (1 + random() % 8) * 4 * unit;
+            const bool whole = i % 8 == 0;
+            const std::uint64_t at = whole        ? edge + (1 + mine % 2) * unit
+                                     : i % 2 == 0 ? edge + (mine + 4) * 2 * page
+                                                  : edge - (mine + 1) * 2 * page - 512;
+            const std::uint64_t bytes = whole ? unit : page + 512;
+            if (whole && mine > 1) {
+                continue;
+            }
+            const std::vector<std::byte> data(bytes, static_cast<std::byte>(1 + mine + i % 16));
+            write(disk, at, data);
+            ASSERT_TRUE(read(disk, at, bytes) == data) << mine << ' ' << at << ' ' << i;
+            ASSERT_TRUE(disk.discard(asking(uapi::op::discard, at, bytes)).ok());
+            ASSERT_TRUE(read(disk, at, bytes) == std::vector<std::byte>(bytes)) << at;
+        }
+    };
+    std::vector<std::jthread> running;
+    for (std::uint64_t i = 0; i < threads; ++i) {
+        running.emplace_back(serve, i);
+    }
+}
+
+// Which of the two comes last is nobody's promise, but nothing may come to light later on.
+TEST(memory, that_is_written_and_discarded_at_once_reads_the_same_ever_after) {
+    constexpr int rounds = 4000;
+    memory disk{memory::tracked_above + 4 * unit};
+    std::barrier together{2};
+    const std::vector<std::byte> some(16 * page, std::byte{7});
+    std::jthread discarding{[&] {
+        for (int i = 0; i < rounds; ++i) {
+            together.arrive_and_wait();
+            EXPECT_TRUE(disk.discard(asking(uapi::op::discard, unit, unit)).ok());
+            together.arrive_and_wait();
+        }
+    }};
+    for (int i = 0; i < rounds; ++i) {
+        write(disk, unit, std::vector<std::byte>(512, std::byte{1}));
+        together.arrive_and_wait();
+        write(disk, unit + 8 * page, some);
+        together.arrive_and_wait();
+        const std::vector<std::byte> first = read(disk, unit + 8 * page, some.size());
+        write(disk, 2 * unit - 512, std::vector<std::byte>(512, std::byte{2}));
+        EXPECT_TRUE(read(disk, unit + 8 * page, some.size()) == first) << i;
+        EXPECT_TRUE(disk.discard(asking(uapi::op::discard, unit, unit)).ok());
+    }
 }
 
 TEST(memory, says_so_where_the_address_space_has_no_room) {
