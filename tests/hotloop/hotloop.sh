@@ -36,7 +36,7 @@ clock='^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
 cold='::(make_room|unusual|submit|lose|resume_completed|abandon|end_all_work)[(]'
 cold+='|::(unusual|fetch_ended|settle|renew)<|::fetch_tags[(]|::thread_affinity::moved[(]'
 cold+='|::(answer_unusual|note_end|note_answer|add)[(]'
-cold+='|::memory::(read_tracked|write_tracked|place_tracked|forget)[(]'
+cold+='|::memory::(read_tracked|read_runs|write_tracked|place_tracked|forget)[(]'
 cold_allowed='^(eventfd_read|sched_yield|sched_[gs]etaffinity|__io_uring_sqring_wait)(@plt)?$'
 cold_allowed+='|^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
 

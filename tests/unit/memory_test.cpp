@@ -201,7 +201,7 @@ TEST(memory, behaves_like_a_vector_under_random_operations) {
     }
 }
 
-// Requests of one unit and of several, whole and in part, up to an end that is in the middle of one.
+// Requests of one unit and of several, whole and in part, up to an end in the middle of one.
 TEST(memory, that_knows_its_holes_behaves_like_a_vector_too) {
     for (const std::uint64_t end : {std::uint64_t{0}, 3 * std::uint64_t{page},
                                     3 * std::uint64_t{page} + 512, std::uint64_t{512}}) {
@@ -408,8 +408,8 @@ TEST(memory, that_knows_its_holes_keeps_its_content_when_moved) {
     EXPECT_EQ(read(third, 0, 512), std::vector<std::byte>(512));
 }
 
-// Every thread has sectors of its own in the same units, and two have whole units beside these: each
-// always reads what it wrote last.
+// Every thread has sectors of its own in the same units, and two have whole units beside these: it
+// always reads there what it wrote last.
 TEST(memory, keeps_sectors_apart_that_threads_write_and_discard_side_by_side) {
     constexpr std::uint64_t threads = 4;
     constexpr std::uint64_t rounds = 3000;

@@ -43,7 +43,7 @@ struct memory_geometry {
 /// its units count as written from then on.
 class memory {
 public:
-    /// Bytes: 1 GiB. In less there is little to gain: there are as many faults as pages, once.
+    /// 1 GiB, in bytes. In less there is little to gain: there are as many faults as pages, once.
     static constexpr std::uint64_t tracked_above = std::uint64_t{1} << 30;
 
     /// Throws: `error` where the address space has no room for `bytes`.
@@ -122,8 +122,8 @@ public:
     result write_zeroes(const request& r) noexcept { return forget(r); }
 
 private:
-    /// Set in `begin_` of a disk that knows its holes. No address of a program has it, and an offset
-    /// is added anyway: the sign of the sum tells the disks apart, by one instruction.
+    /// Set in `begin_` of a disk that knows its holes. No address of a program has it, and an
+    /// offset is added anyway: the sign of the sum tells the disks apart, by one instruction.
     static constexpr std::uintptr_t tracked_bit = std::uintptr_t{1} << 63;
     static_assert(sizeof(std::uintptr_t) == 8);
 
@@ -154,9 +154,18 @@ private:
     [[gnu::noinline]] static void read_tracked(std::byte* out, std::uintptr_t from,
                                                std::size_t bytes, const memory& disk) noexcept {
         const std::uint64_t offset = from - disk.begin_;
-        const std::byte* const stored = disk.store_.data() + offset;
+        if (disk.written_.in_one_written(offset, bytes)) [[likely]] {
+            std::memcpy(out, disk.store_.data() + offset, bytes);
+        } else {
+            disk.read_runs(offset, out, bytes);
+        }
+    }
+
+    [[gnu::noinline]] void read_runs(std::uint64_t offset, std::byte* out,
+                                     std::size_t bytes) const noexcept {
+        const std::byte* const stored = store_.data() + offset;
         for (std::size_t done = 0; done < bytes;) {
-            const auto [some, written] = disk.written_.run_at(offset + done, bytes - done);
+            const auto [some, written] = written_.run_at(offset + done, bytes - done);
             if (written) {
                 std::memcpy(out + done, stored + done, some);
             } else {
@@ -173,13 +182,17 @@ private:
         disk.written_.add(offset, bytes);
     }
 
+    [[nodiscard]] bool is_hole(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+        const detail::written_units::run all = written_.run_at(offset, bytes);
+        return !all.written && all.bytes == bytes;
+    }
+
     [[gnu::noinline]] std::uintptr_t place_tracked(std::uintptr_t place, std::uint64_t bytes,
                                                    uapi::op op) noexcept {
         const std::uint64_t offset = place - begin_;
         if (op == uapi::op::write) {
             written_.add_for_good(offset, bytes);
-        } else if (const auto all = written_.run_at(offset, bytes);
-                   !all.written && all.bytes == bytes) {
+        } else if (!written_.in_one_written(offset, bytes) && is_hole(offset, bytes)) {
             return reinterpret_cast<std::uintptr_t>(zeroes_.data());
         }
         return reinterpret_cast<std::uintptr_t>(store_.data() + offset);

@@ -23,7 +23,7 @@ namespace ublk::inline v0::detail {
 /// Thread: any.
 class written_units {
 public:
-    /// Bytes: 256 KiB, so that the marks of a TiB are 4 MiB. Smaller units tell apart more, but more
+    /// 256 KiB, so that the marks of a TiB are 4 MiB. Smaller units tell apart more, but more
     /// first writes then fault in a page of marks as well: one for each 4096 units.
     static constexpr std::uint64_t unit = std::uint64_t{1} << 18;
 
@@ -53,6 +53,11 @@ public:
         return mark(offset / unit).load(std::memory_order_relaxed) != none;
     }
 
+    /// Whether all of it is in one unit, which has a mark: the most frequent case, told at once.
+    [[nodiscard]] bool in_one_written(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+        return offset / unit == (offset + bytes - 1) / unit && written(offset);
+    }
+
     /// What is from `offset` on, at most so many bytes.
     [[nodiscard]] run run_at(std::uint64_t offset, std::uint64_t bytes) const noexcept {
         const bool first = written(offset);
@@ -66,6 +71,9 @@ public:
     /// Marks what was written.
     [[gnu::noinline]] void add(std::uint64_t offset, std::uint64_t bytes) noexcept {
         std::atomic_signal_fence(std::memory_order_seq_cst);  // the compiler keeps the order, too
+        if (in_one_written(offset, bytes)) [[likely]] {
+            return;
+        }
         for (std::uint64_t n = offset / unit; n * unit < offset + bytes; ++n) {
             if (mark(n).load(std::memory_order_relaxed) == none) {
                 std::uint8_t expected = none;
