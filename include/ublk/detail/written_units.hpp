@@ -17,8 +17,9 @@ namespace ublk::inline v0::detail {
 /// A unit is marked after it was written, and unmarked before its pages are given back. A write at
 /// the same time that finds the mark has its bytes given back, too; one that does not sets it
 /// again. So no bytes stay in a unit without a mark, where the next write to it would uncover them.
-/// There is no fence between bytes and mark: the kernel gives pages back when no processor can
-/// write to them any more.
+/// On x86 the processor needs no fence between bytes and mark: the kernel interrupts every one that
+/// may have bytes on the way to a page before it gives that back. Others are not interrupted, and
+/// might look for the mark before they have looked for the page.
 ///
 /// Thread: any.
 class written_units {
@@ -70,7 +71,11 @@ public:
 
     /// Marks what was written.
     [[gnu::noinline]] void add(std::uint64_t offset, std::uint64_t bytes) noexcept {
-        std::atomic_signal_fence(std::memory_order_seq_cst);  // the compiler keeps the order, too
+#ifdef __x86_64__
+        std::atomic_signal_fence(std::memory_order_seq_cst);  // the compiler keeps the order
+#else
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
         if (in_one_written(offset, bytes)) [[likely]] {
             return;
         }
