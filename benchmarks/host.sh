@@ -57,7 +57,7 @@ load_modules() {
     done
     if [[ $yes == no ]]; then
         { : >/dev/tty; } 2>/dev/null ||
-            die "modules are missing: ${missing[*]}. Load them (modprobe ${missing[0]}), or say --yes"
+            die "modules are missing: ${missing[*]}. Load them (modprobe), or say --yes"
         printf 'load the modules %s until the end? [y/N] ' "${missing[*]}" >/dev/tty
         read -r answer </dev/tty || true
         [[ $answer == [yY]* ]] || die 'nothing was loaded, and nothing measured'

@@ -164,6 +164,7 @@ public:
     }
     void cancel_operations() noexcept {}
     void listen() noexcept {}
+    [[nodiscard]] detail::deadline now() const noexcept { return std::chrono::steady_clock::now(); }
     int flush() noexcept { return 0; }
     int flush_and_collect() noexcept { return 0; }
     int wait(unsigned) noexcept {

@@ -8,8 +8,8 @@
 #
 #   --quick              the goals only, within 5 minutes on 2 cores once the programs are built
 #   --ram-disk           our RAM disk beside loop on tmpfs only; the table also goes to stdout
-#   --host               by the clock, on the kernel and the CPUs of this machine instead of a guest's:
-#                        on disks of its own; asks before it loads a module. kublk only with --kublk
+#   --host               by the clock, on the kernel and the CPUs of this machine, not a guest's:
+#                        on disks of its own; asks before it loads modules; kublk only by --kublk
 #   --yes                loads modules for --host without asking
 #   --kernel VERSION     as for tests/guest/run.sh (newest)
 #   --kublk FILE         the kernel's own ublk server, instead of building it
@@ -115,8 +115,8 @@ count_user_instructions() {
 say_what_is_left_out() {
     [[ $scope == quick ]] || return 0
     say "--quick leaves out: requests larger than 4 KiB, depths but 1 and 64, mixed requests, the" \
-        "other kinds of kublk, zero copy and user_copy, fio, the matrix of all policies and paths," \
-        "and nanoseconds of the loop alone"
+        "other kinds of kublk, zero copy and user_copy, fio, the matrix of all policies and" \
+        "paths, and nanoseconds of the loop alone"
 }
 
 parse_options "$@"

@@ -68,6 +68,8 @@ leg gcc-address all "g++'s AddressSanitizer and UBSan: all tests, on every kerne
     build.sh "${sanitize[@]}"
 leg gcc-thread all "g++'s ThreadSanitizer: unit tests that start threads" \
     build.sh --sanitize thread --only unit
+leg benchmarks all "all benchmarks build; they measure a machine and leave nothing there" \
+    benchmarks.sh
 leg bugs all "every planted bug is noticed" bugs/run.sh
 leg headers all "each header and each test file alone, g++" build.sh --only headers
 leg headers-clang all "the same, clang" build.sh "${clang[@]}" --only headers

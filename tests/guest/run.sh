@@ -406,7 +406,8 @@ start_guest() {
     append+=" no_timer_check random.trust_cpu=on cryptomgr.notests"
     qemu=(qemu-system-x86_64 "${machine[@]}" -smp "$cpus" -m "$memory" -nodefaults -no-user-config
         -display none -no-reboot -net none -kernel "$image" -initrd "$work/initramfs"
-        ${plugin:+-plugin "$plugin"} -append "$append${plugin:+ nokaslr}" -serial "file:$work/console" -device 'virtio-serial-pci,ioeventfd=off')
+        ${plugin:+-plugin "$plugin"} -append "$append${plugin:+ nokaslr}"
+        -serial "file:$work/console" -device 'virtio-serial-pci,ioeventfd=off')
     port output
     port status
     port result
