@@ -90,5 +90,5 @@ measurements "$work/plan.profile"
 run_guest profile counts --icount --cpus "$cpus" \
     --qemu-plugin "$work/plugin.so,out=$work/counted"
 python3 "$here/profile_report.py" "$work/counted" "$work/lines.profile" \
-    "$((requests / jobs * jobs))" --top "$top" ${json:+--json "$json"} --elf "target=$build/cmake/benchmarks/target" \
-    ${kublk:+--elf "kublk=$kublk"}
+    "$((requests / jobs * jobs))" --top "$top" ${json:+--json "$json"} \
+    --elf "target=$build/cmake/benchmarks/target" ${kublk:+--elf "kublk=$kublk"}

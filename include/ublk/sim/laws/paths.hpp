@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
@@ -24,8 +25,11 @@ public:
             return std::array{offers<backend>(static_cast<data_path>(Path))...};
         }
         (std::make_index_sequence<data_path_names.size()>{});
-        return offered[static_cast<std::size_t>(path)] &&
-               (features_of(path) & ~features_of(given.version)) == 0;
+        const std::uint64_t known = features_of(given.version);
+        const bool batches = batch_policy_traits<typename Composition::batch_policy>::by_driver &&
+                             (known & uapi::feature::batch_io) != 0;
+        return offered[static_cast<std::size_t>(path)] && (features_of(path) & ~known) == 0 &&
+               (!batches || batches_carry(path));
     }
 
     [[nodiscard]] static options by(data_path path) {
