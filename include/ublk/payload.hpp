@@ -32,17 +32,19 @@ public:
     /// Range: `offset + out.size()` at most `size()`.
     /// Errors: EIO where the request is no more; those of pread(2).
     [[nodiscard]] result get(std::size_t offset, std::span<std::byte> out) const noexcept {
-        return whole(out.size(), [&](std::size_t done) {
-            return ::pread(file_, out.data() + done, out.size() - done, at(offset + done));
-        });
+        const ssize_t some = ::pread(file_, out.data(), out.size(), at(offset));
+        return some == static_cast<ssize_t>(out.size())
+                   ? result{ok}
+                   : get_rest(file_, at(offset), out.data(), out.size(), some);
     }
 
     /// For a read: copies all of `in` to the client, from `offset` on. Range and errors as of
     /// `get`.
     [[nodiscard]] result put(std::size_t offset, std::span<const std::byte> in) const noexcept {
-        return whole(in.size(), [&](std::size_t done) {
-            return ::pwrite(file_, in.data() + done, in.size() - done, at(offset + done));
-        });
+        const ssize_t some = ::pwrite(file_, in.data(), in.size(), at(offset));
+        return some == static_cast<ssize_t>(in.size())
+                   ? result{ok}
+                   : put_rest(file_, at(offset), in.data(), in.size(), some);
     }
 
     /// A part of it, as another.
@@ -56,14 +58,31 @@ private:
         return static_cast<off_t>(position_ + offset);
     }
 
-    // A short count is no end: the driver copies page by page and stops where one is not there yet.
+    // After a call that has not copied all. A short count is no end: the driver copies page by page
+    // and stops where one is not there yet.
+    [[nodiscard, gnu::cold, gnu::noinline]] static result
+    get_rest(int file, off_t position, std::byte* to, std::size_t bytes, ssize_t some) noexcept {
+        return rest(bytes, some, [&](std::size_t done) {
+            return ::pread(file, to + done, bytes - done, position + static_cast<off_t>(done));
+        });
+    }
+    [[nodiscard, gnu::cold, gnu::noinline]] static result put_rest(int file, off_t position,
+                                                                   const std::byte* from,
+                                                                   std::size_t bytes,
+                                                                   ssize_t some) noexcept {
+        return rest(bytes, some, [&](std::size_t done) {
+            return ::pwrite(file, from + done, bytes - done, position + static_cast<off_t>(done));
+        });
+    }
+
     template <class Copy>
-    [[nodiscard]] static result whole(std::size_t bytes, Copy copy) noexcept {
-        std::size_t done = 0;
-        while (done < bytes) {
-            const ssize_t some = copy(done);
+    [[nodiscard]] static result rest(std::size_t bytes, ssize_t some, Copy copy) noexcept {
+        for (std::size_t done = 0; done < bytes; some = copy(done)) {
             if (some > 0) {
                 done += static_cast<std::size_t>(some);
+                if (done == bytes) {
+                    return ok;
+                }
             } else if (some == 0 || errno != EINTR) {
                 return some == 0 ? result{std::errc::io_error} : result::from_errno();
             }

@@ -35,7 +35,7 @@ clock='^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
 # instructions, and read the eventfd that woke the thread.
 cold='::(make_room|unusual|submit|lose|resume_completed|abandon|end_all_work)[(]'
 cold+='|::(unusual|fetch_ended|settle|renew)<|::fetch_tags[(]|::thread_affinity::moved[(]'
-cold+='|::(answer_unusual|note_end|note_answer|add)[(]'
+cold+='|::(answer_unusual|note_end|note_answer|add)[(]|::user_copy::[gp][eu]t_rest[(]'
 cold+='|::memory::(read_tracked|read_runs|write_tracked|place_tracked|forget)[(]'
 cold_allowed='^(eventfd_read|sched_yield|sched_[gs]etaffinity|__io_uring_sqring_wait)(@plt)?$'
 cold_allowed+='|^std::chrono::_V2::steady_clock::now[(][)](@plt)?$'
@@ -129,7 +129,7 @@ fi
     # Looks at one function, and puts those that it goes to on the list.
     function read_function(f, i, word, operation, target, to, seldom, by_thread) {
         seldom = f in is_cold
-        by_thread = names[f] ~ /::answer_unusual[(]/
+        by_thread = names[f] ~ /::(answer_unusual|user_copy::[gp][eu]t_rest)[(]/
         for (i = first[f]; i <= last[f]; ++i) {
             split(text[i], word, " +")
             operation = word[1] ~ /^(bnd|notrack)$/ ? 2 : 1

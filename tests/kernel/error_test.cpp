@@ -408,6 +408,7 @@ TEST_F(errors, buffers_beyond_all_memory_are_refused_in_words) {
     requested.queues = 64;
     requested.depth = 4096;
     requested.max_io_bytes = 32u << 20;
+    requested.path = ublk::data_path::copy;  // or it does without
     const ublk::error refused = start_error(ram{1 * mib}, requested);
     EXPECT_TRUE(says(refused, ENOMEM, "allocating tag buffers", "bytes", "ask for less depth"));
 }
@@ -419,6 +420,7 @@ TEST_F(errors, a_process_with_little_address_space_is_told_what_it_lacks) {
     ublk::options requested = small();
     requested.depth = 64;
     requested.max_io_bytes = 4u << 20;  // 256 MiB a queue
+    requested.path = ublk::data_path::copy;
     const std::string outcome = start_in_child(
         [] {
             const rlimit less{std::size_t{300} << 20, std::size_t{300} << 20};
