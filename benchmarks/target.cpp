@@ -57,7 +57,7 @@ int serve(const std::string& name, const settings& s, ublk::options requested) {
     sigaddset(&signals, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     std::stop_source source;
-    requested.path = chosen->path;
+    requested.path = requested.path.value_or(chosen->path);
     const auto started = [&](const std::string& path, const ublk::device_info& info) {
         fmt::print("{{\"device\":\"{}\",\"pid\":{},\"queues\":{},\"depth\":{},\"threads\":{},"
                    "\"max_io\":{},\"batch_io\":{}}}\n",
@@ -89,6 +89,7 @@ int main(int argc, char** argv) {
     requested.queues = 1;
     std::string name;
     bool list = false;
+    std::string path;
     const auto bytes = CLI::AsSizeValue{false};
     app.add_flag("--list", list, "print the names of all disks as JSON");
     app.add_option("NAME", name, "backend/queue policy/batch policy/data path");
@@ -99,7 +100,12 @@ int main(int argc, char** argv) {
     app.add_option("--depth", requested.depth, "of each queue")->capture_default_str();
     app.add_option("--max-io", requested.max_io_bytes, "largest request in bytes")
         ->transform(bytes);
+    app.add_option("--path", path, "another data path than that of the name");
     CLI11_PARSE(app, argc, argv);
+    if (!path.empty() && !(requested.path = ublk::data_path_named(path))) {
+        fmt::print(stderr, "target: no data path {}\n", path);
+        return 2;
+    }
     if (list) {
         benchmark::list();
         return 0;
