@@ -96,7 +96,7 @@ objects() {
 }
 
 "${1:-c++}" -std=c++20 -O2 -g1 -I "$here/../include" "$here/user_instructions.cpp" \
-    -o "$work/program"
+    -o "$work/program" -luring -pthread
 for each in "${cases[@]}"; do
     read=$(per_request "$work/program" "$each" read)
     write=$(per_request "$work/program" "$each" write)

@@ -19,6 +19,7 @@ kernel=${1:-newest}
 cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
     -DUBLK_BUILD_BENCHMARKS=ON -DUBLK_BUILD_TESTS=OFF -DUBLK_BUILD_EXAMPLES=OFF >/dev/null
 cmake --build "$build" >&2
+"$root/benchmarks/user_instructions.sh" --json >/dev/null
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
