@@ -24,8 +24,6 @@ struct recording_wire {
         unsigned elements = 0;
         bool single = false;
         user_data ud{0};
-
-        friend bool operator==(const command&, const command&) = default;
     };
     struct event {
         user_data ud{0};
