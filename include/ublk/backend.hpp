@@ -63,6 +63,8 @@
 /// | `std::uint32_t discard_granularity`  | the physical block size                              |
 /// | `std::uint32_t discard_alignment`    | 0                                                    |
 /// | `std::uint64_t max_discard_size`, `max_write_zeroes_size` | 4 GiB; 0: not offered           |
+/// | `bool idempotent`                    | false; true: a request may be served twice, the      |
+/// |                                      | second time after others (recovery_kind::reissue)    |
 /// | `std::optional<data_path> preferred_path` | none: the one with the fewest copies            |
 /// | `std::vector<const registered_file*> ring_files` | none: the files that its operations use |
 ///
@@ -247,6 +249,7 @@ template <class B>
     disk.discards = disk.max_discard_size != 0;
     disk.max_write_zeroes_size =
         detail::has_write_zeroes<B> ? detail::max_write_zeroes_size_or(b, bio_max) : 0;
+    disk.idempotent = detail::idempotent_or(b, false);
     disk.preferred_path = detail::preferred_path_or(b, std::nullopt);
     disk.ring_files = detail::ring_files_or(b, {});
     return disk;

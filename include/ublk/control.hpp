@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ublk/control/control_commands.hpp>
+#include <ublk/kernel/exclusive_use.hpp>
 #include <ublk/kernel/linux_kernel.hpp>
 #include <ublk/time_limit.hpp>
 #include <ublk/uapi.hpp>
@@ -93,6 +94,53 @@ public:
         }
         return commands_.del_dev(id, deadline_);
     }
+
+    /// What `try_stop` has done.
+    struct try_stop_result {
+        bool stopped = false;
+        bool all_openers_counted = false;  ///< false before Linux 7.0: only exclusive ones were
+    };
+
+    /// Stops a device and deletes it, unless somebody uses its disk (TRY_STOP_DEV, Linux 7.0): who
+    /// has it open, directly or by a mount. Before 7.0 only users that have it for themselves are
+    /// noticed: mounted file systems, device mapper, md, swap.
+    ///
+    /// Throws: ENODEV where there is no disk.
+    try_stop_result try_stop(std::uint32_t id) {
+        const bool counts = (commands_.get_features() & uapi::feature::safe_stop_dev) != 0;
+        if (!counts && detail::used_exclusively(id)) {
+            return {};
+        }
+        if (counts && !commands_.try_stop_dev(id, deadline_)) {
+            return {.all_openers_counted = true};
+        }
+        (void)del(id);
+        return {.stopped = true, .all_openers_counted = counts};
+    }
+
+    /// Takes a device away from its server, which lives on and gets no request any more
+    /// (QUIESCE_DEV, Linux 6.16); the disk waits for a next one (`device::recover`). For a device
+    /// that was added with `options::recovery`. That its server is gone already is no error.
+    ///
+    /// Range: `limit` at least 1 ms.
+    /// Throws: ETIMEDOUT where a queue of it had no idle tag for `limit`.
+    void quiesce(std::uint32_t id, std::chrono::milliseconds limit) {
+        if (limit.count() <= 0) {
+            fail(EINVAL, "QUIESCE_DEV", id, "the time limit is not positive",
+                 "choose at least 1 ms");
+        }
+        if (!commands_.quiesce_dev(id, limit)) {
+            fail(ETIMEDOUT, "QUIESCE_DEV", id, "its server owns all tags of a queue",
+                 "see whether its backend answers, or allow more time");
+        }
+    }
+
+    /// Changes the size of a disk while clients use it (UPDATE_SIZE, Linux 6.16). The server is not
+    /// asked: who shrinks a disk loses what is behind its new end, and who lets it grow needs a
+    /// backend that has so much.
+    ///
+    /// Range: `bytes` a positive multiple of the logical block size, below 2^63.
+    void resize(std::uint32_t id, std::uint64_t bytes) { commands_.update_size(id, bytes); }
 
 private:
     /// Ids in ascending order, from sysfs.

@@ -101,6 +101,22 @@ public:
     /// `options::command_deadline`, and what the kernel answers.
     void start() { core_.start(); }
 
+    /// Serves a device that is there already and whose server is gone: it was killed, it crashed, or
+    /// it gave the device up. The device was added with `options::recovery`; its disk keeps its
+    /// node, its users and their requests. Queues, depth, sizes and flags are the device's: what
+    /// `options` say of those is not looked at. When this returns, requests are served again.
+    ///
+    /// Waits until the driver lets go of the old server, `options::recovery_deadline` at most.
+    ///
+    /// Throws: `error`. Nothing has changed yet where the device is not to be recovered: ENODEV
+    /// (there is none, or it was stopped), EBUSY (live: the text names the process), EOPNOTSUPP
+    /// (added without recovery), EPERM (added by another library), EINVAL (this backend or these
+    /// policies do not fit what clients of the disk have seen). Where a later step fails the device
+    /// waits for a next server as before.
+    /// Kernel: before 6.16 a device whose recovery failed or died half-way cannot be recovered any
+    /// more; the driver may crash when it is tried. Delete it.
+    void recover(std::uint32_t id) { core_.recover(id); }
+
     /// Removes the disk and the device: writes dirty pages back through the backend, lets requests
     /// in flight finish, ends the threads. Does nothing on a device that is not started. Requests
     /// that are left after `options::stop_deadline` fail with EIO. Where a backend never returns,

@@ -41,6 +41,7 @@ struct disk_attributes {
     std::uint64_t max_write_zeroes_size = 0;  ///< bytes in one WRITE_ZEROES; 0: not offered
 
     // For the library, not for the driver.
+    bool idempotent = false;                           ///< a request may be served twice
     std::optional<data_path> preferred_path{};         ///< which the backend would rather have
     std::vector<const registered_file*> ring_files{};  ///< which the rings are to register
 };

@@ -15,9 +15,34 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace ublk::inline v0 {
+
+/// What clients see of a server that ends without `stop`: by a crash, by SIGKILL, or by a queue
+/// thread that fails. Without recovery the disk ends with it; else /dev/ublkbN stays, and a next
+/// server takes it over (`device::recover`).
+enum class recovery_kind : std::uint8_t {
+    none,            ///< all requests fail with EIO, and the disk is gone
+    fail_in_flight,  ///< those that the server owned fail with EIO, all others wait
+    reissue,         ///< all wait; those that the server owned are sent to the next one again
+    fail_io          ///< all fail with EIO until the next one serves; Linux 6.13
+};
+
+[[nodiscard]] constexpr std::string_view to_string(recovery_kind kind) noexcept {
+    switch (kind) {
+    case recovery_kind::none:
+        return "none";
+    case recovery_kind::fail_in_flight:
+        return "fail_in_flight";
+    case recovery_kind::reissue:
+        return "reissue";
+    case recovery_kind::fail_io:
+        return "fail_io";
+    }
+    return "unknown";
+}
 
 /// What is asked of the driver and of the library. What was granted is `device_info`.
 ///
@@ -87,6 +112,15 @@ struct options {
     /// Looks for partitions at start. Switching it off needs kernel 7.0.
     bool partition_scan = true;
 
+    /// What becomes of the disk when its server ends without `stop`. `reissue` takes a backend that
+    /// says it is `idempotent`. The driver gives it to privileged servers only.
+    recovery_kind recovery = recovery_kind::none;
+
+    /// How long `device::recover` waits until the driver has noticed that the last server is gone,
+    /// at least 1 ms. Before Linux 6.16 that takes 30 s where it died with all requests of a queue
+    /// in its hands.
+    time_limit recovery_deadline = std::chrono::minutes{1};
+
     /// How long each control command and each step of start may take, at least 1 ms. With
     /// `no_deadline` start and stop wait for as long as the driver does.
     time_limit command_deadline = std::chrono::seconds{10};
@@ -107,14 +141,16 @@ struct device_info {
     unsigned depth = 0;
     unsigned threads = 0;
     std::uint32_t max_io_bytes = 0;
-    std::uint16_t io_desc_size = 0;        ///< bytes a descriptor takes
-    std::uint64_t flags = 0;               ///< uapi::feature bits in force for this device
-    std::uint64_t driver_features = 0;     ///< uapi::feature bits that the driver knows
-    unsigned ring_flags = 0;               ///< IORING_SETUP_* of the queue threads' rings
-    data_path path = data_path::copy;      ///< how the bytes of requests travel
-    std::string path_reason{};             ///< why in that way
-    bool batch_io = false;                 ///< requests come and go in the driver's own batches
-    bool per_io_daemon = false;            ///< several threads serve each queue (`interleaved`)
+    std::uint16_t io_desc_size = 0;     ///< bytes a descriptor takes
+    std::uint64_t flags = 0;            ///< uapi::feature bits in force for this device
+    std::uint64_t driver_features = 0;  ///< uapi::feature bits that the driver knows
+    unsigned ring_flags = 0;            ///< IORING_SETUP_* of the queue threads' rings
+    data_path path = data_path::copy;   ///< how the bytes of requests travel
+    std::string path_reason{};          ///< why in that way
+    bool batch_io = false;              ///< requests come and go in the driver's own batches
+    bool per_io_daemon = false;         ///< several threads serve each queue (`interleaved`)
+    recovery_kind recovery = recovery_kind::none;  ///< what a next server finds of the disk
+    bool recovered = false;                ///< the disk was there before: see `device::recover`
     std::vector<std::string> fallbacks{};  ///< what was asked for and refused, and why
 };
 
@@ -173,7 +209,8 @@ inline void validate(const options& requested, std::size_t page_size) {
         bad_option("max_io_bytes is " + std::to_string(requested.max_io_bytes),
                    "choose from the page size to 32 MiB");
     }
-    if (!requested.command_deadline.positive() || !requested.stop_deadline.positive()) {
+    if (!requested.command_deadline.positive() || !requested.stop_deadline.positive() ||
+        !requested.recovery_deadline.positive()) {
         bad_option("a deadline is not positive", "choose at least 1 ms");
     }
 }

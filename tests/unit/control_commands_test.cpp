@@ -10,7 +10,10 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -23,6 +26,11 @@ using ublk_test::reply;
 using manner = reply::manner;
 namespace uapi = ublk::uapi;
 namespace ctrl = ublk::uapi::ctrl;
+
+[[nodiscard]] std::span<std::byte> a_page() {
+    alignas(65536) static std::byte page[65536];
+    return page;
+}
 
 class control_test : public ::testing::Test {
 protected:
@@ -195,12 +203,20 @@ const call calls[] = {
     {"STOP_DEV", [](auto& c) { c.stop_dev(5, 20ms); }},
     {"DEL_DEV", [](auto& c) { c.del_dev(5); }},
     {"DEL_DEV_ASYNC", [](auto& c) { c.del_dev_async(5); }},
+    {"START_USER_RECOVERY", [](auto& c) { (void)c.start_user_recovery(5); }},
+    {"END_USER_RECOVERY", [](auto& c) { c.end_user_recovery(5, 1); }},
+    {"QUIESCE_DEV", [](auto& c) { (void)c.quiesce_dev(5, 20ms); }},
+    {"TRY_STOP_DEV", [](auto& c) { (void)c.try_stop_dev(5, 20ms); }},
+    {"REG_BUF", [](auto& c) { (void)c.register_memory(5, a_page(), false); }},
+    {"UNREG_BUF", [](auto& c) { c.unregister_memory(5, 3); }},
 };
 
 constexpr std::uint32_t all_commands[] = {
-    ctrl::get_features, ctrl::add_dev,    ctrl::get_dev_info,       ctrl::get_dev_info2,
-    ctrl::set_params,   ctrl::get_params, ctrl::get_queue_affinity, ctrl::start_dev,
-    ctrl::stop_dev,     ctrl::del_dev,    ctrl::del_dev_async};
+    ctrl::get_features,      ctrl::add_dev,     ctrl::get_dev_info,       ctrl::get_dev_info2,
+    ctrl::set_params,        ctrl::get_params,  ctrl::get_queue_affinity, ctrl::start_dev,
+    ctrl::stop_dev,          ctrl::del_dev,     ctrl::del_dev_async,      ctrl::start_user_recovery,
+    ctrl::end_user_recovery, ctrl::quiesce_dev, ctrl::try_stop_dev,       ctrl::reg_buf,
+    ctrl::unreg_buf};
 
 TEST_F(control_test, a_refusal_names_the_command_and_its_errno) {
     for (const std::uint32_t op : all_commands) {
@@ -265,6 +281,77 @@ TEST_F(control_test, a_stop_that_takes_longer_can_be_waited_for_again) {
         kernel.driver->tags[0][0].at = fake_kernel::slot_state::stage::gone;
     }
     EXPECT_TRUE(control.finish_stop(ticket, 5, 1s));
+}
+
+TEST_F(control_test, recovery_is_begun_once_nobody_has_the_device_open) {
+    kernel.driver->script[ctrl::start_user_recovery] = {manner::refuse, EBUSY};
+    EXPECT_FALSE(control.start_user_recovery(5));
+    expect_sent(ctrl::start_user_recovery, 5, 0);
+    kernel.driver->script[ctrl::start_user_recovery] = {manner::refuse, 0};
+    EXPECT_TRUE(control.start_user_recovery(5));
+    kernel.driver->script[ctrl::end_user_recovery] = {manner::refuse, 0};
+    control.end_user_recovery(5, 4711);
+    expect_sent(ctrl::end_user_recovery, 5, 0, 4711);
+}
+
+TEST_F(control_test, quiesce_carries_milliseconds_and_tells_when_no_tag_was_idle) {
+    kernel.driver->script[ctrl::quiesce_dev] = {manner::refuse, 0};
+    EXPECT_TRUE(control.quiesce_dev(5, 70ms));
+    expect_sent(ctrl::quiesce_dev, 5, 0, 70);
+    kernel.driver->script[ctrl::quiesce_dev] = {manner::refuse, EBUSY};
+    EXPECT_FALSE(control.quiesce_dev(5, 70ms));
+}
+
+TEST_F(control_test, a_try_to_stop_tells_that_somebody_has_the_disk_open) {
+    kernel.driver->script[ctrl::try_stop_dev] = {manner::refuse, 0};
+    EXPECT_TRUE(control.try_stop_dev(5, 70ms));
+    expect_sent(ctrl::try_stop_dev, 5, 0);
+    kernel.driver->script[ctrl::try_stop_dev] = {manner::refuse, EBUSY};
+    EXPECT_FALSE(control.try_stop_dev(5, 70ms));
+}
+
+TEST_F(control_test, a_size_goes_in_sectors_and_only_in_whole_blocks) {
+    kernel.driver->params.basic.logical_bs_shift = 12;
+    kernel.driver->script[ctrl::update_size] = {manner::refuse, 0};
+    control.update_size(5, 1u << 20);
+    expect_sent(ctrl::update_size, 5, 0, 2048);
+    const std::size_t sent = kernel.driver->log.size();
+    for (const std::uint64_t wrong :
+         {std::uint64_t{0}, std::uint64_t{4096 + 512}, std::uint64_t{1}, std::uint64_t{1} << 63}) {
+        try {
+            control.update_size(5, wrong);
+            ADD_FAILURE() << wrong;
+        } catch (const ublk::error& e) {
+            EXPECT_EQ(e.errno_value(), EINVAL) << wrong;
+            EXPECT_NE(std::string{e.remedy()}.find("4096"), std::string::npos) << e.what();
+        }
+    }
+    for (std::size_t i = sent; i < kernel.driver->log.size(); ++i) {
+        EXPECT_NE(kernel.driver->log[i].op, ctrl::update_size) << "nothing is changed";
+    }
+}
+
+TEST_F(control_test, memory_is_registered_in_whole_pages) {
+    kernel.driver->script[ctrl::reg_buf] = {manner::refuse, -7};  // the index
+    EXPECT_EQ(control.register_memory(5, a_page(), true), 7u);
+    expect_sent(ctrl::reg_buf, 5, sizeof(uapi::shmem_buf_reg));
+    uapi::shmem_buf_reg sent;
+    std::memcpy(&sent, last().payload.data(), sizeof sent);
+    EXPECT_EQ(sent.addr, reinterpret_cast<std::uintptr_t>(a_page().data()));
+    EXPECT_EQ(sent.len, a_page().size());
+    EXPECT_EQ(sent.flags, uapi::shmem_buf_read_only);
+    for (const std::span<std::byte> wrong :
+         {std::span<std::byte>{}, a_page().first(512), a_page().subspan(512)}) {
+        try {
+            (void)control.register_memory(5, wrong, false);
+            ADD_FAILURE();
+        } catch (const ublk::error& e) {
+            EXPECT_EQ(e.errno_value(), EINVAL);
+        }
+    }
+    kernel.driver->script[ctrl::unreg_buf] = {manner::refuse, 0};
+    control.unregister_memory(5, 7);
+    expect_sent(ctrl::unreg_buf, 5, 0, 7);
 }
 
 TEST(control, says_why_the_control_node_cannot_be_opened) {

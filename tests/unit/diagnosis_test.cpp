@@ -26,7 +26,14 @@ constexpr std::uint32_t commands[] = {ctrl::get_queue_affinity,
                                       ctrl::stop_dev,
                                       ctrl::set_params,
                                       ctrl::get_params,
-                                      ctrl::get_features};
+                                      ctrl::get_features,
+                                      ctrl::start_user_recovery,
+                                      ctrl::end_user_recovery,
+                                      ctrl::quiesce_dev,
+                                      ctrl::update_size,
+                                      ctrl::try_stop_dev,
+                                      ctrl::reg_buf,
+                                      ctrl::unreg_buf};
 
 static_assert(!diagnose(ctrl::add_dev, EEXIST).cause.empty());
 
@@ -58,6 +65,21 @@ TEST(diagnosis, what_the_driver_answers_has_a_cause_and_a_remedy) {
                                    {ctrl::stop_dev, ETIMEDOUT},
                                    {ctrl::del_dev, ETIMEDOUT},
                                    {ctrl::get_features, EOPNOTSUPP},
+                                   {ctrl::start_user_recovery, EINVAL},
+                                   {ctrl::start_user_recovery, EBUSY},
+                                   {ctrl::end_user_recovery, EINVAL},
+                                   {ctrl::end_user_recovery, EBUSY},
+                                   {ctrl::end_user_recovery, ETIMEDOUT},
+                                   {ctrl::quiesce_dev, EOPNOTSUPP},
+                                   {ctrl::quiesce_dev, ENODEV},
+                                   {ctrl::update_size, EOPNOTSUPP},
+                                   {ctrl::update_size, ENODEV},
+                                   {ctrl::try_stop_dev, EOPNOTSUPP},
+                                   {ctrl::try_stop_dev, ENODEV},
+                                   {ctrl::reg_buf, EOPNOTSUPP},
+                                   {ctrl::reg_buf, EEXIST},
+                                   {ctrl::reg_buf, ENOMEM},
+                                   {ctrl::unreg_buf, ENOENT},
                                    {ctrl::get_features, EINVAL}}) {
         const ublk::detail::diagnosis words = diagnose(op, code);
         EXPECT_FALSE(words.cause.empty()) << command_name(op) << ' ' << code;

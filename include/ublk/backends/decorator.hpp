@@ -77,6 +77,7 @@ public:
 
     [[nodiscard]] std::uint64_t size() const noexcept { return shown_.size; }
     [[nodiscard]] bool rotational() const noexcept { return shown_.rotational; }
+    [[nodiscard]] bool idempotent() const noexcept { return shown_.idempotent; }
     [[nodiscard]] std::uint32_t logical_block_size() const noexcept {
         return shown_.logical_block_size;
     }

@@ -56,6 +56,8 @@ namespace ublk::inline v0::backends {
 /// one becomes a read-only disk.
 class file {
 public:
+    static constexpr bool idempotent = true;
+
     /// Throws: `error` for what cannot be opened, locked or served by these options.
     explicit file(const std::string& path, const file_options& requested = {})
         : file{path, detail::open_file(path, requested)} {}

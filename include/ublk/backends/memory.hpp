@@ -46,6 +46,8 @@ public:
     /// 1 GiB, in bytes. In less there is little to gain: there are as many faults as pages, once.
     static constexpr std::uint64_t tracked_above = std::uint64_t{1} << 30;
 
+    static constexpr bool idempotent = true;
+
     /// Throws: `error` where the address space has no room for `bytes`.
     explicit memory(std::uint64_t bytes, memory_geometry shape = {})
         : bytes_{bytes}, shape_{shape}, page_{static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))} {

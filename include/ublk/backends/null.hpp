@@ -32,6 +32,8 @@ public:
     explicit null(std::uint64_t bytes)
         : size_{bytes}, zeroes_{shared().zeroes.data()}, nowhere_{shared().nowhere.data()} {}
 
+    static constexpr bool idempotent = true;
+
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
 
     /// What other backends are served by, so that the figures say something of those.

@@ -82,6 +82,7 @@ template <class T>
         all.minimum_io_size = std::max(all.minimum_io_size, one.minimum_io_size);
         all.read_only |= one.read_only;
         all.rotational |= one.rotational;
+        all.idempotent &= one.idempotent;
         all.volatile_cache |= one.volatile_cache;
         durable_by_fua &= one.fua || !one.volatile_cache;
         all.dma_alignment = std::max(all.dma_alignment, one.dma_alignment);

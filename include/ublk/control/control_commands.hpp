@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/control/diagnosis.hpp>
+#include <ublk/control/command_exchange.hpp>
 #include <ublk/detail/cpu_set.hpp>
-#include <ublk/error.hpp>
-#include <ublk/kernel/kernel.hpp>
-#include <ublk/kernel/process_owner.hpp>
 #include <ublk/uapi.hpp>
+#include <ublk/units.hpp>
 
-#include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 
 namespace ublk::inline v0::detail {
 
@@ -22,12 +23,24 @@ namespace ublk::inline v0::detail {
 /// refuses it or has not answered when the deadline given to the constructor has passed since the
 /// call, or when the caller is a child that was forked since; none may be called from a thread that
 /// serves requests, since most of them wait for requests to be served.
-template <kernel Kernel>
-class control_commands {
+template <class Kernel>
+class control_commands : command_exchange<Kernel> {
+    using exchange_type = command_exchange<Kernel>;
+    using exchange_type::ask;
+    using exchange_type::call;
+    using exchange_type::channel_;
+    using exchange_type::deadline_;
+    using exchange_type::exchange;
+    using exchange_type::grace;
+    using exchange_type::kernel_;
+    using exchange_type::of;
+    using exchange_type::owner_;
+    using exchange_type::refuse;
+    using exchange_type::refuse_unless_gone;
+    using exchange_type::unanswered_add_;
+
 public:
-    /// Opens /dev/ublk-control. Throws `error` where the driver is missing or closed to this user.
-    control_commands(const Kernel& k, time_limit command_deadline)
-        : kernel_{k}, channel_{k.open_control()}, deadline_{command_deadline} {}
+    using exchange_type::exchange_type;
 
     /// GET_FEATURES (kernel 6.5): the feature flags that the driver knows.
     [[nodiscard]] std::uint64_t get_features() {
@@ -109,8 +122,7 @@ public:
 
     /// GET_QUEUE_AFFINITY: the CPUs whose requests that queue carries.
     [[nodiscard]] cpu_set get_queue_affinity(std::uint32_t id, queue_id queue) {
-        control_command command = of(uapi::ctrl::get_queue_affinity, id);
-        command.header.data = queue.value();
+        control_command command = of(uapi::ctrl::get_queue_affinity, id, queue.value());
         cpu_set cpus;
         ask(command, cpus.raw(), id);
         return cpus;
@@ -118,8 +130,7 @@ public:
 
     /// START_DEV: waits until every tag is fetched, then creates /dev/ublkbN.
     void start_dev(std::uint32_t id, int pid) {
-        control_command command = of(uapi::ctrl::start_dev, id);
-        command.header.data = static_cast<std::uint64_t>(pid);
+        control_command command = of(uapi::ctrl::start_dev, id, static_cast<std::uint64_t>(pid));
         (void)call(command, id, deadline_);
     }
 
@@ -175,55 +186,93 @@ public:
         }
     }
 
-private:
-    // A command that was given up on gets this long to come back, as EINTR usually.
-    static constexpr std::chrono::milliseconds grace{1000};
-
-    [[nodiscard]] static control_command of(std::uint32_t op, std::uint32_t id) {
-        control_command command;
-        command.op = op;
-        command.header.dev_id = id;
-        return command;
+    /// START_USER_RECOVERY (kernel 6.1): asks whether a next server may serve the device. False
+    /// where it may not yet: somebody has /dev/ublkcN open, or the driver has not noticed that the
+    /// last server is gone.
+    [[nodiscard]] bool start_user_recovery(std::uint32_t id) {
+        control_command command = of(uapi::ctrl::start_user_recovery, id);
+        return accepted(command, id, EBUSY);
     }
 
-    /// Sends a command with `value` as its buffer and reads the buffer back.
-    template <class Value>
-    void ask(control_command& command, Value& value, std::optional<std::uint32_t> id) {
-        static_assert(sizeof value <= control_command::payload_max);
-        command.header.len = sizeof value;
-        std::memcpy(command.payload, &value, sizeof value);
+    /// END_USER_RECOVERY (kernel 6.1): waits until every tag is fetched, then lets the requests
+    /// through that waited for a server.
+    void end_user_recovery(std::uint32_t id, int pid) {
+        control_command command =
+            of(uapi::ctrl::end_user_recovery, id, static_cast<std::uint64_t>(pid));
         (void)call(command, id, deadline_);
-        std::memcpy(static_cast<void*>(&value), command.payload, sizeof value);
     }
 
-    /// The kernel's answer. After `limit` gives up on the command and waits no longer than
-    /// `afterwards` for it to come back: `control_pending` where it was interrupted by that,
-    /// -ETIMEDOUT where it did not run or did not come back. An answer at the last moment counts.
-    [[nodiscard]] int exchange(control_command& command, time_limit limit, time_limit afterwards) {
-        owner_.demand(kernel_, command_name(command.op));
-        const control_ticket ticket = channel_.begin(command);
-        int answer = channel_.finish(ticket, command, from_now(kernel_, limit));
-        if (answer == control_pending) {
-            channel_.cancel(ticket);
-            answer = channel_.finish(ticket, command, from_now(kernel_, afterwards));
-            if (answer == control_pending && command.op == uapi::ctrl::add_dev) {
-                unanswered_add_ = ticket;
-            }
-            if (answer == control_pending || answer == -ECANCELED) {
-                answer = -ETIMEDOUT;
-            } else if (answer == -EINTR) {
-                answer = control_pending;
-            }
+    /// QUIESCE_DEV (kernel 6.16, for a device that was added with `uapi::feature::quiesce`): takes
+    /// the tags back that its server does not own at the moment, and gives it no request any more.
+    /// The device waits for a next server once this one has closed /dev/ublkcN. False where a
+    /// queue had no idle tag for `limit` (at least 1 ms): the server gets no request then either.
+    [[nodiscard]] bool quiesce_dev(std::uint32_t id, std::chrono::milliseconds limit) {
+        control_command command =
+            of(uapi::ctrl::quiesce_dev, id, static_cast<std::uint64_t>(limit.count()));
+        return accepted(command, id, EBUSY, time_limit{limit + grace});
+    }
+
+    /// UPDATE_SIZE (kernel 6.16): changes the size of a started disk. The driver takes any number
+    /// of sectors; a size that is no positive multiple of the logical block size is refused here.
+    void update_size(std::uint32_t id, std::uint64_t bytes) {
+        const std::uint64_t block = std::uint64_t{1} << get_params(id).basic.logical_bs_shift;
+        constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
+        if (bytes == 0 || bytes > most || bytes % block != 0) {
+            fail(EINVAL, command_name(uapi::ctrl::update_size), id,
+                 "the size is " + std::to_string(bytes) + " bytes",
+                 "choose a positive multiple of the logical block size, " + std::to_string(block) +
+                     ", below 2^63");
         }
-        return answer;
+        control_command command = of(uapi::ctrl::update_size, id, bytes_to_sectors(bytes));
+        (void)call(command, id, deadline_);
     }
 
-    int call(control_command& command, std::optional<std::uint32_t> id, time_limit limit) {
+    /// TRY_STOP_DEV (kernel 7.0): STOP_DEV, unless somebody has the disk open. False where somebody
+    /// has. Once it has stopped a device, nobody can open a disk of it again, also after another
+    /// START_DEV: delete the device.
+    [[nodiscard]] bool try_stop_dev(std::uint32_t id, time_limit limit) {
+        control_command command = of(uapi::ctrl::try_stop_dev, id);
+        return accepted(command, id, EBUSY, limit);
+    }
+
+    /// REG_BUF (kernel 7.1, for a device that was added with `uapi::feature::shmem_zc`): tells the
+    /// driver of memory that clients share with the server, from this process: whole pages, 4 GiB
+    /// at most. Requests that lie in it come with its index and an offset. Returns the index.
+    [[nodiscard]] std::uint16_t register_memory(std::uint32_t id, std::span<std::byte> memory,
+                                                bool read_only) {
+        constexpr std::uint64_t most = std::uint64_t{4} << 30;
+        const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
+        const std::size_t page = kernel_.page_size();
+        if (memory.empty() || memory.size() > most || (address | memory.size()) % page != 0) {
+            fail(EINVAL, command_name(uapi::ctrl::reg_buf), id, "the memory is not of whole pages",
+                 "align its address and its size to pages, up to 4 GiB");
+        }
+        uapi::shmem_buf_reg requested;
+        requested.addr = address;
+        requested.len = memory.size();
+        requested.flags = read_only ? uapi::shmem_buf_read_only : 0;
+        control_command command = of(uapi::ctrl::reg_buf, id);
+        return static_cast<std::uint16_t>(ask(command, requested, id));
+    }
+
+    /// UNREG_BUF (kernel 7.1). Waits until no request is in flight.
+    void unregister_memory(std::uint32_t id, std::uint16_t index) {
+        control_command command = of(uapi::ctrl::unreg_buf, id, index);
+        (void)call(command, id, deadline_);
+    }
+
+private:
+    /// Whether the driver does it; false where it answers with `refusal`.
+    [[nodiscard]] bool accepted(control_command& command, std::uint32_t id, int refusal) {
+        return accepted(command, id, refusal, deadline_);
+    }
+    [[nodiscard]] bool accepted(control_command& command, std::uint32_t id, int refusal,
+                                time_limit limit) {
         const int answer = exchange(command, limit, grace);
-        if (answer < 0) {
+        if (answer < 0 && answer != -refusal) {
             refuse(command.op, id, answer == control_pending ? -ETIMEDOUT : answer);
         }
-        return answer;
+        return answer >= 0;
     }
 
     /// False where it was interrupted: only its last step, the wait for the id, can be.
@@ -237,25 +286,6 @@ private:
         refuse_unless_gone(op, id, answer);
         return true;
     }
-
-    /// To stop or delete a device that is gone is no failure.
-    static void refuse_unless_gone(std::uint32_t op, std::uint32_t id, int answer) {
-        if (answer < 0 && answer != -ENODEV) {
-            refuse(op, id, answer);
-        }
-    }
-
-    [[noreturn, gnu::cold]] static void refuse(std::uint32_t op, std::optional<std::uint32_t> id,
-                                               int answer) {
-        const diagnosis words = diagnose(op, -answer);
-        fail(answer, command_name(op), id, std::string{words.cause}, std::string{words.remedy});
-    }
-
-    Kernel kernel_;
-    typename Kernel::control channel_;
-    time_limit deadline_;
-    std::optional<control_ticket> unanswered_add_;
-    process_owner owner_{kernel_};
 };
 
 }  // namespace ublk::inline v0::detail

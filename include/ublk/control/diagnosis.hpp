@@ -40,6 +40,20 @@ struct diagnosis {
         return "GET_PARAMS";
     case uapi::ctrl::get_features:
         return "GET_FEATURES";
+    case uapi::ctrl::start_user_recovery:
+        return "START_USER_RECOVERY";
+    case uapi::ctrl::end_user_recovery:
+        return "END_USER_RECOVERY";
+    case uapi::ctrl::quiesce_dev:
+        return "QUIESCE_DEV";
+    case uapi::ctrl::update_size:
+        return "UPDATE_SIZE";
+    case uapi::ctrl::try_stop_dev:
+        return "TRY_STOP_DEV";
+    case uapi::ctrl::reg_buf:
+        return "REG_BUF";
+    case uapi::ctrl::unreg_buf:
+        return "UNREG_BUF";
     default:
         return "a control command";
     }
@@ -126,6 +140,60 @@ inline constexpr std::array rows{
     row{uapi::ctrl::get_features,
         EINVAL,
         {"the kernel is older than 6.5", "use Linux 6.8 or newer"}},
+    row{uapi::ctrl::start_user_recovery,
+        EINVAL,
+        {"the device was added without USER_RECOVERY, or a recovery of it ended before one queue "
+         "was ready (before Linux 6.16)",
+         "delete the device, and add it again with options::recovery"}},
+    row{uapi::ctrl::start_user_recovery,
+        EBUSY,
+        {"somebody has /dev/ublkcN open, or the driver has not noticed that the last server is "
+         "gone",
+         "end that process, or wait"}},
+    row{uapi::ctrl::end_user_recovery,
+        EINVAL,
+        {"the process that opened /dev/ublkcN is not the one that recovers the device",
+         "do not fork between the two"}},
+    row{uapi::ctrl::end_user_recovery,
+        EBUSY,
+        {"the device was stopped, or served by another process, meanwhile",
+         "look at its state, and start again"}},
+    row{uapi::ctrl::end_user_recovery,
+        ETIMEDOUT,
+        {"a queue did not get ready",
+         "look for blocked tasks in dmesg, or allow more time (options::command_deadline)"}},
+    row{uapi::ctrl::quiesce_dev,
+        EOPNOTSUPP,
+        {"the kernel is older than 6.16, or the device was added without recovery",
+         "use Linux 6.16 or newer, and options::recovery"}},
+    row{uapi::ctrl::quiesce_dev,
+        ENODEV,
+        {"there is no such device, or it has no disk", "start the device first"}},
+    row{uapi::ctrl::update_size,
+        EOPNOTSUPP,
+        {"the kernel is older than 6.16", "use Linux 6.16 or newer"}},
+    row{uapi::ctrl::update_size,
+        ENODEV,
+        {"there is no such device, or it has no disk", "start the device first"}},
+    row{uapi::ctrl::try_stop_dev,
+        EOPNOTSUPP,
+        {"the kernel is older than 7.0", "use Linux 7.0 or newer"}},
+    row{uapi::ctrl::try_stop_dev,
+        ENODEV,
+        {"there is no such device, or it has no disk", "start the device first"}},
+    row{uapi::ctrl::reg_buf,
+        EOPNOTSUPP,
+        {"the kernel is older than 7.1, or the device was added without SHMEM_ZC",
+         "use Linux 7.1 or newer"}},
+    row{uapi::ctrl::reg_buf,
+        EEXIST,
+        {"a part of this memory is registered already", "unregister it first"}},
+    row{uapi::ctrl::reg_buf,
+        ENOMEM,
+        {"the kernel may not lock so much memory for this process", "raise `ulimit -l`"}},
+    row{uapi::ctrl::unreg_buf,
+        ENOENT,
+        {"nothing is registered with this index", "check the index"}},
     row{0, ENODEV, {"there is no such device", "check the id with `ls /dev/ublkc*`"}},
     row{0,
         EBADF,

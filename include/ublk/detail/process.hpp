@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <ublk/detail/fd.hpp>
+
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <new>
+#include <string>
+#include <string_view>
 
 namespace ublk::inline v0::detail {
 
@@ -41,6 +48,26 @@ namespace ublk::inline v0::detail {
         number = mine->compare_exchange_strong(number, fresh) ? fresh : number;
     }
     return number;
+}
+
+/// The letter by which /proc/PID/stat names the state of a process; 0 where it cannot be read.
+[[nodiscard]] inline char process_state(int process) {
+    const fd file{
+        ::open(("/proc/" + std::to_string(process) + "/stat").c_str(), O_RDONLY | O_CLOEXEC)};
+    char text[128];
+    const auto length = file ? ::read(file.get(), text, sizeof text) : -1;
+    const std::string_view all{text, length > 0 ? static_cast<std::size_t>(length) : 0};
+    const std::size_t name_end = all.rfind(')');  // a name may have any character
+    return name_end != all.npos && name_end + 2 < all.size() ? all[name_end + 2] : '\0';
+}
+
+/// False of a process that has ended, also where its parent has not waited for it.
+[[nodiscard]] inline bool process_alive(int process) {
+    if (::kill(process, 0) != 0 && errno == ESRCH) {
+        return false;
+    }
+    const char state = process_state(process);
+    return state != 'Z' && state != 'X';
 }
 
 }  // namespace ublk::inline v0::detail

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/control/control_commands.hpp>
+#include <ublk/device/device_identity.hpp>
 #include <ublk/device/device_ops.hpp>
+#include <ublk/device/granted_info.hpp>
 #include <ublk/device/path_choice.hpp>
+#include <ublk/device/thread_limits.hpp>
 #include <ublk/disk_attributes.hpp>
 #include <ublk/features.hpp>
 #include <ublk/kernel/kernel.hpp>
@@ -14,6 +16,9 @@
 #include <string>
 
 namespace ublk::inline v0::detail {
+
+template <class Kernel>
+class control_commands;
 
 /// What the queue policy has no use for is a mistake, as is the lack of what it needs.
 template <class Kernel>
@@ -33,12 +38,12 @@ void check_policy_options(const options& requested, const device_ops<Kernel>& op
 template <class Kernel>
 class device_adder {
 public:
-    /// All outlive it. `cookie` is what the driver keeps of us beside the id, `threads` how many a
+    /// All outlive it. `threads` is how many a
     /// queue policy may have that does not decide that itself.
-    device_adder(const Kernel& running, const options& requested, std::uint64_t cookie,
+    device_adder(const Kernel& running, const options& requested, device_identity identity,
                  const device_ops<Kernel>& ops, const disk_attributes& disk, unsigned threads,
                  const refused_setups& refused) noexcept
-        : kernel_{running}, requested_{requested}, cookie_{cookie}, ops_{ops}, disk_{disk},
+        : kernel_{running}, requested_{requested}, identity_{identity}, ops_{ops}, disk_{disk},
           threads_{threads}, refused_{refused} {}
 
     /// Whether there is a data path that was not refused yet.
@@ -59,11 +64,13 @@ public:
     template <class Added>
     [[nodiscard]] device_info add(control_commands<Kernel>& commands, std::uint64_t known,
                                   Added added) const {
-        uapi::dev_info ask = wanted(known);
-        if ((ask.flags & ~known) != 0) {
-            fail(EOPNOTSUPP, "ADD_DEV", requested_.id, "the driver cannot leave partitions alone",
-                 "use Linux 7.0 or newer, or options::partition_scan = true");
+        if (requested_.recovery == recovery_kind::reissue && !disk_.idempotent) {
+            bad_option("recovery is reissue, and the backend does not say that it is idempotent",
+                       "choose fail_in_flight, or give the backend `static constexpr bool "
+                       "idempotent = true;` where a request may be served twice");
         }
+        uapi::dev_info ask = wanted(known);
+        check_known(ask.flags, known);
         const bool lacks_spacing =
             requested_.io_desc_size != 0 && (ask.flags & uapi::feature::io_desc_size) == 0;
         if (lacks_spacing && !requested_.fall_back) {
@@ -82,7 +89,7 @@ public:
             if (dropped == 0 || i + 1 == choice.candidates.size()) {
                 added(granted.dev_id);
                 check_granted(ask, granted);
-                device_info info = info_of(granted, known, path, choice.why());
+                device_info info = granted_info(granted, known, path, choice.why());
                 info.per_io_daemon = per_io_daemon(granted.flags);
                 if (lacks_spacing) {
                     info.fallbacks.push_back("descriptors take 24 bytes: the driver has no "
@@ -96,8 +103,20 @@ public:
     }
 
 private:
-    // Half of io_uring's largest completion queue.
-    static constexpr unsigned tags_a_thread_max = 32768;
+    /// What no other way of serving could do without.
+    void check_known(std::uint64_t wanted, std::uint64_t known) const {
+        if ((wanted & uapi::feature::no_auto_part_scan & ~known) != 0) {
+            fail(EOPNOTSUPP, "ADD_DEV", requested_.id, "the driver cannot leave partitions alone",
+                 "use Linux 7.0 or newer, or options::partition_scan = true");
+        }
+        if ((wanted & ~known) != 0) {
+            fail(EOPNOTSUPP, "ADD_DEV", requested_.id,
+                 "the driver has no recovery of the kind " +
+                     std::string{to_string(requested_.recovery)} + ", which came with Linux " +
+                     since(wanted & ~known).value_or(kernel_version{}).text(),
+                 "use a newer kernel, or another options::recovery");
+        }
+    }
 
     [[nodiscard]] uapi::dev_info wanted(std::uint64_t known) const {
         uapi::dev_info ask;
@@ -106,8 +125,12 @@ private:
             requested_.queues != 0 ? requested_.queues : usual_queues(per_io_daemon(known)));
         ask.queue_depth = static_cast<std::uint16_t>(requested_.depth);
         ask.max_io_buf_bytes = requested_.max_io_bytes;
-        ask.server_flags = cookie_;
+        ask.server_flags = identity_.server_flags();
         ask.flags = requested_.partition_scan ? 0 : uapi::feature::no_auto_part_scan;
+        ask.flags |= features_of(requested_.recovery);
+        if (requested_.recovery != recovery_kind::none) {
+            ask.flags |= uapi::feature::quiesce & known;
+        }
         if (requested_.io_desc_size != 0 && (known & uapi::feature::io_desc_size) != 0) {
             ask.io_desc_size = requested_.io_desc_size;
             ask.flags |= uapi::feature::io_desc_size;
@@ -156,42 +179,19 @@ private:
                 .tag_buffers_max = ops_.on_thread_set ? 0 : requested_.tag_buffers_max};
     }
 
-    // The driver drops flags in silence, and a thread has only so much room for events.
+    // The driver drops flags in silence.
     void check_granted(const uapi::dev_info& ask, const uapi::dev_info& granted) const {
         if (const std::uint64_t dropped = ask.flags & ~granted.flags; dropped != 0) {
             fail(EOPNOTSUPP, "ADD_DEV", granted.dev_id,
                  "the driver did not grant " + describe(dropped), "do without");
         }
-        const std::size_t tags =
-            load(granted.nr_hw_queues, granted.queue_depth, per_io_daemon(granted.flags)).tags;
-        if (tags > tags_a_thread_max) {
-            fail(EINVAL, "ADD_DEV", granted.dev_id,
-                 "one thread would serve " + std::to_string(tags) + " requests at once",
-                 "ask for less depth, fewer queues or more threads, so that it is 32768 at most");
-        }
-    }
-
-    [[nodiscard]] static device_info info_of(const uapi::dev_info& granted, std::uint64_t known,
-                                             data_path path, const std::string& reason) {
-        device_info info;
-        info.id = granted.dev_id;
-        info.queues = granted.nr_hw_queues;
-        info.depth = granted.queue_depth;
-        info.max_io_bytes = granted.max_io_buf_bytes;
-        info.flags = granted.flags;
-        info.driver_features = known;
-        // Drivers before 7.3 leave this field as we sent it: zero.
-        const bool spaced = (granted.flags & uapi::feature::io_desc_size) != 0;
-        info.io_desc_size = spaced ? granted.io_desc_size : sizeof(uapi::io_desc);
-        info.path = path;
-        info.path_reason = reason;
-        info.batch_io = (granted.flags & uapi::feature::batch_io) != 0;
-        return info;
+        check_load(load(granted.nr_hw_queues, granted.queue_depth, per_io_daemon(granted.flags)),
+                   "ADD_DEV", granted.dev_id);
     }
 
     const Kernel& kernel_;
     const options& requested_;
-    std::uint64_t cookie_;
+    device_identity identity_;
     const device_ops<Kernel>& ops_;
     const disk_attributes& disk_;
     unsigned threads_;

@@ -39,6 +39,7 @@ public:
     ~device_core();
 
     void start();
+    void recover(std::uint32_t id);
     void stop();
     void wait(const std::stop_token& token);
 
@@ -64,6 +65,10 @@ private:
     /// `only`: no other threads than these, which may have been stopped and followed by others
     /// since the caller looked. Null: whichever there are.
     void stop(const queue_threads<Kernel>* only);
+
+    /// `open(lifecycle, disk)` has the device served, or throws.
+    template <class Open>
+    void begin(const char* call, Open open);
 
     void publish();
 

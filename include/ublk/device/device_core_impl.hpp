@@ -52,11 +52,26 @@ device_core<Kernel>::~device_core() {
 
 template <class Kernel>
 void device_core<Kernel>::start() {
-    refuse_child("start");
-    refuse_queue_thread("start");
+    begin("start", [this](device_lifecycle<Kernel>& life, const disk_attributes& disk) {
+        life.open(ops_, disk);
+    });
+}
+
+template <class Kernel>
+void device_core<Kernel>::recover(std::uint32_t id) {
+    begin("recover", [this, id](device_lifecycle<Kernel>& life, const disk_attributes& disk) {
+        life.recover(ops_, disk, id);
+    });
+}
+
+template <class Kernel>
+template <class Open>
+void device_core<Kernel>::begin(const char* call, Open open) {
+    refuse_child(call);
+    refuse_queue_thread(call);
     const std::lock_guard lock{start_stop_};
     if (lifecycle_) {
-        fail(EALREADY, "start", lifecycle_->info().id, "the device is started already",
+        fail(EALREADY, call, lifecycle_->info().id, "the device is started already",
              "call stop first");
     }
     const disk_attributes disk = ops_.attributes(ops_.backend.get());
@@ -67,7 +82,7 @@ void device_core<Kernel>::start() {
     try {
         owner_.claim(kernel_.this_process());
         lifecycle_ = std::make_unique<device_lifecycle<Kernel>>(kernel_, requested_, set_);
-        lifecycle_->open(ops_, disk);
+        open(*lifecycle_, disk);
         publish();
         state_ = device_state::live;
     } catch (...) {

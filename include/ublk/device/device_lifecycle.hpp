@@ -2,17 +2,19 @@
 #pragma once
 
 #include <ublk/control/control_commands.hpp>
-#include <ublk/detail/fixed_array.hpp>
 #include <ublk/device/device_adder.hpp>
+#include <ublk/device/device_identity.hpp>
 #include <ublk/device/device_ops.hpp>
+#include <ublk/device/device_recovery.hpp>
 #include <ublk/device/device_shutdown.hpp>
 #include <ublk/device/queue_threads.hpp>
+#include <ublk/device/setup_maker.hpp>
+#include <ublk/device/start_events.hpp>
 #include <ublk/disk_attributes.hpp>
 #include <ublk/kernel/kernel.hpp>
 #include <ublk/options.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -61,7 +63,40 @@ public:
         }
         info_.ring_flags = threads_->ring_flags();
         tell_fallbacks();
-        start();
+        resolve_start([this] { control_.start_dev(info_.id, kernel_.process_id()); });
+    }
+
+    /// Serves a device whose server is gone. Throws `error`; `give_up` then leaves it to the next
+    /// one.
+    void recover(const device_ops<Kernel>& ops, const disk_attributes& disk, std::uint32_t id) {
+        check_policy_options(requested_, ops);
+        const std::uint64_t known = control_.get_features();
+        device_recovery<Kernel> found{kernel_, requested_, control_, ops, disk, known, id};
+        identity_ = found.identity();
+        for (refused_setups refused;;) {
+            info_ = found.info(refused, threads_to_share());
+            events_.path();
+            if (ops.batch_io && !info_.batch_io) {
+                info_.fallbacks.push_back(without_batches(requested_, info_.id, refused));
+            }
+            found.claim();
+            try {
+                make_threads(ops, disk.ring_files);
+                start_threads();
+                break;
+            } catch (const setup_refused& refusal) {
+                refused.add(refusal, info_.path);
+                const bool again = requested_.fall_back && found.can_be_repeated();
+                if (!again || refusal.refused() != setup_refused::kind::path) {
+                    throw;
+                }
+            }
+            release_threads();
+        }
+        info_.ring_flags = threads_->ring_flags();
+        tell_fallbacks();
+        resolve_start([this] { control_.end_user_recovery(info_.id, kernel_.process_id()); });
+        added_ = true;
     }
 
     /// Stops, ends and deletes, each even if the one before failed; then throws what failed first.
@@ -85,8 +120,11 @@ public:
     /// Nothing of a start that failed stays, and what goes wrong here must not hide why it failed.
     void give_up() noexcept {
         try {
-            if (threads_) {
+            if (threads_ && added_) {
                 end().settle();
+            }
+            if (threads_) {
+                threads_->start_resolved();
                 end().end_threads();
             }
         } catch (...) {
@@ -116,6 +154,10 @@ private:
         add(ops, disk, known, refused);
         control_.set_params(info_.id, to_params(disk, info_.max_io_bytes));
         make_threads(ops, disk.ring_files);
+        start_threads();
+    }
+
+    void start_threads() {
         threads_->start();
         if (!threads_->ready(from_now(kernel_, requested_.command_deadline))) {
             fail(ETIMEDOUT, "starting the queue threads", info_.id,
@@ -134,62 +176,46 @@ private:
         added_ = false;
     }
 
+    /// The device that they were to serve waits for others.
+    void release_threads() {
+        threads_->start_resolved();
+        end().end_threads();
+        threads_->join();
+        threads_.reset();
+    }
+
     void tell_fallbacks() {
         for (std::string& each : threads_->fallbacks()) {
             info_.fallbacks.push_back(std::move(each));
         }
-        for (const std::string& each : info_.fallbacks) {
-            tell(event::kind::fallback, each);
-        }
+        events_.fallbacks();
     }
 
     [[nodiscard]] device_adder<Kernel> adder(const device_ops<Kernel>& ops,
                                              const disk_attributes& disk,
                                              const refused_setups& refused) const {
-        return {kernel_, requested_, cookie_, ops, disk, threads_to_share(), refused};
+        return {kernel_, requested_, identity_, ops, disk, threads_to_share(), refused};
     }
 
     void add(const device_ops<Kernel>& ops, const disk_attributes& disk, std::uint64_t known,
              const refused_setups& refused) {
-        cookie_ = new_cookie();
+        identity_ = device_identity::unique(kernel_);
         info_ = adder(ops, disk, refused).add(control_, known, [this](std::uint32_t id) {
             info_.id = id;
             added_ = true;
         });
-        tell(event::kind::setup,
-             "data path " + std::string{to_string(info_.path)} + " (" + info_.path_reason + ")");
+        events_.path();
         if (ops.batch_io && !info_.batch_io) {
-            if (!requested_.fall_back) {
-                fail(EOPNOTSUPP, "ADD_DEV", info_.id, "the driver has no batches",
-                     "use Linux 7.0 or newer, another batch policy, or options::fall_back");
-            }
-            info_.fallbacks.push_back("completions go back once a wake-up: " +
-                                      (refused.batches.empty()
-                                           ? "the driver has no batches, which came with Linux 7.0"
-                                           : refused.batches));
+            info_.fallbacks.push_back(without_batches(requested_, info_.id, refused));
         }
-        if (const unsigned cpus = std::min(kernel_.online_cpus(), uapi::max_nr_queues);
-            requested_.queues == 0 && info_.queues < cpus) {
-            tell(event::kind::setup,
-                 std::to_string(info_.queues) + " queues for " + std::to_string(cpus) +
-                     " CPUs, since its threads could not serve more at this depth");
-        }
-        if (ops.shares_tags && !info_.per_io_daemon) {
-            tell(event::kind::setup,
-                 "each queue has one thread, since tags of their own came with Linux 6.16");
-        }
-    }
-
-    void tell(event::kind type, const std::string& message) const {
-        if (requested_.on_event) {
-            requested_.on_event({type, info_.id, message});
-        }
+        events_.shape(std::min(kernel_.online_cpus(), uapi::max_nr_queues), ops.shares_tags);
     }
 
     // A thread that fails keeps START_DEV waiting, which then knows no better than ETIMEDOUT.
-    void start() {
+    template <class Command>
+    void resolve_start(Command command) {
         try {
-            control_.start_dev(info_.id, kernel_.process_id());
+            command();
         } catch (const error&) {
             if (const int code = threads_->failure(); code != 0) {
                 fail(code, "starting the queue threads", info_.id,
@@ -201,7 +227,8 @@ private:
     }
 
     void make_threads(const device_ops<Kernel>& ops, std::vector<const registered_file*> files) {
-        device_setup setup = make_setup(ops);
+        device_setup setup =
+            make_setup(kernel_, requested_, ops, info_, threads_to_share(), control_);
         setup.files = std::move(files);
         auto channel =
             kernel_.open_channel(info_.id, from_now(kernel_, requested_.command_deadline));
@@ -217,35 +244,6 @@ private:
                                          : kernel_.online_cpus();
     }
 
-    [[nodiscard]] device_setup make_setup(const device_ops<Kernel>& ops) {
-        device_setup setup{.granted = info_,
-                           .page_size = kernel_.page_size(),
-                           .requested = requested_,
-                           .shape = {.queues = info_.queues,
-                                     .depth = info_.depth,
-                                     .threads = threads_to_share(),
-                                     .per_io_daemon = info_.per_io_daemon}};
-        if (ops.needs_affinity) {
-            setup.affinity = fixed_array<cpu_set>{info_.queues};
-        }
-        for (std::size_t q = 0; q < setup.affinity.size(); ++q) {
-            setup.affinity[q] =
-                control_.get_queue_affinity(info_.id, queue_id{static_cast<std::uint16_t>(q)});
-        }
-        if (ops.neighbours != cpu_domain::none) {
-            setup.neighbours = kernel_.neighbours(
-                requested_.cpus.empty() ? std::optional<unsigned>{} : requested_.cpus.front(),
-                ops.neighbours);
-        }
-        return setup;
-    }
-
-    [[nodiscard]] std::uint64_t new_cookie() const noexcept {
-        const auto now = kernel_.now().time_since_epoch().count();
-        return static_cast<std::uint64_t>(now) ^ static_cast<std::uint64_t>(kernel_.process_id())
-                                                     << 40;
-    }
-
     // While our threads are there, /dev/ublkcN is open and keeps the id. Once they have left,
     // somebody may have deleted the device and the driver may have given its id to another, which
     // is not ours to stop.
@@ -254,7 +252,10 @@ private:
             return true;
         }
         try {
-            return control_.get_dev_info(info_.id).server_flags == cookie_;
+            const uapi::dev_info now = control_.get_dev_info(info_.id);
+            const bool served_elsewhere =
+                now.state == uapi::dev_state::live && now.pid != kernel_.process_id();
+            return device_identity{now.server_flags} == identity_ && !served_elsewhere;
         } catch (const error& none) {
             if (none.errno_value() != ENODEV) {
                 throw;
@@ -272,7 +273,7 @@ private:
     }
 
     [[nodiscard]] device_shutdown<Kernel> end() {
-        return {kernel_, requested_, control_, *threads_, info_.id};
+        return {kernel_, requested_, control_, *threads_, info_};
     }
 
     // With a request that is never answered, DEL_DEV would wait for ever and hold the driver's
@@ -289,9 +290,10 @@ private:
     const options& requested_;
     const thread_set_handle& set_;
     control_commands<Kernel> control_;
-    std::uint64_t cookie_ = 0;  ///< what the driver keeps of us beside the id
-    bool added_ = false;
+    device_identity identity_;
+    bool added_ = false;  ///< and to be deleted
     device_info info_;
+    start_events events_{requested_, info_};
     std::shared_ptr<queue_threads<Kernel>> threads_;
 };
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <ublk/control/control_commands.hpp>
 #include <ublk/data/queue_progress.hpp>
+#include <ublk/device/granted_info.hpp>
+#include <ublk/kernel/disk_write_back.hpp>
+#include <ublk/kernel/kernel.hpp>
 #include <ublk/kernel/node_cache.hpp>
 #include <ublk/options.hpp>
 
@@ -16,6 +18,9 @@
 namespace ublk::inline v0::detail {
 
 template <class Kernel>
+class control_commands;
+
+template <class Kernel>
 class queue_threads;
 
 /// How a device that is being served comes to its end: its disk is removed, then its threads leave.
@@ -25,16 +30,21 @@ public:
     /// All outlive it.
     device_shutdown(const Kernel& running, const options& requested,
                     control_commands<Kernel>& commands, queue_threads<Kernel>& threads,
-                    std::uint32_t id) noexcept
-        : kernel_{running}, requested_{requested}, control_{commands}, threads_{threads}, id_{id} {}
+                    const device_info& info) noexcept
+        : kernel_{running}, requested_{requested}, control_{commands}, threads_{threads},
+          id_{info.id}, write_back_first_{waits_for_server(info.recovery)} {}
 
     /// STOP first and join then: the driver writes dirty pages back through our threads. Throws
     /// `error` where that does not end, after the disk was removed by force.
     void stop() {
         const typename node_cache_of<Kernel>::type cache{id_};
         threads_.report();
+        const bool written_back = !write_back_first_ || threads_.gone(deadline{}) || write_back();
         const control_ticket ticket = control_.begin_stop(id_);
-        if (finish_while_answered(ticket)) {
+        const auto stopped = [&](deadline until) {
+            return control_.finish_stop(ticket, id_, until);
+        };
+        if (written_back && finish_while_answered(stopped)) {
             (void)threads_.gone(from_now(kernel_, requested_.command_deadline));
         } else {
             stop_by_force(ticket, cache.dirty_bytes());
@@ -72,14 +82,24 @@ public:
     }
 
 private:
+    // The driver fails what STOP_DEV would write back to a disk whose requests may wait for a
+    // server. What clients write from here to there is lost to them, as it is a moment later.
+    [[nodiscard]] bool write_back() {
+        const typename disk_write_back_of<Kernel>::type all{kernel_, id_};
+        return finish_while_answered([&](deadline until) {
+            return all.ended(until) || threads_.gone(deadline{});  // then nobody answers any more
+        });
+    }
+
     // A slow backend that answers is not given up on, however much there is to write back.
-    [[nodiscard]] bool finish_while_answered(control_ticket ticket) {
+    template <class Ended>
+    [[nodiscard]] bool finish_while_answered(Ended ended) {
         constexpr std::chrono::milliseconds between_looks{100};
         std::uint64_t before = answers();
         deadline until = from_now(kernel_, requested_.stop_deadline);
         while (true) {
             const deadline look = std::min(until, from_now(kernel_, between_looks));
-            if (control_.finish_stop(ticket, id_, look)) {
+            if (ended(look)) {
                 return true;
             }
             if (const std::uint64_t now = answers(); now != before) {
@@ -140,6 +160,7 @@ private:
     control_commands<Kernel>& control_;
     queue_threads<Kernel>& threads_;
     std::uint32_t id_;
+    bool write_back_first_;
 };
 
 }  // namespace ublk::inline v0::detail

@@ -17,6 +17,11 @@
 
 namespace ublk::inline v0::detail {
 
+/// The flags of a device by which the driver knows how bytes travel.
+inline constexpr std::uint64_t path_features =
+    uapi::feature::user_copy | uapi::feature::need_get_data | uapi::feature::support_zero_copy |
+    uapi::feature::auto_buf_reg;
+
 /// What is known of a start before the driver is asked.
 struct path_facts {
     std::uint64_t known = 0;     ///< uapi::feature bits of the driver
@@ -26,6 +31,7 @@ struct path_facts {
     bool batch_io = false;                       ///< the driver's own batches are asked for
     std::uint64_t tag_buffers = 0;               ///< bytes that they would take,
     std::uint64_t tag_buffers_max = UINT64_MAX;  ///< and may
+    std::optional<std::uint64_t> made_for{};     ///< path_features of a device that exists
 };
 
 /// Data paths in the order in which they are tried.
@@ -85,6 +91,9 @@ inline constexpr unsigned registered_buffers_max = 16384;
 /// "" where nothing is known against it.
 [[nodiscard]] inline std::string objection(data_path path, const path_facts& facts) {
     const std::uint64_t needs = features_of(path);
+    if (facts.made_for && (needs & path_features) != *facts.made_for) {
+        return "the device was made for other ones (" + describe(*facts.made_for) + ")";
+    }
     if ((needs & ~facts.known) != 0) {
         const std::optional<kernel_version> first = since(needs & ~facts.known);
         return "the driver has no " + describe(needs & ~facts.known) + ", which came with Linux " +

@@ -36,12 +36,14 @@ using deadline = std::chrono::steady_clock::time_point;
 /// where it may use none of them, which is answered with false. `use_sched_batch` keeps the calling
 /// thread from preempting others when it wakes up, where it may. `neighbours` are the CPUs in the
 /// same domain as `cpu`, or as the one where the caller runs; empty where that is not known.
+/// `process_alive` is false of a process that has ended, waited for or not.
 /// `this_thread_mark` is a word of the calling thread's own, null at first.
 template <class H>
-concept host = requires(const H& h, const cpu_set& cpus, std::optional<unsigned> cpu) {
+concept host = requires(const H& h, const cpu_set& cpus, std::optional<unsigned> cpu, int process) {
     { h.now() } -> std::same_as<deadline>;
     { h.process_id() } -> std::same_as<int>;
     { h.this_process() } -> std::same_as<std::uint64_t>;
+    { h.process_alive(process) } -> std::same_as<bool>;
     { h.online_cpus() } -> std::same_as<unsigned>;
     { h.neighbours(cpu, cpu_domain::l3) } -> std::same_as<cpu_set>;
     { h.enter_queue_thread(cpus) }
@@ -70,6 +72,9 @@ struct native_host {
     [[nodiscard]] deadline now() const noexcept { return std::chrono::steady_clock::now(); }
     [[nodiscard]] int process_id() const noexcept { return ::getpid(); }
     [[nodiscard]] std::uint64_t this_process() const noexcept { return detail::this_process(); }
+    [[nodiscard]] bool process_alive(int process) const {
+        return ublk::detail::process_alive(process);
+    }
     [[nodiscard]] unsigned online_cpus() const noexcept { return ublk::detail::online_cpus(); }
 
     [[nodiscard]] cpu_set neighbours(std::optional<unsigned> cpu, cpu_domain domain) const {

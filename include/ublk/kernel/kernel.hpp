@@ -99,6 +99,8 @@ inline constexpr int control_pending = -ETIME;
 /// `wait` sleeps until somebody has called it since the last time. Optional.
 /// `node_cache`, made from the id of a device, tells what of its node's page cache is not written
 ///   back. Optional.
+/// `disk_write_back`, made from a kernel and the id of a device, begins to write back all that page
+///   caches and file systems have of its disk; `ended` waits for that. Optional.
 /// `wakeup` makes a port's `wait` return with an event of `user_data::wake()`, from any thread,
 /// once for each call of `listen` (the port's constructor makes the first).
 template <class K>

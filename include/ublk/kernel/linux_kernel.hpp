@@ -3,6 +3,7 @@
 
 #include <ublk/detail/abandoned.hpp>
 #include <ublk/detail/fd.hpp>
+#include <ublk/kernel/disk_write_back.hpp>
 #include <ublk/kernel/kernel.hpp>
 #include <ublk/kernel/linux_batch_wire.hpp>
 #include <ublk/kernel/linux_port.hpp>
@@ -32,6 +33,7 @@ public:
     using wakeup = linux_wakeup;
     using wakeup_event = linux_wakeup_event;
     using node_cache = ublk::detail::node_cache;
+    using disk_write_back = ublk::detail::disk_write_back;
 
     [[nodiscard]] kernel_version version() const noexcept {
         utsname name{};

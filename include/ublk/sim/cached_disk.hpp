@@ -19,6 +19,7 @@ namespace ublk::inline v0::sim {
 class cached_disk {
 public:
     static constexpr bool fua = true;
+    static constexpr bool idempotent = true;
 
     explicit cached_disk(std::shared_ptr<medium> store) noexcept : store_{std::move(store)} {}
 

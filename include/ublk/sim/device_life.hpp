@@ -178,6 +178,25 @@ public:
         });
     }
 
+    /// What clients left in the page cache.
+    void write_back(driver_device& ub) {
+        const std::shared_ptr<driver_device::disk> disk = ub.live;
+        if (disk == nullptr) {
+            return;
+        }
+        for (dirty_page& page : std::exchange(ub.dirty, {})) {
+            bio b;
+            b.op = uapi::op::write;
+            b.sector = page.sector;
+            b.sectors = bytes_to_sectors(page.data.size());
+            b.data = page.data.data();
+            disk->submit(b);
+            while (!b.done) {
+                (void)on.tasks.block(b.waiting, "the write-back of dirty pages ");
+            }
+        }
+    }
+
     machine& on;
     std::map<std::uint32_t, device_ptr> ids;
     wait_list number_freed;
@@ -204,22 +223,6 @@ private:
         ub.info.state = uapi::dev_state::dead;
         ub.info.pid = -1;
         ub.live.reset();
-    }
-
-    /// What clients left in the page cache.
-    void write_back(driver_device& ub) {
-        const std::shared_ptr<driver_device::disk> disk = ub.live;
-        for (dirty_page& page : std::exchange(ub.dirty, {})) {
-            bio b;
-            b.op = uapi::op::write;
-            b.sector = page.sector;
-            b.sectors = bytes_to_sectors(page.data.size());
-            b.data = page.data.data();
-            disk->submit(b);
-            while (!b.done) {
-                (void)on.tasks.block(b.waiting, "the write-back of dirty pages (del_gendisk)");
-            }
-        }
     }
 
     void end_scan(driver_device& ub) {

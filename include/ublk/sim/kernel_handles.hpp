@@ -28,6 +28,7 @@ public:
     class batch_wire;
     class wakeup;
     class wakeup_event;
+    class disk_write_back;
     using thread = sim::thread;
     using mutex = sim::mutex;
     using condition = sim::condition;
@@ -39,6 +40,7 @@ public:
     [[nodiscard]] std::uint64_t this_process() const noexcept {
         return static_cast<std::uint64_t>(as_->pid);
     }
+    [[nodiscard]] bool process_alive(int process) const { return in_->alive(process); }
     [[nodiscard]] unsigned online_cpus() const noexcept { return in_->on().is.cpus; }
     [[nodiscard]] bool enter_queue_thread(const cpu_set&) const noexcept { return true; }
     void use_sched_batch() const noexcept {}  // fibers take turns as the test has them
@@ -216,6 +218,41 @@ public:
 private:
     friend class port;
     std::unique_ptr<wakeup_event_state> state_ = std::make_unique<wakeup_event_state>();
+};
+
+/// Of what clients of a simulated disk left in its page cache.
+class kernel::disk_write_back {
+public:
+    disk_write_back(const kernel& by, std::uint32_t id) : as_{by.as_} {
+        world& in = *by.in_;
+        if (const device_ptr ub = in.ublk_drv().life.find(id); ub != nullptr && !as_->dead) {
+            shared_->done = false;
+            (void)in.on().tasks.spawn("write-back", [&in, ub, shared = shared_] {
+                in.ublk_drv().life.write_back(*ub);
+                shared->done = true;
+                in.on().tasks.wake(shared->waiting);
+            });
+        }
+    }
+
+    [[nodiscard]] bool ended(deadline until) const {
+        while (!shared_->done && !as_->dead) {
+            const wake_up cause =
+                scheduler::here()->block(shared_->waiting, "the write-back", until);
+            if (cause == wake_up::late) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+private:
+    struct state {
+        wait_list waiting{};
+        bool done = true;
+    };
+    process* as_;
+    std::shared_ptr<state> shared_ = std::make_shared<state>();
 };
 
 inline kernel::control kernel::open_control() const {

@@ -61,6 +61,11 @@ public:
         }
     }
 
+    [[nodiscard]] bool alive(int pid) const noexcept {
+        return std::any_of(processes_.begin(), processes_.end(),
+                           [pid](const process& each) { return each.pid == pid && !each.dead; });
+    }
+
     /// Takes part in a call into the kernel: true where it is to go on, else `code` says how it
     /// fails.
     [[nodiscard]] bool call(process& by, std::string_view name, int& code) {

@@ -4,6 +4,10 @@
 #include <ublk/sim/laws/worlds.hpp>
 
 #include <chrono>
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <utility>
 
 namespace ublk::inline v0::sim {
 
@@ -38,6 +42,49 @@ public:
         clients.read_all();
         clients.run();
         clients.read_all();
+    }
+
+    /// What becomes of the disk when its server dies: any that backend and kernel allow.
+    [[nodiscard]] static recovery_kind some_kind(rig<Composition>& r) {
+        using enum recovery_kind;
+        const bool fails_all = r.in.on().since(6, 13);
+        const recovery_kind kinds[] = {fail_in_flight, r.disk.idempotent ? reissue : fail_in_flight,
+                                       fails_all ? fail_io : fail_in_flight};
+        return kinds[r.in.dice().below(std::size(kinds))];
+    }
+
+    /// Server after server dies while the same clients go on; `come_back` makes of a dead disk what
+    /// the next one finds. Errors are borne where the kind has some.
+    template <class ComeBack>
+    static void recovered_twice(const conditions& given, ComeBack come_back) {
+        rig<Composition> r{given};
+        options requested = r.small();
+        requested.recovery = some_kind(r);
+        habits busy;
+        busy.requests = 60;
+        busy.flushes = 6;
+        busy.fua = 3;
+        busy.bears_errors = requested.recovery != recovery_kind::reissue;
+        r.boot(requested);
+        r.server->start();
+        const std::uint32_t id = r.server->id();
+        std::optional<workload> clients{std::in_place, r.in, id, r.expected, busy};
+        clients->start();
+        for (int deaths = 0; deaths < 2; ++deaths) {
+            r.in.on().tasks.sleep(std::chrono::microseconds{r.in.dice().below(300)});
+            r.last().kill();
+            r.end_server();
+            come_back(r);
+            r.boot();
+            r.server->recover(id);
+            EXPECT_EQ(r.server->info().recovery, requested.recovery);
+            EXPECT_TRUE(r.server->info().recovered);
+        }
+        clients->finish();
+        clients->read_all();
+        clients.reset();  // which has the disk open
+        r.server->stop();
+        expect_clean(r);
     }
 
     /// `come_back` makes of a dead disk what the next server finds.
@@ -84,6 +131,18 @@ TYPED_TEST_P(keeping_laws, it_keeps_what_was_flushed) {
     }
 }
 
-REGISTER_TYPED_TEST_SUITE_P(keeping_laws, it_survives_its_server, it_keeps_what_was_flushed);
+/// A next server takes over from one that died, with its clients and their requests.
+TYPED_TEST_P(keeping_laws, a_next_server_recovers_it) {
+    using disk = typename TypeParam::backend;
+    if constexpr (revivable<disk>) {
+        in_many_worlds([](const conditions& given) {
+            TestFixture::recovered_twice(
+                given, [](rig<TypeParam>& r) { r.store = specimen<disk>::revive(r.store); });
+        });
+    }
+}
+
+REGISTER_TYPED_TEST_SUITE_P(keeping_laws, it_survives_its_server, it_keeps_what_was_flushed,
+                            a_next_server_recovers_it);
 
 }  // namespace ublk::inline v0::sim
