@@ -2,6 +2,8 @@
 #pragma once
 
 #include <ublk/control/control_commands.hpp>
+#include <ublk/device/granted_info.hpp>
+#include <ublk/kernel/disk_write_back.hpp>
 #include <ublk/kernel/exclusive_use.hpp>
 #include <ublk/kernel/linux_kernel.hpp>
 #include <ublk/time_limit.hpp>
@@ -78,18 +80,24 @@ public:
     /// Removes the disk /dev/ublkbN after its dirty pages were written back through its server, and
     /// ends the server's service (STOP_DEV). The device stays, dead.
     ///
-    /// Throws: ETIMEDOUT where the server does not answer; the kernel goes on with the stop.
+    /// Throws: ETIMEDOUT where the server does not answer; the kernel goes on with the stop. Of a
+    /// disk with recovery nothing has been stopped then, if it was still being written back.
     void stop(std::uint32_t id) {
-        (void)info(id);  // to stop what does not exist is no error to the driver's command
+        const uapi::dev_info found = info(id);  // to stop nothing is no error to the command
+        const recovery_kind kind = detail::recovery_of(found.flags);
+        if (found.state == uapi::dev_state::live && detail::waits_for_server(kind)) {
+            write_back(id);
+        }
         commands_.stop_dev(id, deadline_);
     }
 
-    /// Deletes a device, and stops it first where it is live (DEL_DEV).
+    /// Deletes a device, and stops it first where it is not (DEL_DEV). Requests that wait for a next
+    /// server fail with EIO.
     ///
     /// Returns: false where the disk is still open or mounted: the id becomes free with the last
     /// close.
     bool del(std::uint32_t id) {
-        if (info(id).state == uapi::dev_state::live) {
+        if (info(id).state != uapi::dev_state::dead) {
             stop(id);
         }
         return commands_.del_dev(id, deadline_);
@@ -143,6 +151,17 @@ public:
     void resize(std::uint32_t id, std::uint64_t bytes) { commands_.update_size(id, bytes); }
 
 private:
+    // The driver fails what its own stop would write back to a disk of that kind.
+    void write_back(std::uint32_t id) {
+        const detail::linux_kernel running;
+        const detail::disk_write_back all{running, id};
+        if (!all.ended(detail::from_now(running, deadline_))) {
+            fail(ETIMEDOUT, "writing back what clients left in the page cache", id,
+                 "the server does not answer, or there is much to write",
+                 "see where its backend is, allow more time, or end the server");
+        }
+    }
+
     /// Ids in ascending order, from sysfs.
     [[nodiscard]] static std::vector<std::uint32_t> ids() {
         std::vector<std::uint32_t> all;

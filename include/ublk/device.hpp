@@ -30,7 +30,7 @@ namespace ublk::inline v0 {
 /// `BatchPolicy` when completions go back to the kernel. `Kernel` is the real one by default.
 ///
 /// `stop` or the destructor removes the device. A process that is killed leaves a dead /dev/ublkcN
-/// behind, without a disk.
+/// behind, without a disk; or, with `options::recovery`, a disk that a next process recovers.
 ///
 /// A device belongs to the process that starts it. In a child that is forked later `state` is
 /// `of_parent`, `start`, `stop` and `wait` throw, the destructor does nothing, and the child does
@@ -89,7 +89,7 @@ public:
     device(const device&) = delete;
     device& operator=(const device&) = delete;
 
-    /// Stops the device as `stop` does, and drops its errors. In a child that was forked since the
+    /// Stops the device as `stop` does, also one with recovery, and drops its errors. In a child that was forked since the
     /// start it does nothing: the device is the parent's.
     ~device() = default;
 
@@ -130,7 +130,9 @@ public:
     void stop() { core_.stop(); }
 
     /// Waits until another thread stops the device, it ends by itself, or `token` is triggered;
-    /// stops it in the last two cases.
+    /// stops it in the last two cases. A disk with `options::recovery` that ends by itself is not
+    /// stopped but left to its next server: it was quiesced (`control::quiesce`), or a queue thread
+    /// failed, which is thrown.
     ///
     /// Throws: `error` where the queue threads failed, and as `stop` does.
     void wait(const std::stop_token& token = {}) { core_.wait(token); }

@@ -661,6 +661,41 @@ inline void await_partition_scan(const std::string& path) {
     return requested;
 }
 
+[[nodiscard]] inline std::uint32_t number_of(const std::string& text) {
+    return static_cast<std::uint32_t>(std::stoul(text));
+}
+
+/// The error that `call` throws; throws where there is none.
+template <class Call>
+[[nodiscard]] ublk::error error_of(Call&& call) {
+    try {
+        call();
+    } catch (const ublk::error& thrown) {
+        return thrown;
+    }
+    throw std::runtime_error{"no error was thrown"};
+}
+
+/// A file of zeroes in the guest's memory, gone with the guard.
+class scratch {
+public:
+    explicit scratch(const std::string& name, std::uint64_t bytes)
+        : path_{"/tmp/ublk-path-" + std::to_string(::getpid()) + "-" + name} {
+        const ublk::fd made{::open(path_.c_str(), O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600)};
+        if (!made || ::ftruncate(made.get(), static_cast<off_t>(bytes)) != 0) {
+            ADD_FAILURE() << path_ << ": " << ::strerror(errno);
+        }
+    }
+    scratch(const scratch&) = delete;
+    scratch& operator=(const scratch&) = delete;
+    ~scratch() { (void)::unlink(path_.c_str()); }
+
+    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+private:
+    std::string path_;
+};
+
 // ---------------------------------------------------------------- processes
 
 /// A forked child that runs `body` with a pipe in each direction. It is killed at the end of the

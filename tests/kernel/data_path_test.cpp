@@ -34,6 +34,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using ublk::data_path;
+using ublk_test::scratch;
 using ublk_test::sh;
 using ublk_test::succeeded;
 using ublk_test::text;
@@ -62,26 +63,6 @@ enum class store { memory, buffered_file, direct_file, stripe, faulty, more_path
     }
     return "";
 }
-
-/// A file of zeroes in the guest's memory, gone with the guard.
-class scratch {
-public:
-    explicit scratch(const std::string& name, std::uint64_t bytes)
-        : path_{"/tmp/ublk-path-" + std::to_string(::getpid()) + "-" + name} {
-        const ublk::fd made{::open(path_.c_str(), O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600)};
-        if (!made || ::ftruncate(made.get(), static_cast<off_t>(bytes)) != 0) {
-            ADD_FAILURE() << path_ << ": " << ::strerror(errno);
-        }
-    }
-    scratch(const scratch&) = delete;
-    scratch& operator=(const scratch&) = delete;
-    ~scratch() { (void)::unlink(path_.c_str()); }
-
-    [[nodiscard]] const std::string& path() const noexcept { return path_; }
-
-private:
-    std::string path_;
-};
 
 /// Calls `use` with a shared pointer to that backend.
 template <class Use>

@@ -23,10 +23,6 @@ using memory = ublk::backends::memory;
 
 class forks : public on_a_clean_system {};
 
-[[nodiscard]] std::uint32_t number_of(const std::string& text) {
-    return static_cast<std::uint32_t>(std::stoul(text));
-}
-
 /// What a child that was forked now has to say of the device.
 template <class Device>
 [[nodiscard]] std::string said_in_child(Device& device) {

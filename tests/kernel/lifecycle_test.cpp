@@ -32,23 +32,8 @@ class endings : public on_a_clean_system {};
 class threads : public on_a_clean_system {};
 class tag_buffers : public on_a_clean_system {};
 
-[[nodiscard]] std::uint32_t number_of(const std::string& text) {
-    return static_cast<std::uint32_t>(std::stoul(text));
-}
-
 [[nodiscard]] std::string char_name(std::uint32_t id) {
     return "ublkc" + std::to_string(id);
-}
-
-/// The error that `call` throws; throws where there is none.
-template <class Call>
-[[nodiscard]] ublk::error error_of(Call&& call) {
-    try {
-        call();
-    } catch (const ublk::error& thrown) {
-        return thrown;
-    }
-    throw std::runtime_error{"no error was thrown"};
 }
 
 // ---------------------------------------------------------------- several

@@ -259,6 +259,71 @@ TEST_F(recovery, a_stop_writes_back_what_clients_left_in_the_page_cache) {
     }
 }
 
+TEST_F(recovery, a_quiesced_device_is_left_to_its_next_server) {
+    for (const recovery_kind kind : {fail_in_flight, fail_io}) {
+        rig<disk> r{{}};
+        r.boot(with(kind));
+        r.server->start();
+        const std::uint32_t id = r.server->id();
+        {
+            const kernel other = r.in.boot();
+            ublk::detail::control_commands<kernel> commands{other, 10s};
+            EXPECT_TRUE(commands.quiesce_dev(id, 100ms));
+        }
+        r.server->wait();  // returns, since nothing went wrong
+        EXPECT_EQ(r.server->state(), ublk::device_state::idle);
+        ASSERT_EQ(r.in.devices(), 1u);
+        r.boot();
+        r.server->recover(id);
+        r.server->stop();
+        expect_clean(r);
+    }
+}
+
+TEST_F(recovery, who_is_stopped_from_outside_deletes_its_device_as_ever) {
+    rig<disk> r{{}};
+    r.boot(with(fail_in_flight));
+    r.server->start();
+    {
+        const kernel other = r.in.boot();
+        ublk::detail::control_commands<kernel> commands{other, 10s};
+        commands.stop_dev(r.server->id(), 10s);
+    }
+    r.server->wait();
+    expect_clean(r);
+}
+
+TEST_F(recovery, a_thread_that_fails_leaves_the_disk_to_a_next_server) {
+    rig<disk> r{{}};
+    r.boot(with(reissue));
+    r.server->start();
+    const std::uint32_t id = r.server->id();
+    r.in.settle();
+    std::optional<client> file{std::in_place, r.in, id};
+    std::vector<std::byte> data(4096);
+    bio b;
+    b.sectors = 8;
+    b.data = data.data();
+    r.in.on().is.once = {.step = r.in.on().steps + 1, .code = EBADF};
+    file->submit(b);
+    const ublk::error lost = error_of([&] { r.server->wait(); });
+    EXPECT_EQ(lost.errno_value(), EBADF) << lost.what();
+    EXPECT_TRUE(says(lost, "recover it")) << lost.what();
+    EXPECT_EQ(file->wait(b), 0) << "what was served is answered";
+    bio later;
+    later.sectors = 8;
+    later.data = data.data();
+    file->submit(later);
+    r.in.on().tasks.sleep(1s);
+    EXPECT_FALSE(later.done) << "it waits for the next server";
+    r.boot();
+    r.server->recover(id);
+    EXPECT_EQ(file->wait(later), 0);
+    file.reset();
+    r.server->stop();
+    expect_clean(r);
+}
+
 /// Dies at the nth call into the kernel of its recovery. False where the recovery has fewer.
 [[nodiscard]] bool dies_in_recovery(const conditions& given, std::uint64_t step) {
     rig<disk> r{given};

@@ -63,6 +63,7 @@ static_assert(detail::blk_logical_block_size == BLKSSZGET);
 static_assert(detail::blk_physical_block_size == BLKPBSZGET);
 static_assert(detail::blk_minimum_io == BLKIOMIN && detail::blk_optimal_io == BLKIOOPT);
 static_assert(detail::blk_rotational == BLKROTATIONAL);
+static_assert(detail::blk_flush_buffers == BLKFLSBUF);
 #ifdef STATX_DIOALIGN
 static_assert(detail::statx_direct_alignment == STATX_DIOALIGN);
 #endif

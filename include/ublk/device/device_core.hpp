@@ -70,6 +70,10 @@ private:
     template <class Open>
     void begin(const char* call, Open open);
 
+    /// Leaves a disk to its next server, where its threads have ended by themselves and it has
+    /// recovery. False where that is not so.
+    bool leave(const queue_threads<Kernel>* only);
+
     void publish();
 
     /// The threads are gone; what was granted and counted stays.

@@ -110,10 +110,14 @@ void device_core<Kernel>::wait(const std::stop_token& token) {
         return;
     }
     threads->gone(token);
-    stop(threads.get());
+    const bool left = leave(threads.get());
+    if (!left) {
+        stop(threads.get());
+    }
     if (const int code = threads->failure(); code != 0) {
         fail(code, "serving", info().id, "the driver or the ring refused a queue thread",
-             "see dmesg; the device is removed and can be started again");
+             left ? "see dmesg; the disk waits for a next server: recover it"
+                  : "see dmesg; the device is removed and can be started again");
     }
 }
 
@@ -194,6 +198,23 @@ void device_core<Kernel>::stop(const queue_threads<Kernel>* only) {
         throw;
     }
     retire();
+}
+
+template <class Kernel>
+bool device_core<Kernel>::leave(const queue_threads<Kernel>* only) {
+    const std::lock_guard lock{start_stop_};
+    if (!lifecycle_ || lifecycle_->threads().get() != only || !lifecycle_->outlives_server()) {
+        return false;
+    }
+    state_ = device_state::stopping;
+    try {
+        lifecycle_->leave();
+    } catch (...) {
+        retire();
+        throw;
+    }
+    retire();
+    return true;
 }
 
 template <class Kernel>

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <ublk/detail/fnv.hpp>
+#include <ublk/error.hpp>
 #include <ublk/kernel/host.hpp>
 #include <ublk/uapi.hpp>
 
+#include <cerrno>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace ublk::inline v0::detail {
@@ -49,5 +52,26 @@ private:
 
     std::uint64_t bits_ = 0;
 };
+
+/// The device with that number, where it is still the one of that identity: somebody may have
+/// deleted it, and the driver may have given its number to another, or another process may serve it
+/// by now. Throws `error`.
+template <class Kernel, class Commands>
+[[nodiscard]] std::optional<uapi::dev_info> find_own(const Kernel& running, Commands& control,
+                                                     std::uint32_t id, device_identity mine) {
+    try {
+        const uapi::dev_info found = control.get_dev_info(id);
+        const bool served_elsewhere =
+            found.state == uapi::dev_state::live && found.pid != running.process_id();
+        if (device_identity{found.server_flags} == mine && !served_elsewhere) {
+            return found;
+        }
+    } catch (const error& none) {
+        if (none.errno_value() != ENODEV) {
+            throw;
+        }
+    }
+    return std::nullopt;
+}
 
 }  // namespace ublk::inline v0::detail

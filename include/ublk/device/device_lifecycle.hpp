@@ -15,7 +15,6 @@
 #include <ublk/options.hpp>
 
 #include <algorithm>
-#include <cstdint>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -115,6 +114,21 @@ public:
         if (first) {
             std::rethrow_exception(first);
         }
+    }
+
+    /// Whether the disk is there and has a next server to wait for, although this one has ended.
+    [[nodiscard]] bool outlives_server() {
+        const bool ended = info_.recovery != recovery_kind::none && threads_->gone(deadline{});
+        const auto found = ended ? find_own(kernel_, control_, info_.id, identity_) : std::nullopt;
+        return found && found->state != uapi::dev_state::dead;
+    }
+
+    /// Leaves it to that one. Throws `error` where the driver does not notice.
+    void leave() {
+        end().end_threads();
+        threads_->join();
+        added_ = false;
+        end().await_notice();
     }
 
     /// Nothing of a start that failed stays, and what goes wrong here must not hide why it failed.
@@ -244,24 +258,10 @@ private:
                                          : kernel_.online_cpus();
     }
 
-    // While our threads are there, /dev/ublkcN is open and keeps the id. Once they have left,
-    // somebody may have deleted the device and the driver may have given its id to another, which
-    // is not ours to stop.
+    // While our threads are there, /dev/ublkcN is open and keeps the id.
     [[nodiscard]] bool still_ours() {
-        if (threads_ && !threads_->gone(deadline{})) {
-            return true;
-        }
-        try {
-            const uapi::dev_info now = control_.get_dev_info(info_.id);
-            const bool served_elsewhere =
-                now.state == uapi::dev_state::live && now.pid != kernel_.process_id();
-            return device_identity{now.server_flags} == identity_ && !served_elsewhere;
-        } catch (const error& none) {
-            if (none.errno_value() != ENODEV) {
-                throw;
-            }
-            return false;
-        }
+        return (threads_ && !threads_->gone(deadline{})) ||
+               find_own(kernel_, control_, info_.id, identity_);
     }
 
     // STOP first and join then: the driver writes dirty pages back through our threads.

@@ -6,6 +6,7 @@
 #include <ublk/kernel/disk_write_back.hpp>
 #include <ublk/kernel/kernel.hpp>
 #include <ublk/kernel/node_cache.hpp>
+#include <ublk/kernel/pause.hpp>
 #include <ublk/options.hpp>
 
 #include <algorithm>
@@ -73,6 +74,20 @@ public:
             threads_.abandon();
             fail(ETIMEDOUT, "ending the queue threads", id_, "a backend function has not returned",
                  "end the process, then delete the device");
+        }
+    }
+
+    /// Waits until the driver has noticed that nobody serves the device any more.
+    void await_notice() {
+        constexpr std::chrono::milliseconds between_looks{1};
+        const deadline until = from_now(kernel_, requested_.recovery_deadline);
+        while (control_.get_dev_info(id_).state == uapi::dev_state::live) {
+            if (kernel_.now() >= until) {
+                fail(ETIMEDOUT, "leaving the device to its next server", id_,
+                     "the driver has not noticed that its threads have ended",
+                     "end the process, then recover the device");
+            }
+            pause(kernel_, between_looks);
         }
     }
 

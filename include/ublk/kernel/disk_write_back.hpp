@@ -6,7 +6,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -21,6 +20,8 @@
 #include <thread>
 
 namespace ublk::inline v0::detail {
+
+inline constexpr unsigned long blk_flush_buffers = _IO(0x12, 97);  // BLKFLSBUF of <linux/fs.h>
 
 /// Writes back what clients left in the page caches of a disk and its partitions, and what file
 /// systems on them have in memory (BLKFLSBUF): STOP_DEV does that by itself, but not for a disk
@@ -75,7 +76,7 @@ private:
     static void write_back(const std::string& path) noexcept {
         const fd node{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
         if (node) {
-            (void)::ioctl(node.get(), BLKFLSBUF, 0);
+            (void)::ioctl(node.get(), blk_flush_buffers, 0);
         }
     }
 
