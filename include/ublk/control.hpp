@@ -91,8 +91,8 @@ public:
         commands_.stop_dev(id, deadline_);
     }
 
-    /// Deletes a device, and stops it first where it is not (DEL_DEV). Requests that wait for a next
-    /// server fail with EIO.
+    /// Deletes a device, and stops it first where it is not (DEL_DEV). Requests that wait for a
+    /// next server fail with EIO.
     ///
     /// Returns: false where the disk is still open or mounted: the id becomes free with the last
     /// close.

@@ -89,8 +89,8 @@ public:
     device(const device&) = delete;
     device& operator=(const device&) = delete;
 
-    /// Stops the device as `stop` does, also one with recovery, and drops its errors. In a child that was forked since the
-    /// start it does nothing: the device is the parent's.
+    /// Stops the device as `stop` does, also one with recovery, and drops its errors. In a child
+    /// that was forked since the start it does nothing: the device is the parent's.
     ~device() = default;
 
     /// Adds, configures and starts the device (ADD_DEV, SET_PARAMS, START_DEV). When this returns,

@@ -9,6 +9,9 @@
 #ifndef UBLK_NO_FALLBACK
 #include "../sim/fallback_test.cpp"
 #endif
+#ifndef UBLK_NO_RECOVERY
+#include "../sim/recovery_test.cpp"
+#endif
 #ifndef UBLK_NO_LAWS
 #include "../sim/specimens.hpp"
 

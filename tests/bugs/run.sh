@@ -39,7 +39,7 @@ field() { sed -n "s/^# $2: *//p" "$here/$1.patch"; } # NAME FIELD
 take_original() {
     mkdir -p "$work/original/include" "$work/original/tests/"{sim,support,bugs}
     cp -r "$root/include/ublk" "$work/original/include/"
-    cp "$root/tests/sim/"{regression_test.cpp,fallback_test.cpp,specimens.hpp} \
+    cp "$root/tests/sim/"{regression,fallback,recovery}_test.cpp "$root/tests/sim/specimens.hpp" \
         "$work/original/tests/sim/"
     cp "$root/tests/support/"*.hpp "$work/original/tests/support/"
     cp "$here/catcher.cpp" "$work/original/tests/bugs/"
@@ -69,10 +69,11 @@ build() { # TREE [OPTION]...
 # A part of the tests compiles in a part of the time.
 part() { # NAME
     case $(field "$1" "caught by") in
-    regression.*) echo -DUBLK_NO_LAWS -DUBLK_NO_FALLBACK ;;
-    fallback.*) echo -DUBLK_NO_LAWS -DUBLK_NO_REGRESSION ;;
-    in_batches/*) echo -DUBLK_NO_REGRESSION -DUBLK_NO_FALLBACK -DUBLK_ONLY_BATCHES ;;
-    *) echo -DUBLK_NO_REGRESSION -DUBLK_NO_FALLBACK -DUBLK_NO_BATCHES ;;
+    regression.*) echo -DUBLK_NO_{LAWS,FALLBACK,RECOVERY} ;;
+    fallback.*) echo -DUBLK_NO_{LAWS,REGRESSION,RECOVERY} ;;
+    recovery.*) echo -DUBLK_NO_{LAWS,REGRESSION,FALLBACK} ;;
+    in_batches/*) echo -DUBLK_NO_{REGRESSION,FALLBACK,RECOVERY} -DUBLK_ONLY_BATCHES ;;
+    *) echo -DUBLK_NO_{REGRESSION,FALLBACK,RECOVERY,BATCHES} ;;
     esac
 }
 

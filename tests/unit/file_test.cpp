@@ -6,6 +6,7 @@
 
 #include <ublk/backend.hpp>
 #include <ublk/disk_attributes.hpp>
+#include <ublk/kernel/disk_write_back.hpp>
 
 #include <gtest/gtest.h>
 
