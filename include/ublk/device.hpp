@@ -101,8 +101,8 @@ public:
     /// `options::command_deadline`, and what the kernel answers.
     void start() { core_.start(); }
 
-    /// Serves a device that is there already and whose server is gone: it was killed, it crashed, or
-    /// it gave the device up. The device was added with `options::recovery`; its disk keeps its
+    /// Serves a device that is there already and whose server is gone: it was killed, it crashed,
+    /// or it gave the device up. The device was added with `options::recovery`; its disk keeps its
     /// node, its users and their requests. Queues, depth, sizes and flags are the device's: what
     /// `options` say of those is not looked at. When this returns, requests are served again.
     ///
@@ -131,8 +131,9 @@ public:
 
     /// Waits until another thread stops the device, it ends by itself, or `token` is triggered;
     /// stops it in the last two cases. A disk with `options::recovery` that ends by itself is not
-    /// stopped but left to its next server: it was quiesced (`control::quiesce`), or a queue thread
-    /// failed, which is thrown.
+    /// stopped. Where a queue thread failed it is recovered here and now, once after each start,
+    /// and the event `recovered` tells why; the second time it is left to its next server, and the
+    /// failure is thrown. Where it was quiesced (`control::quiesce`) it is left to that one.
     ///
     /// Throws: `error` where the queue threads failed, and as `stop` does.
     void wait(const std::stop_token& token = {}) { core_.wait(token); }

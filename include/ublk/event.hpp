@@ -19,7 +19,8 @@ struct event {
         task_memory,  ///< one did, since the frames of its coroutines do not fit into task_bytes
         never_ran,    ///< one did, since the compiler made nothing of a coroutine
         suppressed,   ///< more requests failed in the same way than are told one by one
-        thread_lost   ///< a queue thread failed: the device serves nothing more
+        thread_lost,  ///< a queue thread failed: the device serves nothing more
+        recovered     ///< after that: the disk is served anew, in this process
     };
 
     kind type = kind::setup;
@@ -36,8 +37,9 @@ struct event {
 ///
 /// Failed requests: eight at once, then one a second are told.
 ///
-/// Thread: for `setup` and `fallback` the one that calls start. There it must not call start, stop
-/// or wait of that device; what it throws leaves start. For all others a thread of the device's
+/// Thread: for `setup` and `fallback` the one that calls start or recover, for `recovered` the one
+/// that calls wait. There it must not call start, stop or wait of that device; what it throws
+/// leaves them. For all others a thread of the device's
 /// own, which starts with the first of them. There it may block, what it throws is dropped, and the
 /// end of the device waits 1 s at most for it.
 class event_hook {

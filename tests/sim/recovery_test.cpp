@@ -293,35 +293,58 @@ TEST_F(recovery, who_is_stopped_from_outside_deletes_its_device_as_ever) {
     expect_clean(r);
 }
 
-TEST_F(recovery, a_thread_that_fails_leaves_the_disk_to_a_next_server) {
-    rig<disk> r{{}};
-    r.boot(with(reissue));
-    r.server->start();
-    const std::uint32_t id = r.server->id();
-    r.in.settle();
-    std::optional<client> file{std::in_place, r.in, id};
+/// The next call into the kernel that a queue thread makes for a request of that client fails.
+void lose_a_thread(rig<disk>& r, client& file) {
     std::vector<std::byte> data(4096);
     bio b;
     b.sectors = 8;
     b.data = data.data();
     r.in.on().is.once = {.step = r.in.on().steps + 1, .code = EBADF};
-    file->submit(b);
-    const ublk::error lost = error_of([&] { r.server->wait(); });
-    EXPECT_EQ(lost.errno_value(), EBADF) << lost.what();
-    EXPECT_TRUE(says(lost, "recover it")) << lost.what();
-    EXPECT_EQ(file->wait(b), 0) << "what was served is answered";
-    bio later;
-    later.sectors = 8;
-    later.data = data.data();
-    file->submit(later);
-    r.in.on().tasks.sleep(1s);
-    EXPECT_FALSE(later.done) << "it waits for the next server";
-    r.boot();
-    r.server->recover(id);
-    EXPECT_EQ(file->wait(later), 0);
-    file.reset();
-    r.server->stop();
-    expect_clean(r);
+    file.submit(b);
+    EXPECT_EQ(file.wait(b), 0) << "what was served is answered";
+}
+
+TEST_F(recovery, a_disk_that_loses_a_thread_is_served_anew_once) {
+    for (const ublk::kernel_version version : {ublk::kernel_version{7, 3}, {6, 12}}) {
+        rig<disk> r{{.version = version}};
+        r.boot(with(reissue));
+        r.server->start();
+        const std::uint32_t id = r.server->id();
+        r.in.settle();
+        std::optional<client> file{std::in_place, r.in, id};
+        std::optional<ublk::error> lost;
+        ublk::sim::thread waiting{[&] { lost = error_of([&] { r.server->wait(); }); }};
+        lose_a_thread(r, *file);
+        r.in.settle();
+        EXPECT_EQ(r.server->state(), ublk::device_state::live);
+        EXPECT_TRUE(r.server->info().recovered);
+        std::vector<std::byte> data(4096);
+        EXPECT_EQ(file->read(0, data), 0);
+        const std::vector<ublk::event> events = r.server->events();
+        ASSERT_FALSE(events.empty());
+        EXPECT_EQ(events.back().type, ublk::event::kind::recovered);
+        EXPECT_NE(events.back().message.find("Bad file descriptor"), std::string::npos)
+            << events.back().message;
+
+        lose_a_thread(r, *file);
+        waiting.join();
+        ASSERT_TRUE(lost);
+        EXPECT_EQ(lost->errno_value(), EBADF) << lost->what();
+        EXPECT_TRUE(says(*lost, "recover it")) << lost->what();
+        bio later;
+        later.sectors = 8;
+        later.data = data.data();
+        file->submit(later);
+        r.in.on().tasks.sleep(1s);
+        EXPECT_FALSE(later.done) << "it waits for the next server";
+        r.boot();
+        r.server->recover(id);
+        EXPECT_EQ(file->wait(later), 0);
+        file.reset();
+        r.server->stop();
+        r.told.clear();
+        expect_clean(r);
+    }
 }
 
 /// Dies at the nth call into the kernel of its recovery. False where the recovery has fewer.

@@ -74,6 +74,15 @@ private:
     /// recovery. False where that is not so.
     bool leave(const queue_threads<Kernel>* only);
 
+    /// Waits until those threads are gone or `token` is triggered, and ends that life. True where
+    /// the device is served by others then.
+    bool end_of(queue_threads<Kernel>& threads, const std::stop_token& token);
+
+    [[nodiscard]] bool can_recover_itself() const;
+
+    /// In place of threads of which one has failed with that errno (negative).
+    void recover_itself(int code);
+
     void publish();
 
     /// The threads are gone; what was granted and counted stays.
@@ -97,6 +106,7 @@ private:
     std::unique_ptr<device_lifecycle<Kernel>> lifecycle_;
     process_owner owner_;  ///< nobody while it is not started
     std::atomic<device_state> state_ = device_state::idle;
+    std::atomic<bool> may_recover_itself_ = false;  ///< once after each start
 
     // What any thread may ask while another one starts or stops the device.
     mutable typename Kernel::mutex view_;

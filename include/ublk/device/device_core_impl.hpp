@@ -13,6 +13,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -52,6 +53,7 @@ device_core<Kernel>::~device_core() {
 
 template <class Kernel>
 void device_core<Kernel>::start() {
+    may_recover_itself_ = true;
     begin("start", [this](device_lifecycle<Kernel>& life, const disk_attributes& disk) {
         life.open(ops_, disk);
     });
@@ -59,6 +61,7 @@ void device_core<Kernel>::start() {
 
 template <class Kernel>
 void device_core<Kernel>::recover(std::uint32_t id) {
+    may_recover_itself_ = true;
     begin("recover", [this, id](device_lifecycle<Kernel>& life, const disk_attributes& disk) {
         life.recover(ops_, disk, id);
     });
@@ -105,20 +108,51 @@ template <class Kernel>
 void device_core<Kernel>::wait(const std::stop_token& token) {
     refuse_child("wait");
     refuse_queue_thread("wait");
-    const std::shared_ptr<queue_threads<Kernel>> threads = current_threads();
-    if (!threads) {
-        return;
+    for (bool again = true; again;) {
+        const std::shared_ptr<queue_threads<Kernel>> threads = current_threads();
+        again = threads && end_of(*threads, token);
     }
-    threads->gone(token);
-    const bool left = leave(threads.get());
+}
+
+template <class Kernel>
+bool device_core<Kernel>::end_of(queue_threads<Kernel>& threads, const std::stop_token& token) {
+    threads.gone(token);
+    const bool left = leave(&threads);
     if (!left) {
-        stop(threads.get());
+        stop(&threads);
     }
-    if (const int code = threads->failure(); code != 0) {
+    const int code = threads.failure();
+    if (code != 0 && left && can_recover_itself() && may_recover_itself_.exchange(false)) {
+        recover_itself(code);
+        return true;
+    }
+    if (!left && current_threads() != nullptr) {
+        return true;  // another waiter had it recovered
+    }
+    if (code != 0) {
         fail(code, "serving", info().id, "the driver or the ring refused a queue thread",
              left ? "see dmesg; the disk waits for a next server: recover it"
                   : "see dmesg; the device is removed and can be started again");
     }
+    return false;
+}
+
+// Before Linux 6.16 the driver takes it that the threads of the last server have ended, which those
+// of a set have not.
+template <class Kernel>
+bool device_core<Kernel>::can_recover_itself() const {
+    return !set_ || (info().driver_features & uapi::feature::per_io_daemon) != 0;
+}
+
+template <class Kernel>
+void device_core<Kernel>::recover_itself(int code) {
+    const std::uint32_t id = info().id;
+    begin("wait", [this, id](device_lifecycle<Kernel>& life, const disk_attributes& disk) {
+        life.recover(ops_, disk, id);
+    });
+    requested_.on_event({event::kind::recovered, id,
+                         "a queue thread has failed, and the disk is served anew: " +
+                             std::generic_category().message(-code)});
 }
 
 template <class Kernel>
