@@ -293,6 +293,39 @@ TEST_F(recovery, who_is_stopped_from_outside_deletes_its_device_as_ever) {
     expect_clean(r);
 }
 
+TEST_F(recovery, all_who_wait_hear_of_a_stop_and_of_nothing_else) {
+    rig<disk> r{{}};
+    r.boot(with(reissue));
+    r.server->start();
+    const std::uint32_t id = r.server->id();
+    r.in.settle();
+    std::optional<client> file{std::in_place, r.in, id};
+    unsigned ended = 0;
+    const auto wait = [&] {
+        r.server->wait();
+        ++ended;
+    };
+    ublk::sim::thread first{wait}, second{wait};
+    r.in.settle();
+    std::vector<std::byte> data(4096);
+    bio b;
+    b.sectors = 8;
+    b.data = data.data();
+    r.in.on().is.once = {.step = r.in.on().steps + 1, .code = EBADF};
+    file->submit(b);
+    EXPECT_EQ(file->wait(b), 0);
+    r.in.settle();
+    EXPECT_EQ(ended, 0u) << "the disk was recovered";
+    file.reset();
+    r.server->stop();
+    first.join();
+    second.join();
+    EXPECT_EQ(ended, 2u);
+    r.end_server();
+    r.told.clear();
+    expect_clean(r);
+}
+
 /// The next call into the kernel that a queue thread makes for a request of that client fails.
 void lose_a_thread(rig<disk>& r, client& file) {
     std::vector<std::byte> data(4096);

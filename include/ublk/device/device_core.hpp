@@ -70,18 +70,19 @@ private:
     template <class Open>
     void begin(const char* call, Open open);
 
+    // With `start_stop_` held:
+    template <class Open>
+    void open_locked(const char* call, Open open);
+
     /// Leaves a disk to its next server, where its threads have ended by themselves and it has
     /// recovery. False where that is not so.
-    bool leave(const queue_threads<Kernel>* only);
+    [[nodiscard]] bool leave(const queue_threads<Kernel>* only);
 
     /// Waits until those threads are gone or `token` is triggered, and ends that life. True where
     /// the device is served by others then.
     bool end_of(queue_threads<Kernel>& threads, const std::stop_token& token);
 
     [[nodiscard]] bool can_recover_itself() const;
-
-    /// In place of threads of which one has failed with that errno (negative).
-    void recover_itself(int code);
 
     void publish();
 

@@ -73,6 +73,12 @@ void device_core<Kernel>::begin(const char* call, Open open) {
     refuse_child(call);
     refuse_queue_thread(call);
     const std::lock_guard lock{start_stop_};
+    open_locked(call, open);
+}
+
+template <class Kernel>
+template <class Open>
+void device_core<Kernel>::open_locked(const char* call, Open open) {
     if (lifecycle_) {
         fail(EALREADY, call, lifecycle_->info().id, "the device is started already",
              "call stop first");
@@ -117,16 +123,31 @@ void device_core<Kernel>::wait(const std::stop_token& token) {
 template <class Kernel>
 bool device_core<Kernel>::end_of(queue_threads<Kernel>& threads, const std::stop_token& token) {
     threads.gone(token);
-    const bool left = leave(&threads);
+    const int code = threads.failure();
+    bool left = false;
+    bool recovered = false;
+    {
+        const std::lock_guard lock{start_stop_};
+        left = leave(&threads);
+        recovered =
+            left && code != 0 && can_recover_itself() && may_recover_itself_.exchange(false);
+        if (recovered) {
+            open_locked("wait",
+                        [this](device_lifecycle<Kernel>& life, const disk_attributes& disk) {
+                            life.recover(ops_, disk, info().id);
+                        });
+        }
+    }
+    if (recovered) {
+        requested_.on_event({event::kind::recovered, info().id,
+                             "a queue thread has failed, and the disk is served anew: " +
+                                 std::generic_category().message(-code)});
+        return true;
+    }
     if (!left) {
         stop(&threads);
     }
-    const int code = threads.failure();
-    if (code != 0 && left && can_recover_itself() && may_recover_itself_.exchange(false)) {
-        recover_itself(code);
-        return true;
-    }
-    if (!left && current_threads() != nullptr) {
+    if (code != 0 && !left && current_threads() != nullptr) {
         return true;  // another waiter had it recovered
     }
     if (code != 0) {
@@ -142,17 +163,6 @@ bool device_core<Kernel>::end_of(queue_threads<Kernel>& threads, const std::stop
 template <class Kernel>
 bool device_core<Kernel>::can_recover_itself() const {
     return !set_ || (info().driver_features & uapi::feature::per_io_daemon) != 0;
-}
-
-template <class Kernel>
-void device_core<Kernel>::recover_itself(int code) {
-    const std::uint32_t id = info().id;
-    begin("wait", [this, id](device_lifecycle<Kernel>& life, const disk_attributes& disk) {
-        life.recover(ops_, disk, id);
-    });
-    requested_.on_event({event::kind::recovered, id,
-                         "a queue thread has failed, and the disk is served anew: " +
-                             std::generic_category().message(-code)});
 }
 
 template <class Kernel>
@@ -236,7 +246,6 @@ void device_core<Kernel>::stop(const queue_threads<Kernel>* only) {
 
 template <class Kernel>
 bool device_core<Kernel>::leave(const queue_threads<Kernel>* only) {
-    const std::lock_guard lock{start_stop_};
     if (!lifecycle_ || lifecycle_->threads().get() != only || !lifecycle_->outlives_server()) {
         return false;
     }

@@ -35,7 +35,6 @@ public:
                     const disk_attributes& disk, std::uint64_t known, std::uint32_t id)
         : kernel_{running}, requested_{requested}, control_{commands}, ops_{ops}, known_{known},
           until_{from_now(running, requested.recovery_deadline)}, found_{await_abandoned(id)} {
-        check_identity();
         check_backend(disk);
     }
 
@@ -106,6 +105,7 @@ private:
         id_ = id;
         while (true) {
             const uapi::dev_info found = control_.get_dev_info(id);
+            check_identity(found);
             if ((found.flags & uapi::feature::user_recovery) == 0) {
                 refuse(EOPNOTSUPP, id, "it was added without recovery",
                        "delete it, and add it again with options::recovery");
@@ -137,9 +137,9 @@ private:
         }
     }
 
-    void check_identity() const {
-        if (!identity().ours()) {
-            refuse(EPERM, id(), "a server that is not of this library has added it",
+    static void check_identity(const uapi::dev_info& found) {
+        if (!device_identity{found.server_flags}.ours()) {
+            refuse(EPERM, found.dev_id, "a server that is not of this library has added it",
                    "recover it with that program, or delete it");
         }
     }
