@@ -5,6 +5,7 @@
 #
 #   tests/repeat.sh kernel VERSION    the kernel tests, in three boots
 #   tests/repeat.sh time              the cases about time, twenty times
+#   tests/repeat.sh kills VERSION     servers killed under fio, fifty times instead of five
 set -euo pipefail
 [[ ${1-} != --help ]] || { sed -n '/^set /q; 1,2d; s/^# \{0,1\}//p' "$0"; exit 0; }
 
@@ -59,8 +60,20 @@ repeat_time() {
     return "$status"
 }
 
+repeat_kills() {
+    local version=$1 build status=0 passed failed skipped seconds
+    build=$(build --only kernel --kernel "$version")
+    GTEST_FILTER='*killed_servers*' UBLK_KILLS=50 UBLK_COUNTS=$build/counts/kills-$version \
+        "$here/kernel/boot.sh" "$version" "$build/tests/kernel/ublk_kernel_tests" \
+        "$build/tests/kernel/$version-kills.log" || status=1
+    read -r passed failed skipped seconds <"$build/counts/kills-$version"
+    echo "totals: $passed passed, $failed failed, $skipped skipped, $seconds s in guests"
+    return "$status"
+}
+
 case ${1-} in
 kernel) [ $# = 2 ] || usage; repeat_kernel "$2" ;;
 time) [ $# = 1 ] || usage; repeat_time ;;
+kills) [ $# = 2 ] || usage; repeat_kills "$2" ;;
 *) usage ;;
 esac

@@ -85,6 +85,9 @@ if [ "$debian" = debian ]; then
     leg debian13-clang all "the same, clang" debian13.sh clang++
     leg repeat-6.12 all "kernel tests thrice on a busy machine" repeat.sh kernel 6.12
     leg repeat-newest all "the same, newest kernel" repeat.sh kernel newest
+    leg kills-6.12 all "servers killed fifty times under fio, by kind and path" \
+        repeat.sh kills 6.12
+    leg kills-newest all "the same, newest kernel" repeat.sh kills newest
     leg repeat-time all "the tests about time twenty times on a busy machine" repeat.sh time
 fi
 

@@ -9,7 +9,7 @@
 #   LOG        gets what the binary prints
 #   EXAMPLE    a program that the tests start; they find its directory in $UBLK_EXAMPLES
 #
-# GTEST_FILTER and GTEST_REPEAT, if set, are handed on. $UBLK_COUNTS, if set, gets
+# GTEST_FILTER, GTEST_REPEAT and UBLK_KILLS, if set, are handed on. $UBLK_COUNTS, if set, gets
 # "PASSED FAILED SKIPPED SECONDS". Exit status: 0 when the binary came to its end, no case failed,
 # and the kernel did not complain; 1 when a case failed, or the binary crashed or was ended by a
 # sanitizer; else what run.sh said: 70 the kernel complained, 124 no end in time, 125 no guest.
@@ -46,7 +46,7 @@ run_in_guest() {
     for name in "$binary" "$@"; do guest+=(--add "$name:$there/"); done
     for name in "${programs[@]}"; do guest+=(--program "$name"); done
     for name in "${modules[@]}"; do guest+=(--module "$name"); done
-    for name in ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS GTEST_FILTER GTEST_REPEAT; do
+    for name in ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS GTEST_FILTER GTEST_REPEAT UBLK_KILLS; do
         if [[ -n ${!name-} ]]; then guest+=(--env "$name=${!name}"); fi
     done
     "$here/../guest/run.sh" "${guest[@]}" -- \

@@ -5,6 +5,7 @@
 #include "fio.hpp"
 #include "recovery.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <set>
@@ -17,12 +18,15 @@ using ublk::data_path;
 using ublk::recovery_kind;
 using enum ublk::recovery_kind;
 
-constexpr std::uint64_t size = 8 * 1024 * 1024;
-
 /// How often a server is killed while fio writes and verifies: 5, or UBLK_KILLS.
 [[nodiscard]] int kills() {
     const char* const wanted = std::getenv("UBLK_KILLS");
     return wanted != nullptr ? std::atoi(wanted) : 5;
+}
+
+/// Bytes that fio writes: as long as that takes, servers are killed.
+[[nodiscard]] std::uint64_t size() {
+    return std::uint64_t{8} * 1024 * 1024 * static_cast<std::uint64_t>(std::max(5, kills())) / 5;
 }
 
 struct cell {
@@ -57,7 +61,7 @@ protected:
     /// fio goes on after those errors, and leaves the writes that failed out of what it verifies.
     [[nodiscard]] static std::string verified_writes(const std::string& node) {
         std::vector<std::pair<std::string, std::string>> lines{
-            {"rw", "randwrite"}, {"bs", "4k"}, {"size", text(size)}, {"rate_iops", "400"}};
+            {"rw", "randwrite"}, {"bs", "4k"}, {"size", text(size())}, {"rate_iops", "400"}};
         if (!may_see().empty()) {
             lines.emplace_back("continue_on_error", "io");
             lines.emplace_back("ignore_error", "EIO:121,EIO:121");  // EREMOTEIO has no name there
@@ -70,7 +74,7 @@ TEST_P(killed_servers, lose_nothing_that_clients_were_told_is_written) {
     if (!possible()) {
         GTEST_SKIP() << "this kernel has no such path or kind of recovery";
     }
-    const scratch disk{"killed", size};
+    const scratch disk{"killed", size()};
     const ublk::options requested = recoverable(GetParam().path, GetParam().kind);
     std::unique_ptr<child_process> serving = server(disk.path(), requested);
     const std::string id = serving->hear(long_patience);
@@ -91,7 +95,7 @@ TEST_P(killed_servers, lose_nothing_that_clients_were_told_is_written) {
     ASSERT_EQ(done.jobs.size(), 1u) << done.program.output;
     const int error = done.jobs[0].error;
     EXPECT_TRUE(error == 0 || may_see().contains(error)) << error << "\n" << done.program.output;
-    EXPECT_GT(done.jobs[0].read, GetParam().kind == reissue ? size - 1 : size / 8)
+    EXPECT_GT(done.jobs[0].read, GetParam().kind == reissue ? size() - 1 : size() / 8)
         << "what was written is read back";
     stop(*serving);
 }
