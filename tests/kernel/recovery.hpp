@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 
 namespace ublk_test {
@@ -26,32 +25,16 @@ namespace ublk_test {
     return requested;
 }
 
-/// The image of a server that died is locked until the kernel has let go of all that it had.
-[[nodiscard]] inline std::shared_ptr<ublk::backends::file_more_paths>
-open_image(const std::string& path) {
-    std::shared_ptr<ublk::backends::file_more_paths> opened;
-    std::string refused;
-    const bool done = eventually([&] {
-        try {
-            opened = std::make_shared<ublk::backends::file_more_paths>(path);
-        } catch (const ublk::error& e) {
-            refused = e.what();
-        }
-        return opened != nullptr;
-    });
-    if (!done) {
-        throw std::runtime_error{refused};
-    }
-    return opened;
-}
-
 /// A child that adds a disk, or recovers it where `id` says which. It says the id and then serves
 /// until it is told to stop, after which it says "stopped".
 [[nodiscard]] inline std::unique_ptr<child_process> server(const std::string& path,
                                                            const ublk::options& requested,
                                                            std::optional<std::uint32_t> id = {}) {
     return std::make_unique<child_process>([=](const child_process::link& parent) {
-        ublk::device<ublk::backends::file_more_paths> disk{open_image(path), requested};
+        // The image is locked until the kernel has let go of all that a dead server had.
+        const ublk::backends::file_options patient{.lock_wait = long_patience};
+        ublk::device<ublk::backends::file_more_paths> disk{
+            std::make_shared<ublk::backends::file_more_paths>(path, patient), requested};
         id ? disk.recover(*id) : disk.start();
         parent.say(std::to_string(disk.id()));
         parent.listen();

@@ -53,7 +53,6 @@ device_core<Kernel>::~device_core() {
 
 template <class Kernel>
 void device_core<Kernel>::start() {
-    may_recover_itself_ = true;
     begin("start", [this](device_lifecycle<Kernel>& life, const disk_attributes& disk) {
         life.open(ops_, disk);
     });
@@ -61,7 +60,6 @@ void device_core<Kernel>::start() {
 
 template <class Kernel>
 void device_core<Kernel>::recover(std::uint32_t id) {
-    may_recover_itself_ = true;
     begin("recover", [this, id](device_lifecycle<Kernel>& life, const disk_attributes& disk) {
         life.recover(ops_, disk, id);
     });
@@ -74,6 +72,7 @@ void device_core<Kernel>::begin(const char* call, Open open) {
     refuse_queue_thread(call);
     const std::lock_guard lock{start_stop_};
     open_locked(call, open);
+    may_recover_itself_ = true;
 }
 
 template <class Kernel>

@@ -33,7 +33,7 @@ namespace ublk::inline v0::detail {
 }
 
 /// Whether requests wait while there is no server. Of such a disk STOP_DEV fails what it would
-/// write back (ublk_force_abort_dev, 6.1 to 7.3).
+/// write back (as of Linux 6.12 and 7.3).
 [[nodiscard]] constexpr bool waits_for_server(recovery_kind kind) noexcept {
     return kind == recovery_kind::fail_in_flight || kind == recovery_kind::reissue;
 }
